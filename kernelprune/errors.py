@@ -1,0 +1,23 @@
+"""The errors that kernelprune raises on purpose. Everything else that escapes is a bug."""
+
+from __future__ import annotations
+
+
+class Error(Exception):
+    """Base class: ``except kernelprune.Error`` catches every error raised on purpose."""
+
+
+class FormatError(Error):
+    """A file is not a valid kernelprune model (truncated, corrupt, hostile, newer version)."""
+
+
+class UnsupportedOperator(Error):
+    """A model uses an operator that has no counterpart here; names the node and its source line."""
+
+
+class ShapeError(Error):
+    """An input has the wrong shape or type."""
+
+
+class DeviceError(Error):
+    """The device or instruction set that was asked for is not available; says why."""
