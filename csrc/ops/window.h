@@ -1,0 +1,61 @@
+// A sliding window: what convolution and pooling share. Shape rule:
+//   out = floor((in + padding_begin + padding_end - extent) / stride) + 1,
+//   extent = dilation * (kernel - 1) + 1.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/attributes.h"
+#include "ops/shape.h"
+
+namespace kernelprune {
+
+struct Window {
+  static constexpr int64_t kMaxKernel = 64;
+  static constexpr int64_t kMaxStride = 64;
+
+  int64_t kernel_h = 1, kernel_w = 1;
+  int64_t stride_h = 1, stride_w = 1;
+  int64_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+  int64_t dilation_h = 1, dilation_w = 1;
+
+  static Window from(const Attributes& attributes, bool with_dilation) {
+    Window window;
+    const auto kernel = attributes.integers("kernel", 2, 1, kMaxKernel);
+    const auto stride = attributes.integers("stride", 2, 1, kMaxStride);
+    const auto padding = attributes.integers("padding", 4, 0, kMaxKernel * kMaxStride);
+    window.kernel_h = kernel[0], window.kernel_w = kernel[1];
+    window.stride_h = stride[0], window.stride_w = stride[1];
+    window.pad_top = padding[0], window.pad_left = padding[1];
+    window.pad_bottom = padding[2], window.pad_right = padding[3];
+    if (with_dilation) {
+      const auto dilation = attributes.integers("dilation", 2, 1, kMaxStride);
+      window.dilation_h = dilation[0], window.dilation_w = dilation[1];
+    }
+    if (window.pad_top >= window.extent_h() || window.pad_bottom >= window.extent_h() ||
+        window.pad_left >= window.extent_w() || window.pad_right >= window.extent_w()) {
+      throw Error(ErrorKind::kFormat, "padding is not smaller than the kernel's extent");
+    }
+    return window;
+  }
+
+  int64_t extent_h() const { return dilation_h * (kernel_h - 1) + 1; }
+  int64_t extent_w() const { return dilation_w * (kernel_w - 1) + 1; }
+  int64_t taps() const { return kernel_h * kernel_w; }
+  bool is_pointwise() const {
+    return taps() == 1 && stride_h == 1 && stride_w == 1 && pad_top + pad_bottom == 0 &&
+           pad_left + pad_right == 0;
+  }
+
+  Shape output(const Shape& input, int64_t channels) const {
+    if (input.rank != 3) throw Error(ErrorKind::kFormat, "input " + input.text() + " is no map");
+    const int64_t span_h = input.h + pad_top + pad_bottom - extent_h();
+    const int64_t span_w = input.w + pad_left + pad_right - extent_w();
+    if (span_h < 0 || span_w < 0) {
+      throw Error(ErrorKind::kFormat, "the kernel does not fit the input " + input.text());
+    }
+    return Shape::map(channels, span_h / stride_h + 1, span_w / stride_w + 1);
+  }
+};
+
+}  // namespace kernelprune
