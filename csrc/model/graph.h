@@ -5,19 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "ops/connections.h"
 #include "ops/ops.h"
 
 namespace kernelprune {
-
-// The kept connections of one conv2d or linear node with O output channels and kernels of T taps.
-struct Connections {
-  std::vector<uint32_t> row_ptr;  // [O+1], output channel o owns connections row_ptr[o]..row_ptr[o+1]
-  std::vector<uint32_t> col;      // [nnz], input channel of each connection, ascending in a row
-  std::vector<float> weight;      // [nnz, T]
-  std::vector<float> bias;        // [O]
-
-  int64_t count() const { return static_cast<int64_t>(col.size()); }
-};
 
 struct Value {
   std::string name;

@@ -1,0 +1,82 @@
+// What every CPU kernel is called with, and the table of kernels that one instruction set offers.
+// Plain data only: the kernel files see this header and nothing else of the engine.
+#pragma once
+
+#include <cstdint>
+
+namespace kernelprune {
+
+// One kernel call. Pointers are resolved just before the call, everything else while planning.
+// Activations of one lane group are [C][H][W][L]: L images side by side, or L = 1 ("planar").
+struct KernelArgs {
+  const float* in = nullptr;        // [channels][in_stride]
+  const float* residual = nullptr;  // second input, laid out like out; null when there is none
+  float* out = nullptr;             // [out_channels][out_stride]
+
+  // Connections (conv2d and linear), see model/graph.h.
+  const uint32_t* row_ptr = nullptr;
+  const uint32_t* col = nullptr;
+  const float* weight = nullptr;
+  const float* bias = nullptr;
+
+  int64_t channels = 0;
+  int64_t out_channels = 0;
+  int64_t in_stride = 0;   // floats from one channel to the next
+  int64_t out_stride = 0;
+  int64_t in_h = 0, in_w = 0;  // in_w is also the row pitch of the input, in pixels
+  int64_t out_h = 0, out_w = 0;
+  int64_t kernel_h = 1, kernel_w = 1;
+  int64_t stride_h = 1, stride_w = 1;
+  int64_t dilation_h = 1, dilation_w = 1;
+  int64_t pad_top = 0, pad_left = 0;
+  int64_t lanes = 1;   // L of the activations
+  int64_t images = 1;  // images really present in a lane group (input and output conversion)
+  bool count_include_pad = false;
+  int64_t pad_bottom = 0, pad_right = 0;
+  float low = 0.0f, high = 0.0f;  // the fused activation: min(max(x, low), high)
+};
+
+// Computes the work units [begin, end) of a step: output channels for most kernels.
+using KernelFn = void (*)(const KernelArgs& args, int64_t begin, int64_t end);
+
+struct Kernel {
+  const char* name;
+  KernelFn run;
+};
+
+// The kernels of one vector width. "lanes" kernels need args.lanes == width; "planar" kernels
+// args.lanes == 1; the others take both.
+struct KernelTable {
+  int width;           // floats in a vector
+  int max_spmm_tile;   // vectors per tile of spmm
+  int max_tile_rows;   // rows per tile of planar_conv3x3 (one vector wide)
+  Kernel spmm;         // 1x1 convolution, or any convolution after im2col
+  Kernel lanes_conv3x3_s1;
+  Kernel lanes_conv3x3_s2;
+  Kernel lanes_conv;       // any kernel, stride, dilation, padding
+  Kernel planar_conv3x3;   // stride 1, input padded by pad_planes
+  Kernel planar_dot;       // 1x1 map: one dot product per output channel
+  Kernel lanes_max_pool, lanes_avg_pool, lanes_global_avg_pool;
+  Kernel planar_max_pool, planar_avg_pool, planar_global_avg_pool;
+  Kernel add, activation, copy, softmax;
+  Kernel pad_planes, im2col;
+  Kernel nchw_to_lanes, lanes_to_nchw;
+  // Runs independent FMAs on registers only; returns how many multiply-adds it did.
+  int64_t (*fma_loop)(int64_t iterations);
+};
+
+// All tables of one instruction set, widest vector first.
+struct KernelSet {
+  const char* isa;
+  int count;
+  KernelTable tables[2];
+};
+
+// One symbol per kernels_<isa>.cc.
+extern const KernelSet kKernelsPortable;
+#if defined(__x86_64__) || defined(_M_X64)
+extern const KernelSet kKernelsAvx2;
+extern const KernelSet kKernelsAvx512;
+#endif
+
+}  // namespace kernelprune

@@ -1,0 +1,11 @@
+// Every kernel file, in the order that they need each other.
+#include "cpu/kernels/common.inl.h"
+#include "cpu/kernels/spmm.inl.h"
+#include "cpu/kernels/lanes_conv3x3.inl.h"
+#include "cpu/kernels/lanes_conv.inl.h"
+#include "cpu/kernels/planar_conv3x3.inl.h"
+#include "cpu/kernels/planar_dot.inl.h"
+#include "cpu/kernels/pool.inl.h"
+#include "cpu/kernels/elementwise.inl.h"
+#include "cpu/kernels/pack.inl.h"
+#include "cpu/kernels/table.inl.h"

@@ -1,0 +1,34 @@
+// What all kernel files share. Included first, inside the anonymous namespace of kernels_<isa>.cc.
+
+#if defined(__clang__)
+#define KP_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define KP_UNROLL _Pragma("GCC unroll 64")
+#endif
+#define KP_INLINE inline __attribute__((always_inline))
+
+// Splits `total` into the fewest pieces of at most `most`, as even as can be: 9 by 4 is 3+3+3, not
+// 4+4+1, because a tile of one row has too few accumulators to hide the latency of an FMA.
+struct Pieces {
+  int64_t count, small, large;  // the first `large` pieces have small + 1
+  Pieces(int64_t total, int64_t most)
+      : count((total + most - 1) / most), small(total / count), large(total % count) {}
+  int64_t size(int64_t piece) const { return small + (piece < large ? 1 : 0); }
+};
+
+// Calls a member of a family of templates by a run-time size: Family<1>::run .. Family<N>::run.
+template <template <int> class Family, int N, typename... Args>
+KP_INLINE void call_sized(int64_t size, const Args&... args) {
+  if constexpr (N > 1) {
+    if (size != N) {
+      call_sized<Family, N - 1>(size, args...);
+      return;
+    }
+  }
+  Family<N>::run(args...);
+}
+
+template <class V>
+KP_INLINE typename V::T clamp(typename V::T x, typename V::T low, typename V::T high) {
+  return V::min(high, V::max(low, x));  // this order keeps NaN
+}

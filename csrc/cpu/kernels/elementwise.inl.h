@@ -1,0 +1,84 @@
+// Add, activation, copy (concat) and softmax, in any layout. Units: channels; a channel is
+// `plane` = out_h * out_w * lanes floats in a row. All are bound by memory.
+
+template <class V, class Body>
+KP_INLINE void for_each_vector(const KernelArgs& a, int64_t begin, int64_t end, const Body& body) {
+  const int64_t plane = a.out_h * a.out_w * a.lanes;
+  for (int64_t c = begin; c < end; ++c) {
+    int64_t p = 0;
+    for (; p + V::kWidth <= plane; p += V::kWidth) body(c, p, int64_t{V::kWidth});
+    if (p < plane) body(c, p, plane - p);
+  }
+}
+
+template <class V>
+KP_INLINE typename V::T load_count(const float* p, int64_t count) {
+  return count == V::kWidth ? V::load(p) : V::load_partial(p, count);
+}
+
+template <class V>
+KP_INLINE void store_count(float* p, typename V::T v, int64_t count) {
+  if (count == V::kWidth) {
+    V::store(p, v);
+  } else {
+    V::store_partial(p, v, count);
+  }
+}
+
+// out = act(in + residual)
+template <class V>
+struct AddKernel {
+  static void run(const KernelArgs& a, int64_t begin, int64_t end) {
+    const typename V::T low = V::broadcast(a.low), high = V::broadcast(a.high);
+    for_each_vector<V>(a, begin, end, [&](int64_t c, int64_t p, int64_t count) {
+      const typename V::T sum = V::add(load_count<V>(a.in + c * a.in_stride + p, count),
+                                       load_count<V>(a.residual + c * a.out_stride + p, count));
+      store_count<V>(a.out + c * a.out_stride + p, clamp<V>(sum, low, high), count);
+    });
+  }
+};
+
+// out = act(in)
+template <class V>
+struct ActivationKernel {
+  static void run(const KernelArgs& a, int64_t begin, int64_t end) {
+    const typename V::T low = V::broadcast(a.low), high = V::broadcast(a.high);
+    for_each_vector<V>(a, begin, end, [&](int64_t c, int64_t p, int64_t count) {
+      const typename V::T x = load_count<V>(a.in + c * a.in_stride + p, count);
+      store_count<V>(a.out + c * a.out_stride + p, clamp<V>(x, low, high), count);
+    });
+  }
+};
+
+// out = in; one input of a concat, `out` already points at its first channel.
+template <class V>
+struct CopyKernel {
+  static void run(const KernelArgs& a, int64_t begin, int64_t end) {
+    for_each_vector<V>(a, begin, end, [&](int64_t c, int64_t p, int64_t count) {
+      store_count<V>(a.out + c * a.out_stride + p,
+                     load_count<V>(a.in + c * a.in_stride + p, count), count);
+    });
+  }
+};
+
+// out[c][p] = exp(in[c][p] - max_c) / sum_c. Units: positions p of the plane. The sum is taken in
+// double: with many classes a float sum would lose digits.
+struct SoftmaxKernel {
+  static void run(const KernelArgs& a, int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      float largest = a.in[p];
+      for (int64_t c = 1; c < a.channels; ++c) {
+        const float x = a.in[c * a.in_stride + p];
+        largest = x > largest ? x : largest;
+      }
+      double sum = 0.0;
+      for (int64_t c = 0; c < a.channels; ++c) {
+        const float e = __builtin_expf(a.in[c * a.in_stride + p] - largest);
+        a.out[c * a.out_stride + p] = e;
+        sum += e;
+      }
+      const float scale = static_cast<float>(1.0 / sum);
+      for (int64_t c = 0; c < a.channels; ++c) a.out[c * a.out_stride + p] *= scale;
+    }
+  }
+};

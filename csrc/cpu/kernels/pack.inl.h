@@ -1,0 +1,103 @@
+// Layout changes. Units: channels. All are bound by memory.
+
+// Zero border for planar_conv3x3: in [C][H][W] -> out [C][out_h][out_w], where
+// out_h = pad_top + in_h + pad_bottom and out_w likewise.
+template <class V>
+struct PadPlanes {
+  static void run(const KernelArgs& a, int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
+      const float* in = a.in + c * a.in_stride;
+      float* out = a.out + c * a.out_stride;
+      for (int64_t y = 0; y < a.out_h; ++y, out += a.out_w) {
+        const int64_t row = y - a.pad_top;
+        if (row < 0 || row >= a.in_h) {
+          for (int64_t x = 0; x < a.out_w; ++x) out[x] = 0.0f;
+          continue;
+        }
+        for (int64_t x = 0; x < a.pad_left; ++x) out[x] = 0.0f;
+        const float* from = in + row * a.in_w;
+        float* to = out + a.pad_left;
+        int64_t x = 0;
+        for (; x + V::kWidth <= a.in_w; x += V::kWidth) V::store(to + x, V::load(from + x));
+        if (x < a.in_w) V::store_partial(to + x, V::load_partial(from + x, a.in_w - x), a.in_w - x);
+        for (x = a.pad_left + a.in_w; x < a.out_w; ++x) out[x] = 0.0f;
+      }
+    }
+  }
+};
+
+// im2col for spmm: in [C][H][W] -> out [C][taps][out_stride], out[c][i*KW+j][y*OW+x] =
+// in[c][y*stride_h - pad_top + i*dilation_h][x*stride_w - pad_left + j*dilation_w], 0 outside.
+struct Im2col {
+  static void run(const KernelArgs& a, int64_t begin, int64_t end) {
+    const int64_t taps = a.kernel_h * a.kernel_w;
+    for (int64_t c = begin; c < end; ++c) {
+      const float* in = a.in + c * a.in_stride;
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        float* out = a.out + (c * taps + tap) * a.out_stride;
+        const int64_t left = tap % a.kernel_w * a.dilation_w - a.pad_left;
+        int64_t first = 0, last = a.out_w;  // output columns whose tap lies inside the map
+        while (first < last && first * a.stride_w + left < 0) ++first;
+        while (first < last && (last - 1) * a.stride_w + left >= a.in_w) --last;
+        for (int64_t y = 0; y < a.out_h; ++y, out += a.out_w) {
+          const int64_t row = y * a.stride_h - a.pad_top + tap / a.kernel_w * a.dilation_h;
+          if (row < 0 || row >= a.in_h) {
+            for (int64_t x = 0; x < a.out_w; ++x) out[x] = 0.0f;
+            continue;
+          }
+          const float* from = in + (row * a.in_w + left);
+          for (int64_t x = 0; x < first; ++x) out[x] = 0.0f;
+          if (a.stride_w == 1) {
+            for (int64_t x = first; x < last; ++x) out[x] = from[x];
+          } else {
+            for (int64_t x = first; x < last; ++x) out[x] = from[x * a.stride_w];
+          }
+          for (int64_t x = last; x < a.out_w; ++x) out[x] = 0.0f;
+        }
+      }
+    }
+  }
+};
+
+// User's images to batch lanes: in [images][C][P] -> out [C][P][L]; in_stride is the distance of
+// two images, out_stride that of two channels; lanes without an image are zero. Blocks of 16 pixels
+// keep the written lines in the first-level cache.
+struct NchwToLanes {
+  static void run(const KernelArgs& a, int64_t begin, int64_t end) {
+    constexpr int64_t kBlock = 16;
+    const int64_t pixels = a.in_h * a.in_w;
+    for (int64_t c = begin; c < end; ++c) {
+      for (int64_t p0 = 0; p0 < pixels; p0 += kBlock) {
+        const int64_t p1 = p0 + kBlock < pixels ? p0 + kBlock : pixels;
+        for (int64_t n = 0; n < a.lanes; ++n) {
+          float* out = a.out + c * a.out_stride + n;
+          if (n >= a.images) {
+            for (int64_t p = p0; p < p1; ++p) out[p * a.lanes] = 0.0f;
+            continue;
+          }
+          const float* in = a.in + n * a.in_stride + c * pixels;
+          for (int64_t p = p0; p < p1; ++p) out[p * a.lanes] = in[p];
+        }
+      }
+    }
+  }
+};
+
+// The way back: in [C][P][L] -> out [images][C][P]; in_stride between channels, out_stride between
+// images.
+struct LanesToNchw {
+  static void run(const KernelArgs& a, int64_t begin, int64_t end) {
+    constexpr int64_t kBlock = 16;
+    const int64_t pixels = a.in_h * a.in_w;
+    for (int64_t c = begin; c < end; ++c) {
+      for (int64_t p0 = 0; p0 < pixels; p0 += kBlock) {
+        const int64_t p1 = p0 + kBlock < pixels ? p0 + kBlock : pixels;
+        for (int64_t n = 0; n < a.images; ++n) {
+          const float* in = a.in + c * a.in_stride + n;
+          float* out = a.out + n * a.out_stride + c * pixels;
+          for (int64_t p = p0; p < p1; ++p) out[p] = in[p * a.lanes];
+        }
+      }
+    }
+  }
+};

@@ -1,0 +1,101 @@
+// Connection-sparse matrix product: a 1x1 convolution in any layout, or any convolution after
+// im2col.
+//
+//   out[o][p] = act( bias[o] + residual[o][p] + sum_k sum_t weight[k][t] * in[col[k]*taps + t][p] )
+//
+// Layouts: in [channels * taps][in_stride], out [O][out_stride], p over `plane` floats, where
+// plane = out_h * out_w * lanes: in batch lanes the images are simply more pixels.
+// Registers: a tile of T vectors of one output channel; every FMA takes its input from memory and
+// its weight as a broadcast. With fewer than 4 vectors in a tile the latency of the FMA would show,
+// so U = 4 / T independent chains over taps (or connections, when taps is 1) are summed at the end.
+// Preconditions: in may be read one vector past the plane.
+
+template <class V, int T, int U>
+KP_INLINE void spmm_tile(const KernelArgs& a, int64_t taps, int64_t offset, int64_t tail,
+                         int64_t begin, int64_t end) {
+  using Vec = typename V::T;
+  const Vec low = V::broadcast(a.low), high = V::broadcast(a.high);
+  const int64_t channel_stride = a.in_stride * taps;
+  for (int64_t o = begin; o < end; ++o) {
+    Vec acc[U][T];
+    KP_UNROLL for (int u = 0; u < U; ++u) {
+      KP_UNROLL for (int t = 0; t < T; ++t) {
+        acc[u][t] = u == 0 ? V::broadcast(a.bias[o]) : V::zero();
+      }
+    }
+    const auto multiply = [&](int u, const float* in, float weight) {
+      const Vec w = V::broadcast(weight);
+      KP_UNROLL for (int t = 0; t < T; ++t) {
+        acc[u][t] = V::fma(V::load(in + t * V::kWidth), w, acc[u][t]);
+      }
+    };
+    const int64_t last = a.row_ptr[o + 1];
+    int64_t k = a.row_ptr[o];
+    if (taps == 1) {
+      for (; k + U <= last; k += U) {
+        KP_UNROLL for (int u = 0; u < U; ++u) {
+          multiply(u, a.in + a.col[k + u] * channel_stride + offset, a.weight[k + u]);
+        }
+      }
+      for (; k < last; ++k) {
+        multiply(0, a.in + a.col[k] * channel_stride + offset, a.weight[k]);
+      }
+    } else {
+      for (; k < last; ++k) {
+        const float* in = a.in + a.col[k] * channel_stride + offset;
+        const float* weight = a.weight + k * taps;
+        int64_t tap = 0;
+        for (; tap + U <= taps; tap += U) {
+          KP_UNROLL for (int u = 0; u < U; ++u) {
+            multiply(u, in + (tap + u) * a.in_stride, weight[tap + u]);
+          }
+        }
+        for (; tap < taps; ++tap) multiply(0, in + tap * a.in_stride, weight[tap]);
+      }
+    }
+    KP_UNROLL for (int t = 0; t < T; ++t) {
+      const int64_t at = o * a.out_stride + offset + t * V::kWidth;
+      const bool partial = t == T - 1 && tail != 0;
+      Vec sum = acc[0][t];
+      KP_UNROLL for (int u = 1; u < U; ++u) sum = V::add(sum, acc[u][t]);
+      if (a.residual != nullptr) {
+        sum = V::add(sum, partial ? V::load_partial(a.residual + at, tail)
+                                  : V::load(a.residual + at));
+      }
+      sum = clamp<V>(sum, low, high);
+      if (partial) {
+        V::store_partial(a.out + at, sum, tail);
+      } else {
+        V::store(a.out + at, sum);
+      }
+    }
+  }
+}
+
+template <class V>
+struct Spmm {
+  static constexpr int kMaxTile = V::kRegisters == 32 ? 16 : 8;
+
+  template <int T>
+  struct Tile {
+    static void run(const KernelArgs& a, int64_t taps, int64_t offset, int64_t tail, int64_t begin,
+                    int64_t end) {
+      spmm_tile<V, T, (T == 1 ? 4 : T <= 3 ? 2 : 1)>(a, taps, offset, tail, begin, end);
+    }
+  };
+
+  static void run(const KernelArgs& a, int64_t begin, int64_t end) {
+    const int64_t taps = a.kernel_h * a.kernel_w;
+    const int64_t plane = a.out_h * a.out_w * a.lanes;
+    const int64_t vectors = (plane + V::kWidth - 1) / V::kWidth;
+    const Pieces pieces(vectors, kMaxTile);
+    int64_t vector = 0;
+    for (int64_t piece = 0; piece < pieces.count; ++piece) {
+      const int64_t size = pieces.size(piece);
+      const int64_t offset = vector * V::kWidth;
+      vector += size;
+      const int64_t tail = vector == vectors ? plane % V::kWidth : 0;
+      call_sized<Tile, kMaxTile>(size, a, taps, offset, tail, begin, end);
+    }
+  }
+};

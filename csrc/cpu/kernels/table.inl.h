@@ -1,0 +1,52 @@
+// One kernel table for the vector V, and the loop that measures the machine's FMA peak.
+
+// 16 independent chains of FMAs on registers: more than latency times throughput on any machine.
+template <class V>
+struct FmaLoop {
+  static int64_t run(int64_t iterations) {
+    constexpr int kChains = V::kRegisters == 32 ? 16 : 12;
+    typename V::T acc[kChains];
+    KP_UNROLL for (int i = 0; i < kChains; ++i) acc[i] = V::broadcast(1.0f + i);
+    typename V::T a = V::broadcast(0.999f), b = V::broadcast(1e-6f);
+    for (int64_t n = 0; n < iterations; ++n) {
+      KP_UNROLL for (int i = 0; i < kChains; ++i) acc[i] = V::fma(acc[i], a, b);
+      // Opaque to the compiler: it may not merge the iterations.
+      asm volatile("" : : : "memory");
+    }
+    typename V::T sum = acc[0];
+    KP_UNROLL for (int i = 1; i < kChains; ++i) sum = V::add(sum, acc[i]);
+    volatile float sink = V::sum(sum);
+    (void)sink;
+    return iterations * kChains * V::kWidth;
+  }
+};
+
+template <class V>
+constexpr KernelTable make_table() {
+  KernelTable t{};
+  t.width = V::kWidth;
+  t.max_spmm_tile = Spmm<V>::kMaxTile;
+  t.max_tile_rows = PlanarConv3x3<V>::kMaxTile;
+  t.spmm = {"spmm", &Spmm<V>::run};
+  t.lanes_conv3x3_s1 = {"lanes_conv3x3_s1", &LanesConv3x3<V, 1>::run};
+  t.lanes_conv3x3_s2 = {"lanes_conv3x3_s2", &LanesConv3x3<V, 2>::run};
+  t.lanes_conv = {"lanes_conv", &LanesConv<V>::run};
+  t.planar_conv3x3 = {"planar_conv3x3", &PlanarConv3x3<V>::run};
+  t.planar_dot = {"planar_dot", &PlanarDot<V>::run};
+  t.lanes_max_pool = {"lanes_max_pool", &LanesPool<V, MaxReduce>::run};
+  t.lanes_avg_pool = {"lanes_avg_pool", &LanesPool<V, SumReduce>::run};
+  t.lanes_global_avg_pool = {"lanes_global_avg_pool", &LanesGlobalAvgPool<V>::run};
+  t.planar_max_pool = {"planar_max_pool", &PlanarPool<V, MaxReduce>::run};
+  t.planar_avg_pool = {"planar_avg_pool", &PlanarPool<V, SumReduce>::run};
+  t.planar_global_avg_pool = {"planar_global_avg_pool", &PlanarGlobalAvgPool<V>::run};
+  t.add = {"add", &AddKernel<V>::run};
+  t.activation = {"activation", &ActivationKernel<V>::run};
+  t.copy = {"copy", &CopyKernel<V>::run};
+  t.softmax = {"softmax", &SoftmaxKernel::run};
+  t.pad_planes = {"pad_planes", &PadPlanes<V>::run};
+  t.im2col = {"im2col", &Im2col::run};
+  t.nchw_to_lanes = {"nchw_to_lanes", &NchwToLanes::run};
+  t.lanes_to_nchw = {"lanes_to_nchw", &LanesToNchw::run};
+  t.fma_loop = &FmaLoop<V>::run;
+  return t;
+}

@@ -1,0 +1,39 @@
+// 4 floats with GCC/Clang vector extensions: SSE2 on x86-64, NEON on ARM.
+// Included inside the anonymous namespace of kernels_portable.cc.
+struct Vec4 {
+  typedef float T __attribute__((vector_size(16), aligned(16)));
+  typedef float Unaligned __attribute__((vector_size(16), aligned(4), may_alias));
+  static constexpr int kWidth = 4;
+#if defined(__aarch64__)
+  static constexpr int kRegisters = 32;
+#else
+  static constexpr int kRegisters = 16;
+#endif
+
+  static T zero() { return T{}; }
+  static T broadcast(float x) { return T{x, x, x, x}; }
+  static T load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
+  static void store(float* p, T v) { *reinterpret_cast<Unaligned*>(p) = v; }
+  static T load_partial(const float* p, int64_t n) {
+    T v{};
+    for (int i = 0; i < 4; ++i) {
+      if (i < n) v[i] = p[i];
+    }
+    return v;
+  }
+  static void store_partial(float* p, T v, int64_t n) {
+    for (int i = 0; i < 4; ++i) {
+      if (i < n) p[i] = v[i];
+    }
+  }
+  static T gather(const float* base, const uint32_t* index) {
+    return T{base[index[0]], base[index[1]], base[index[2]], base[index[3]]};
+  }
+  static T fma(T a, T b, T c) { return a * b + c; }
+  static T add(T a, T b) { return a + b; }
+  static T mul(T a, T b) { return a * b; }
+  // Both keep a NaN in b, as the reference does: comparisons with NaN are false.
+  static T max(T a, T b) { return a > b ? a : b; }
+  static T min(T a, T b) { return a < b ? a : b; }
+  static float sum(T v) { return (v[0] + v[1]) + (v[2] + v[3]); }
+};
