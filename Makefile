@@ -1,0 +1,121 @@
+# Every target sets up what it needs; a second call is quick. `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet -c constraints.txt
+
+# A folder with the four Fashion-MNIST files (train|t10k)-(images-idx3|labels-idx1)-ubyte.gz.
+# On Debian and Ubuntu they are a package, which `make data` installs where it may.
+FASHION_MNIST ?= /usr/share/datasets/fashion-mnist
+
+# What the sanitizers run: the tests that go through C++.
+SANITIZE_TESTS ?= $(wildcard tests/csrc tests/runtime)
+SANITIZE_DIR := build/sanitize
+
+# Arguments for pytest: make test ARGS="-k reader -x"
+ARGS ?=
+
+.PHONY: help
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- set-up --------------------------------------------------------------------------------------
+
+# Installs a Debian package where we are root and apt is here; else says what to type, and fails.
+define need_package
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing $(1)"; \
+	  apt-get install -y -q $(1) >/dev/null 2>&1 || \
+	    { apt-get update -q >/dev/null && apt-get install -y -q $(1) >/dev/null; }; \
+	else \
+	  echo "error: $(2). On Debian or Ubuntu: apt-get install $(1)" >&2; exit 1; \
+	fi
+endef
+
+# The system's share: a compiler, Python's headers and the module that makes environments.
+$(VENV)/.stamp-venv:
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "error: kernelprune needs Python 3.10 or newer: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@if ! command -v $${CXX:-c++} >/dev/null; then \
+	  $(call need_package,g++,there is no C++ compiler); fi
+	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+	  $(call need_package,python3-venv,$(PYTHON) cannot make virtual environments); fi
+	@if ! test -e "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h"; \
+	  then $(call need_package,python3-dev,Python.h is missing); fi
+	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@touch $@
+
+$(VENV)/.stamp-packages: $(VENV)/.stamp-venv constraints.txt pyproject.toml
+	@echo "installing the pinned packages into $(VENV) (minutes, the first time)"
+	@$(PIP) torch
+	@$(PIP) setuptools wheel cmake ninja pybind11 nlohmann-json
+	@$(PIP) --no-build-isolation --editable '.[all,test]'
+	@touch $@
+
+$(VENV)/.stamp-lint: $(VENV)/.stamp-packages
+	@$(PIP) '.[dev]' --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: build
+build: $(VENV)/.stamp-packages  ## build the engine in place (again: seconds)
+	@mkdir -p build
+	@$(BIN)/python setup.py -q build_ext --inplace >build/build.log 2>&1 || \
+	  { cat build/build.log >&2; exit 1; }
+
+.PHONY: data
+data:  ## fetch Fashion-MNIST (Debian package)
+	@if ! test -e $(FASHION_MNIST)/train-images-idx3-ubyte.gz; then \
+	  $(call need_package,dataset-fashion-mnist,Fashion-MNIST is not in $(FASHION_MNIST)); fi
+
+# --- use -----------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: build data  ## train, prune, export and race one network (6 minutes)
+	@$(BIN)/kernelprune demo
+
+.PHONY: test
+test: build data  ## run all tests
+	@$(BIN)/pytest $(ARGS)
+
+.PHONY: bench
+bench: build  ## measure kernels and models against the peers; writes bench/results
+	@$(BIN)/python -m bench
+
+# --- development ---------------------------------------------------------------------------------
+
+.PHONY: lint
+lint: $(VENV)/.stamp-lint  ## ruff, clang-format, mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@git ls-files 'csrc/*.h' 'csrc/*.cc' | xargs $(BIN)/clang-format --dry-run --Werror
+	@$(BIN)/mypy
+
+.PHONY: format
+format: $(VENV)/.stamp-lint  ## format Python and C++
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format --quiet .
+	@git ls-files 'csrc/*.h' 'csrc/*.cc' | xargs $(BIN)/clang-format -i
+
+# The sanitizers' run-time libraries must come first in a process whose Python lacks them.
+.PHONY: sanitize
+sanitize: $(VENV)/.stamp-packages  ## engine tests under the address and undefined-behaviour sanitizers
+	@mkdir -p $(SANITIZE_DIR)
+	@KERNELPRUNE_SANITIZE=address,undefined KERNELPRUNE_BUILD_DIR=$(SANITIZE_DIR)/cmake \
+	  $(BIN)/python setup.py -q build --build-base $(SANITIZE_DIR)/base \
+	  --build-lib $(SANITIZE_DIR)/lib
+	@LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) \
+	  $$($${CXX:-c++} -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  PYTHONPATH=$(CURDIR)/$(SANITIZE_DIR)/lib $(BIN)/pytest -p no:cacheprovider \
+	  $(SANITIZE_TESTS) $(ARGS)
+
+.PHONY: clean
+clean:  ## remove what was built (not the environment)
+	rm -rf build dist *.egg-info kernelprune/_core*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find kernelprune tests bench -name __pycache__ -prune -exec rm -rf {} +
