@@ -1,0 +1,352 @@
+#include "model/reader.h"
+
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <set>
+#include <system_error>
+#include <unordered_map>
+#include <utility>
+
+#include <sys/stat.h>
+
+#include "model/json_parse.h"
+#include "model/safetensors.h"
+
+namespace kernelprune {
+namespace {
+
+constexpr size_t kMaxNodes = 65536;
+constexpr size_t kMaxValues = 65536;
+constexpr uint64_t kMaxExtent = uint64_t{1} << 20;
+constexpr int64_t kMaxElements = int64_t{1} << 31;
+constexpr size_t kMaxParameterBytes = 64;
+constexpr size_t kMaxParameterNumbers = 8;
+
+[[noreturn]] void fail(const std::string& message) { throw Error(ErrorKind::kFormat, message); }
+
+// A shape as the file declares it; the only place that shapes enter, so every Shape of a Graph
+// keeps the limits.
+Shape shape_from(const Json& json, const std::string& what) {
+  const Json& list = as_array(json, 3, "the shape of " + what);
+  if (list.size() != 1 && list.size() != 3) {
+    fail("the shape of " + what + " has rank " + std::to_string(list.size()) + ", not 1 or 3");
+  }
+  uint64_t extents[3] = {1, 1, 1};
+  for (size_t i = 0; i < list.size(); ++i) {
+    extents[i] = as_unsigned(list[i], "the shape of " + what);
+    if (extents[i] < 1 || extents[i] > kMaxExtent) {
+      fail("the shape of " + what + " holds " + std::to_string(extents[i]) + ", outside 1.." +
+           std::to_string(kMaxExtent));
+    }
+  }
+  Shape shape;
+  shape.rank = static_cast<int>(list.size());
+  shape.c = static_cast<int64_t>(extents[0]);
+  shape.h = static_cast<int64_t>(extents[1]);
+  shape.w = static_cast<int64_t>(extents[2]);
+  // Three extents of 2^20 at most, so the product fits 64 bits.
+  if (shape.elements() > kMaxElements) {
+    fail("the shape of " + what + " " + shape.text() + " has more than 2^31 elements");
+  }
+  return shape;
+}
+
+Attributes::Value attribute_from(const Json& json, const std::string& what) {
+  if (json.is_boolean()) return json.get<bool>();
+  if (json.is_string()) return as_text(json, kMaxParameterBytes, what);
+  const auto integer = [&](const Json& number) {
+    const bool fits = number.is_number_unsigned() ? number.get<uint64_t>() <= INT64_MAX
+                                                  : number.is_number_integer();
+    if (!fits) fail(what + " is not true, false, a string or whole numbers");
+    return number.get<int64_t>();
+  };
+  if (!json.is_array()) return integer(json);
+  std::vector<int64_t> list;
+  for (const Json& number : as_array(json, kMaxParameterNumbers, what)) {
+    list.push_back(integer(number));
+  }
+  return list;
+}
+
+Attributes attributes_from(const Json& node) {
+  Attributes attributes;
+  for (const auto& [key, value] : node.items()) {
+    if (key == "op" || key == "name" || key == "inputs" || key == "output") continue;
+    if (key.size() > kMaxParameterBytes) fail("unknown parameter " + shown(key));
+    attributes.set(key, attribute_from(value, "parameter " + shown(key)));
+  }
+  return attributes;
+}
+
+template <typename T>
+std::vector<T> copy_of(const TensorView& tensor) {
+  std::vector<T> out(tensor.elements);
+  if (!out.empty()) std::memcpy(out.data(), tensor.data, out.size() * sizeof(T));
+  return out;
+}
+
+// Builds the Graph from the parsed header and moves the tensors into it.
+class GraphBuilder {
+ public:
+  explicit GraphBuilder(const TensorFile& file) : file_(file) {}
+
+  Graph build() {
+    const std::string text = checked_metadata();
+    const Json json = parse_json_object(text.data(), text.size(), "the graph");
+    check_keys(json, {"inputs", "outputs", "nodes"}, "the graph");
+
+    for (const Json& input : as_array(json["inputs"], kMaxValues, "the list of inputs")) {
+      check_keys(as_object(input, "an input"), {"name", "shape"}, "an input");
+      const std::string& name = as_name(input["name"], "the name of an input");
+      graph_.inputs.push_back(add_value(name, shape_from(input["shape"], "input " + shown(name))));
+    }
+    if (graph_.inputs.empty()) fail("the graph has no inputs");
+
+    const Json& nodes = as_array(json["nodes"], kMaxNodes, "the list of nodes");
+    graph_.nodes.reserve(nodes.size());
+    for (const Json& node : nodes) add_node(node);
+
+    for (const Json& output : as_array(json["outputs"], kMaxValues, "the list of outputs")) {
+      graph_.outputs.push_back(find_value(output, "an output of the graph"));
+    }
+    if (graph_.outputs.empty()) fail("the graph has no outputs");
+    check_no_spare_tensors();
+    return std::move(graph_);
+  }
+
+ private:
+  // Returns the graph's JSON text.
+  const std::string& checked_metadata() const {
+    const auto entry = [&](const char* key) -> const std::string& {
+      const auto found = file_.metadata.find(key);
+      if (found == file_.metadata.end()) {
+        fail(std::string("the metadata has no '") + key + "': not a kernelprune model");
+      }
+      return found->second;
+    };
+    if (entry("format") != "kernelprune") {
+      fail("the metadata says format " + shown(entry("format")) + ", not 'kernelprune'");
+    }
+    if (entry("version") != "1") {
+      fail("the file has version " + shown(entry("version")) +
+           " and this engine reads version 1: update kernelprune or export again");
+    }
+    return entry("graph");
+  }
+
+  int add_value(const std::string& name, const Shape& shape) {
+    if (graph_.values.size() == kMaxValues) {
+      fail("the graph has more than " + std::to_string(kMaxValues) + " values");
+    }
+    const int index = static_cast<int>(graph_.values.size());
+    if (!value_index_.emplace(name, index).second) {
+      fail("value " + shown(name) + " is defined twice");
+    }
+    graph_.values.push_back({name, shape});
+    return index;
+  }
+
+  int find_value(const Json& json, const std::string& what) const {
+    const std::string& name = as_name(json, what);
+    const auto found = value_index_.find(name);
+    if (found == value_index_.end()) {
+      fail(what + " is " + shown(name) + ", which no input and no earlier node defines");
+    }
+    return found->second;
+  }
+
+  void add_node(const Json& json) {
+    const std::string place = "node " + std::to_string(graph_.nodes.size());
+    as_object(json, place);
+    for (const char* key : {"op", "name", "inputs", "output", "shape"}) {
+      if (!json.contains(key)) fail(place + " has no '" + key + "'");
+    }
+    const std::string& name = as_name(json["name"], "the name of " + place);
+    if (!node_names_.insert(name).second) fail("two nodes have the name " + shown(name));
+    const std::string& op = as_text(json["op"], kMaxParameterBytes, "the op of " + shown(name));
+    try {
+      graph_.nodes.push_back(node_from(json, name, op));
+    } catch (const Error& error) {
+      throw Error(error.kind(), "node " + shown(name) + " (" + op + "): " + error.what());
+    }
+  }
+
+  Node node_from(const Json& json, const std::string& name, const std::string& op) {
+    Node node;
+    node.name = name;
+    node.op = parse_op(op, attributes_from(json));
+    std::vector<Shape> input_shapes;
+    for (const Json& input : as_array(json["inputs"], kMaxValues, "the list of inputs")) {
+      node.inputs.push_back(find_value(input, "an input"));
+      input_shapes.push_back(graph_.values[node.inputs.back()].shape);
+    }
+    const Shape declared = shape_from(json["shape"], "the output");
+    const Shape inferred = infer_shape(node.op, input_shapes);
+    if (declared != inferred) {
+      fail("declares the shape " + declared.text() + " but computes " + inferred.text());
+    }
+    if (has_connections(node.op)) {
+      node.connections = connections_of(node, input_shapes[0].c, declared.c);
+    }
+    node.output = add_value(as_name(json["output"], "the output"), declared);
+    return node;
+  }
+
+  Connections connections_of(const Node& node, int64_t in_channels, int64_t out_channels) {
+    uint64_t kernel_h = 1, kernel_w = 1;
+    if (const auto* conv = std::get_if<Conv2d>(&node.op)) {
+      kernel_h = static_cast<uint64_t>(conv->window.kernel_h);
+      kernel_w = static_cast<uint64_t>(conv->window.kernel_w);
+    }
+    const auto rows = static_cast<uint64_t>(out_channels);
+    Connections out;
+    out.row_ptr = copy_of<uint32_t>(tensor(node.name + ".row_ptr", {Dtype::kU32}, {rows + 1}));
+    const uint64_t count = check_row_ptr(out.row_ptr);
+    const TensorView& col = tensor(node.name + ".col", {Dtype::kU16, Dtype::kU32}, {count});
+    if (col.dtype == Dtype::kU32) {
+      out.col = copy_of<uint32_t>(col);
+    } else {
+      const auto narrow = copy_of<uint16_t>(col);
+      out.col.assign(narrow.begin(), narrow.end());
+    }
+    check_col(out, in_channels);
+    out.weight =
+        copy_of<float>(tensor(node.name + ".weight", {Dtype::kF32}, {count, kernel_h, kernel_w}));
+    out.bias = copy_of<float>(tensor(node.name + ".bias", {Dtype::kF32}, {rows}));
+    check_finite(out.weight, "weight");
+    check_finite(out.bias, "bias");
+    return out;
+  }
+
+  // The tensor of this name, which must have one of the dtypes and exactly this shape.
+  const TensorView& tensor(const std::string& name, const std::vector<Dtype>& dtypes,
+                           const std::vector<uint64_t>& shape) {
+    const auto found = file_.tensors.find(name);
+    if (found == file_.tensors.end()) fail("tensor " + shown(name) + " is missing");
+    const TensorView& view = found->second;
+    bool known = false;
+    for (const Dtype dtype : dtypes) known = known || view.dtype == dtype;
+    if (!known) fail("tensor " + shown(name) + " has dtype " + dtype_name(view.dtype));
+    if (view.shape != shape) {
+      fail("tensor " + shown(name) + " has shape " + text_of(view.shape) + ", not " +
+           text_of(shape));
+    }
+    // Node names are unique, but "a" + ".b.col" could still be "a.b" + ".col".
+    if (!used_tensors_.insert(&view).second) fail("tensor " + shown(name) + " is used twice");
+    return view;
+  }
+
+  static std::string text_of(const std::vector<uint64_t>& shape) {
+    std::string text;
+    for (const uint64_t extent : shape) text += (text.empty() ? "[" : ",") + std::to_string(extent);
+    return text.empty() ? "[]" : text + "]";
+  }
+
+  // Returns the number of connections.
+  static uint64_t check_row_ptr(const std::vector<uint32_t>& row_ptr) {
+    if (row_ptr.front() != 0) fail("row_ptr does not start at 0");
+    for (size_t row = 1; row < row_ptr.size(); ++row) {
+      if (row_ptr[row] < row_ptr[row - 1]) {
+        fail("row_ptr falls at output channel " + std::to_string(row - 1));
+      }
+    }
+    return row_ptr.back();
+  }
+
+  static void check_col(const Connections& connections, int64_t in_channels) {
+    for (size_t row = 0; row + 1 < connections.row_ptr.size(); ++row) {
+      int64_t previous = -1;
+      for (uint32_t i = connections.row_ptr[row]; i < connections.row_ptr[row + 1]; ++i) {
+        const int64_t col = connections.col[i];
+        if (col >= in_channels) {
+          fail("output channel " + std::to_string(row) + " is connected to input channel " +
+               std::to_string(col) + " of " + std::to_string(in_channels));
+        }
+        if (col <= previous) {
+          fail("col is not strictly ascending in output channel " + std::to_string(row));
+        }
+        previous = col;
+      }
+    }
+  }
+
+  static void check_finite(const std::vector<float>& values, const char* what) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (!std::isfinite(values[i])) {
+        fail(std::string(what) + " " + std::to_string(i) + " is not a finite number");
+      }
+    }
+  }
+
+  void check_no_spare_tensors() const {
+    for (const auto& [name, view] : file_.tensors) {
+      if (used_tensors_.count(&view) == 0) fail("tensor " + shown(name) + " belongs to no node");
+    }
+  }
+
+  const TensorFile& file_;
+  Graph graph_;
+  std::unordered_map<std::string, int> value_index_;
+  std::set<std::string> node_names_;
+  std::set<const TensorView*> used_tensors_;
+};
+
+[[noreturn]] void fail_to_open(const std::string& path, const std::string& reason) {
+  throw Error(ErrorKind::kGeneral, path + ": " + reason);
+}
+
+// The whole file, not value-initialised (a large model would be written twice).
+struct FileBytes {
+  std::unique_ptr<uint8_t[]> data;
+  size_t size = 0;
+};
+
+FileBytes read_bytes(const std::string& path) {
+  struct stat status;
+  if (stat(path.c_str(), &status) != 0) {
+    fail_to_open(path, errno == ENOENT ? "no such file" : std::generic_category().message(errno));
+  }
+  if (!S_ISREG(status.st_mode)) fail_to_open(path, "not a regular file");
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
+  if (file == nullptr) fail_to_open(path, std::generic_category().message(errno));
+
+  FileBytes bytes;
+  bytes.size = static_cast<size_t>(status.st_size);
+  bytes.data.reset(new uint8_t[bytes.size + 1]);
+  // One byte more than the size, so that a file that grows meanwhile is seen as well.
+  if (std::fread(bytes.data.get(), 1, bytes.size + 1, file.get()) != bytes.size) {
+    fail_to_open(path, "the file changed while it was read, or cannot be read");
+  }
+  return bytes;
+}
+
+}  // namespace
+
+Graph read_graph_bytes(const uint8_t* bytes, size_t size, const std::string& name) {
+  try {
+    const TensorFile file = parse_safetensors(bytes, size);
+    Graph graph = GraphBuilder(file).build();
+    graph.source = name;
+    return graph;
+  } catch (const Error& error) {
+    throw Error(error.kind(), name + ": " + error.what());
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorKind::kGeneral, name + ": not enough memory to load the model");
+  }
+}
+
+Graph read_graph(const std::string& path) {
+  FileBytes bytes;
+  try {
+    bytes = read_bytes(path);
+  } catch (const std::bad_alloc&) {
+    fail_to_open(path, "not enough memory to load the model");
+  }
+  return read_graph_bytes(bytes.data.get(), bytes.size, path);
+}
+
+}  // namespace kernelprune

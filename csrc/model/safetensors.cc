@@ -1,0 +1,129 @@
+#include "model/safetensors.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernelprune/error.h"
+#include "model/json_parse.h"
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "model files are little endian, and so must the machine be"
+#endif
+
+namespace kernelprune {
+namespace {
+
+constexpr size_t kMaxRank = 3;
+constexpr size_t kMaxTensorNameBytes = 256;
+
+[[noreturn]] void fail(const std::string& message) { throw Error(ErrorKind::kFormat, message); }
+
+struct Range {
+  uint64_t begin, end;
+  const std::string* name;
+};
+
+uint64_t element_bytes(Dtype dtype) { return dtype == Dtype::kU16 ? 2 : 4; }
+
+Dtype dtype_from(const std::string& name, const std::string& what) {
+  if (name == "F32") return Dtype::kF32;
+  if (name == "U32") return Dtype::kU32;
+  if (name == "U16") return Dtype::kU16;
+  fail(what + " has dtype " + shown(name) + "; this version reads U16, U32 and F32");
+}
+
+// Adds one tensor of the header; its data is [begin, end) of the `data_size` bytes at `data`.
+Range add_tensor(const std::string& name, const Json& entry, const uint8_t* data,
+                 uint64_t data_size, TensorFile* file) {
+  const std::string what = "tensor " + shown(name);
+  if (name.size() > kMaxTensorNameBytes) fail(what + " has too long a name");
+  check_keys(as_object(entry, what), {"dtype", "shape", "data_offsets"}, what);
+
+  TensorView view;
+  view.dtype = dtype_from(as_text(entry["dtype"], 16, "the dtype of " + what), what);
+  view.elements = 1;
+  const uint64_t max_elements = data_size / element_bytes(view.dtype);
+  bool fits = true, is_empty = false;
+  for (const Json& entry_of_shape : as_array(entry["shape"], kMaxRank, "the shape of " + what)) {
+    const uint64_t extent = as_unsigned(entry_of_shape, "the shape of " + what);
+    view.shape.push_back(extent);
+    is_empty = is_empty || extent == 0;
+    fits = fits && (extent == 0 || view.elements <= max_elements / extent);
+    if (fits) view.elements *= extent;
+  }
+  if (is_empty) view.elements = 0;
+  if (!fits && !is_empty) fail(what + " is larger than the file");
+
+  const Json& offsets = as_array(entry["data_offsets"], 2, "data_offsets of " + what);
+  if (offsets.size() != 2) fail("data_offsets of " + what + " are not two numbers");
+  const uint64_t begin = as_unsigned(offsets[0], "data_offsets of " + what);
+  const uint64_t end = as_unsigned(offsets[1], "data_offsets of " + what);
+  if (begin > end || end > data_size) {
+    fail(what + " lies at bytes " + std::to_string(begin) + " to " + std::to_string(end) +
+         " of a data block of " + std::to_string(data_size) + " (is the file truncated?)");
+  }
+  if (end - begin != view.elements * element_bytes(view.dtype)) {
+    fail(what + " has " + std::to_string(end - begin) + " bytes where its shape needs " +
+         std::to_string(view.elements * element_bytes(view.dtype)));
+  }
+  view.data = data + begin;
+  const auto place = file->tensors.emplace(name, std::move(view)).first;
+  return {begin, end, &place->first};
+}
+
+void check_coverage(std::vector<Range> ranges, uint64_t data_size) {
+  std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) {
+    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  });
+  uint64_t covered = 0;
+  for (const Range& range : ranges) {
+    if (range.begin != covered) {
+      fail("tensor " + shown(*range.name) + " starts at byte " + std::to_string(range.begin) +
+           (range.begin < covered ? " inside another tensor" : " after a gap"));
+    }
+    covered = range.end;
+  }
+  if (covered != data_size) {
+    fail("the tensors end at byte " + std::to_string(covered) + " of a data block of " +
+         std::to_string(data_size));
+  }
+}
+
+}  // namespace
+
+const char* dtype_name(Dtype dtype) {
+  return dtype == Dtype::kU16 ? "U16" : dtype == Dtype::kU32 ? "U32" : "F32";
+}
+
+TensorFile parse_safetensors(const uint8_t* bytes, uint64_t size) {
+  constexpr uint64_t kPrefix = sizeof(uint64_t);
+  if (size < kPrefix) fail("the file has " + std::to_string(size) + " bytes, too few for a model");
+  uint64_t header_size = 0;
+  for (uint64_t i = 0; i < kPrefix; ++i) header_size |= uint64_t{bytes[i]} << (8 * i);
+  if (header_size > kMaxHeaderBytes) {
+    fail("a header of " + std::to_string(header_size) +
+         " bytes is over the limit of 64 MiB (is this a safetensors file?)");
+  }
+  if (header_size > size - kPrefix) fail("the file ends inside its header: it is truncated");
+
+  const auto* text = reinterpret_cast<const char*>(bytes + kPrefix);
+  const Json header = parse_json_object(text, header_size, "the header");
+  const uint8_t* data = bytes + kPrefix + header_size;
+  const uint64_t data_size = size - kPrefix - header_size;
+
+  TensorFile file;
+  std::vector<Range> ranges;
+  for (const auto& [name, entry] : header.items()) {
+    if (name == "__metadata__") {
+      for (const auto& [key, value] : as_object(entry, "__metadata__").items()) {
+        file.metadata[key] = as_text(value, kMaxHeaderBytes, "metadata " + shown(key));
+      }
+    } else {
+      ranges.push_back(add_tensor(name, entry, data, data_size, &file));
+    }
+  }
+  check_coverage(std::move(ranges), data_size);
+  return file;
+}
+
+}  // namespace kernelprune
