@@ -2,7 +2,7 @@
 
 #include <cstdlib>
 
-#include "kernelprune/error.h"
+#include "kernelprune/engine.h"
 
 namespace kernelprune {
 namespace {

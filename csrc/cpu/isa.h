@@ -2,14 +2,10 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "cpu/kernel_args.h"
 
 namespace kernelprune {
-
-// Usable here, best first: some of "avx512", "avx2", "portable".
-std::vector<std::string> available_isas();
 
 // The kernels for `isa`; for an empty `isa` those that KERNELPRUNE_ISA names, or else the best.
 // Throws Error (kDevice) when the machine or this build lacks it, or no such ISA exists.

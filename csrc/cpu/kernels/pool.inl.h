@@ -87,58 +87,98 @@ struct LanesPool {
 
 template <class V, class Reduce>
 struct PlanarPool {
-  // Columns combined at a time; longer rows go in strips of full vectors.
-  static constexpr int64_t kStrip = 256;
+  static constexpr int64_t kStrip = 1024;  // longest row that fits; longer ones go tap by tap
 
-  // strip[x] = combination over the window's rows of in[..][first + x], x in [0, count).
+  // strip[x] = combination over the window's rows of in[..][x], for a whole row of the map.
   static KP_INLINE void combine_rows(const KernelArgs& a, const float* in, int64_t y,
-                                     const PoolSpan& rows, int64_t first, int64_t count,
-                                     float* strip) {
-    for (int64_t x = 0; x < count; x += V::kWidth) {
+                                     const PoolSpan& rows, float* strip) {
+    for (int64_t x = 0; x < a.in_w; x += V::kWidth) {
       typename V::T sum = V::broadcast(Reduce::kAverage ? 0.0f : -__builtin_inff());
       for (int64_t i = rows.first; i < rows.last; ++i) {
         const int64_t row = (y * a.stride_h - a.pad_top + i * a.dilation_h) * a.in_w;
-        sum = Reduce::template combine<V>(sum, V::load(in + row + first + x));
+        sum = Reduce::template combine<V>(sum, V::load(in + row + x));
       }
       V::store(strip + x, sum);
     }
   }
 
+  // One output from the strip, at any border.
+  static KP_INLINE float border(const KernelArgs& a, const float* strip, const PoolSpan& rows,
+                                int64_t x) {
+    const PoolSpan columns = pool_columns(a, x);
+    float sum = Reduce::kAverage ? 0.0f : -__builtin_inff();
+    for (int64_t j = columns.first; j < columns.last; ++j) {
+      sum = Reduce::combine_scalar(sum, strip[x * a.stride_w - a.pad_left + j * a.dilation_w]);
+    }
+    return Reduce::kAverage ? sum / static_cast<float>(rows.counted * columns.counted) : sum;
+  }
+
+  // Outputs [first, last), whose windows lie inside the row. KernelW and Stride are constants for
+  // the common sizes, so that the compiler can vectorise the loop; 0 stands for any.
+  template <int KernelW, int Stride>
+  static KP_INLINE void interior(const KernelArgs& a, const float* strip, const PoolSpan& rows,
+                                 int64_t first, int64_t last, float* out) {
+    const int64_t kernel = KernelW > 0 ? KernelW : a.kernel_w;
+    const int64_t stride = Stride > 0 ? Stride : a.stride_w;
+    const int64_t dilation = KernelW > 0 ? 1 : a.dilation_w;
+    const float scale = 1.0f / static_cast<float>(rows.counted * kernel);
+    for (int64_t x = first; x < last; ++x) {
+      const float* taps = strip + (x * stride - a.pad_left);
+      float sum = taps[0];
+      for (int64_t j = 1; j < kernel; ++j) {
+        sum = Reduce::combine_scalar(sum, taps[j * dilation]);
+      }
+      out[x] = Reduce::kAverage ? sum * scale : sum;
+    }
+  }
+
+  static void pool_map(const KernelArgs& a, const float* in, float* out, float* strip) {
+    const int64_t reach = (a.kernel_w - 1) * a.dilation_w;
+    int64_t first = 0, last = a.out_w;  // outputs with all columns inside
+    while (first < last && first * a.stride_w < a.pad_left) ++first;
+    while (first < last && (last - 1) * a.stride_w - a.pad_left + reach >= a.in_w) --last;
+    for (int64_t y = 0; y < a.out_h; ++y, out += a.out_w) {
+      const PoolSpan rows = pool_rows(a, y);
+      combine_rows(a, in, y, rows, strip);
+      for (int64_t x = 0; x < first; ++x) out[x] = border(a, strip, rows, x);
+      if (a.kernel_w == 2 && a.stride_w == 2 && a.dilation_w == 1) {
+        interior<2, 2>(a, strip, rows, first, last, out);
+      } else if (a.kernel_w == 3 && a.stride_w == 2 && a.dilation_w == 1) {
+        interior<3, 2>(a, strip, rows, first, last, out);
+      } else {
+        interior<0, 0>(a, strip, rows, first, last, out);
+      }
+      for (int64_t x = last; x < a.out_w; ++x) out[x] = border(a, strip, rows, x);
+    }
+  }
+
+  static void pool_map_by_taps(const KernelArgs& a, const float* in, float* out) {
+    for (int64_t y = 0; y < a.out_h; ++y) {
+      const PoolSpan rows = pool_rows(a, y);
+      for (int64_t x = 0; x < a.out_w; ++x) {
+        const PoolSpan columns = pool_columns(a, x);
+        float sum = Reduce::kAverage ? 0.0f : -__builtin_inff();
+        for (int64_t i = rows.first; i < rows.last; ++i) {
+          const int64_t row = (y * a.stride_h - a.pad_top + i * a.dilation_h) * a.in_w;
+          for (int64_t j = columns.first; j < columns.last; ++j) {
+            const int64_t column = x * a.stride_w - a.pad_left + j * a.dilation_w;
+            sum = Reduce::combine_scalar(sum, in[row + column]);
+          }
+        }
+        *out++ = Reduce::kAverage ? sum / static_cast<float>(rows.counted * columns.counted) : sum;
+      }
+    }
+  }
+
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
     alignas(64) float strip[kStrip + 16];
-    const int64_t reach = (a.kernel_w - 1) * a.dilation_w;
     for (int64_t c = begin; c < end; ++c) {
       const float* in = a.in + c * a.in_stride;
       float* out = a.out + c * a.out_stride;
-      for (int64_t y = 0; y < a.out_h; ++y) {
-        const PoolSpan rows = pool_rows(a, y);
-        int64_t first = 0, count = 0;  // the columns now in the strip
-        for (int64_t x = 0; x < a.out_w; ++x) {
-          const PoolSpan columns = pool_columns(a, x);
-          const int64_t start = x * a.stride_w - a.pad_left;
-          float sum = Reduce::kAverage ? 0.0f : -__builtin_inff();
-          const bool wide = reach >= kStrip;  // a window wider than the strip: tap by tap
-          const int64_t left = start + columns.first * a.dilation_w;
-          const int64_t right = start + (columns.last - 1) * a.dilation_w;
-          if (!wide && columns.first < columns.last && (count == 0 || right >= first + count)) {
-            first = left;
-            count = a.in_w - first < kStrip ? a.in_w - first : kStrip;
-            combine_rows(a, in, y, rows, first, count, strip);
-          }
-          for (int64_t j = columns.first; j < columns.last; ++j) {
-            const int64_t column = start + j * a.dilation_w;
-            if (!wide) {
-              sum = Reduce::combine_scalar(sum, strip[column - first]);
-              continue;
-            }
-            for (int64_t i = rows.first; i < rows.last; ++i) {
-              const int64_t row = (y * a.stride_h - a.pad_top + i * a.dilation_h) * a.in_w;
-              sum = Reduce::combine_scalar(sum, in[row + column]);
-            }
-          }
-          if (Reduce::kAverage) sum *= 1.0f / static_cast<float>(rows.counted * columns.counted);
-          out[y * a.out_w + x] = sum;
-        }
+      if (a.in_w <= kStrip) {
+        pool_map(a, in, out, strip);
+      } else {
+        pool_map_by_taps(a, in, out);
       }
     }
   }

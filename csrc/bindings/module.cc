@@ -1,0 +1,208 @@
+// The Python module kernelprune._core: converts arguments and calls the engine, nothing else.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <vector>
+
+#include "kernelprune/engine.h"
+
+namespace py = pybind11;
+
+namespace kernelprune {
+namespace {
+
+using FloatArray = py::array_t<float, py::array::c_style>;
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string text = "[batch";
+  for (int64_t size : shape) text += "," + std::to_string(size);
+  return text + "]";
+}
+
+std::string shape_text(const py::array& array) {
+  std::string text = "[";
+  for (py::ssize_t i = 0; i < array.ndim(); ++i) {
+    text += (i > 0 ? "," : "") + std::to_string(array.shape(i));
+  }
+  return text + "]";
+}
+
+// Checks every input against the model and returns the batch size.
+int64_t check_inputs(const Engine& engine, const std::vector<FloatArray>& inputs) {
+  if (inputs.size() != engine.inputs().size()) {
+    throw Error(ErrorKind::kShape, "the model has " + std::to_string(engine.inputs().size()) +
+                                       " inputs, got " + std::to_string(inputs.size()));
+  }
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const TensorInfo& info = engine.inputs()[i];
+    bool right = inputs[i].ndim() == static_cast<py::ssize_t>(info.shape.size()) + 1 &&
+                 inputs[i].shape(0) == inputs[0].shape(0) && inputs[i].shape(0) > 0;
+    for (size_t d = 0; right && d < info.shape.size(); ++d) {
+      right = inputs[i].shape(static_cast<py::ssize_t>(d) + 1) == info.shape[d];
+    }
+    if (!right) {
+      throw Error(ErrorKind::kShape, "input '" + info.name + "' must have the shape " +
+                                         shape_text(info.shape) + ", got " +
+                                         shape_text(inputs[i]));
+    }
+  }
+  return inputs[0].shape(0);
+}
+
+std::vector<const float*> pointers_to(const std::vector<FloatArray>& arrays) {
+  std::vector<const float*> pointers;
+  for (const FloatArray& array : arrays) pointers.push_back(array.data());
+  return pointers;
+}
+
+// One array [batch, ...] per graph output, and the pointers to them.
+template <typename T>
+struct Outputs {
+  std::vector<py::array_t<T>> arrays;
+  std::vector<T*> pointers;
+
+  Outputs(const Engine& engine, int64_t batch) {
+    for (const TensorInfo& info : engine.outputs()) {
+      std::vector<py::ssize_t> shape{static_cast<py::ssize_t>(batch)};
+      shape.insert(shape.end(), info.shape.begin(), info.shape.end());
+      arrays.emplace_back(shape);
+      pointers.push_back(arrays.back().mutable_data());
+    }
+  }
+};
+
+std::vector<py::array_t<float>> run(const Engine& engine, const std::vector<FloatArray>& inputs) {
+  const int64_t batch = check_inputs(engine, inputs);
+  Outputs<float> outputs(engine, batch);
+  const std::vector<const float*> pointers = pointers_to(inputs);
+  {
+    py::gil_scoped_release unlocked;
+    engine.run(pointers, outputs.pointers, batch);
+  }
+  return outputs.arrays;
+}
+
+std::vector<py::array_t<double>> run_reference(const Engine& engine,
+                                               const std::vector<FloatArray>& inputs) {
+  const int64_t batch = check_inputs(engine, inputs);
+  Outputs<double> outputs(engine, batch);
+  const std::vector<const float*> pointers = pointers_to(inputs);
+  {
+    py::gil_scoped_release unlocked;
+    engine.run_reference(pointers, outputs.pointers, batch);
+  }
+  return outputs.arrays;
+}
+
+std::vector<LayerInfo> profile(const Engine& engine, const std::vector<FloatArray>& inputs,
+                               int repeats) {
+  const int64_t batch = check_inputs(engine, inputs);
+  Outputs<float> outputs(engine, batch);
+  const std::vector<const float*> pointers = pointers_to(inputs);
+  py::gil_scoped_release unlocked;
+  return engine.profile(pointers, outputs.pointers, batch, repeats);
+}
+
+// The core's error kinds become the exception classes of kernelprune.errors.
+void set_python_error(const Error& error) {
+  const char* name = "Error";
+  switch (error.kind()) {
+    case ErrorKind::kFormat:
+      name = "FormatError";
+      break;
+    case ErrorKind::kShape:
+      name = "ShapeError";
+      break;
+    case ErrorKind::kUnsupported:
+      name = "UnsupportedOperator";
+      break;
+    case ErrorKind::kDevice:
+      name = "DeviceError";
+      break;
+    case ErrorKind::kGeneral:
+      break;
+  }
+  const py::object type = py::module_::import("kernelprune.errors").attr(name);
+  PyErr_SetString(type.ptr(), error.what());
+}
+
+EngineOptions make_options(int threads, const std::string& isa, int64_t lanes) {
+  EngineOptions options;
+  options.threads = threads;
+  options.isa = isa;
+  options.lanes = lanes;
+  return options;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The kernelprune engine. Use kernelprune.Engine instead.";
+
+  py::register_exception_translator([](std::exception_ptr pointer) {
+    try {
+      if (pointer) std::rethrow_exception(pointer);
+    } catch (const Error& error) {
+      set_python_error(error);
+    }
+  });
+
+  py::class_<TensorInfo>(m, "TensorInfo")
+      .def_readonly("name", &TensorInfo::name)
+      .def_readonly("shape", &TensorInfo::shape);
+
+  py::class_<LayerInfo>(m, "LayerInfo")
+      .def_readonly("name", &LayerInfo::name)
+      .def_readonly("op", &LayerInfo::op)
+      .def_readonly("kernel", &LayerInfo::kernel)
+      .def_readonly("shape", &LayerInfo::shape)
+      .def_readonly("connections", &LayerInfo::connections)
+      .def_readonly("all_connections", &LayerInfo::all_connections)
+      .def_readonly("macs", &LayerInfo::macs)
+      .def_readonly("dense_macs", &LayerInfo::dense_macs)
+      .def_readonly("seconds", &LayerInfo::seconds);
+
+  py::class_<Engine>(m, "Engine")
+      .def_static(
+          "load",
+          [](const std::string& path, int threads, const std::string& isa, int64_t lanes) {
+            py::gil_scoped_release unlocked;
+            return Engine::load(path, make_options(threads, isa, lanes));
+          },
+          py::arg("path"), py::arg("threads"), py::arg("isa"), py::arg("lanes"))
+      .def_static(
+          "load_bytes",
+          [](const py::bytes& bytes, const std::string& name, int threads, const std::string& isa,
+             int64_t lanes) {
+            const std::string_view view = bytes;
+            return Engine::load_bytes(reinterpret_cast<const uint8_t*>(view.data()), view.size(),
+                                      name, make_options(threads, isa, lanes));
+          },
+          py::arg("bytes"), py::arg("name"), py::arg("threads"), py::arg("isa"), py::arg("lanes"))
+      .def_property_readonly("inputs", &Engine::inputs)
+      .def_property_readonly("outputs", &Engine::outputs)
+      .def_property_readonly("isa", &Engine::isa)
+      .def_property_readonly("threads", &Engine::threads)
+      .def("layers", &Engine::layers, py::arg("batch"))
+      .def("workspace_bytes", &Engine::workspace_bytes, py::arg("batch"))
+      .def("run", &run, py::arg("inputs"))
+      .def("run_reference", &run_reference, py::arg("inputs"))
+      .def("profile", &profile, py::arg("inputs"), py::arg("repeats"));
+
+  m.def("available_isas", &available_isas);
+  m.def("measure_fma_peak", &measure_fma_peak, py::arg("isa"), py::arg("seconds"),
+        py::call_guard<py::gil_scoped_release>());
+  m.def("check_file", [](const std::string& path) { Engine::load(path, {}); }, py::arg("path"));
+  m.def(
+      "check_bytes",
+      [](const py::bytes& bytes) {
+        const std::string_view view = bytes;
+        Engine::load_bytes(reinterpret_cast<const uint8_t*>(view.data()), view.size(), "<bytes>",
+                           {});
+      },
+      py::arg("bytes"));
+}
+
+}  // namespace kernelprune

@@ -1,0 +1,94 @@
+// The public C++ API: load a model file, run it on any number of images, profile it.
+//
+//   kernelprune::Engine engine = kernelprune::Engine::load("model.safetensors", {});
+//   engine.run({input}, {output}, /*batch=*/64);
+//
+// Everything in the file is checked by load(); an Engine never changes afterwards, so any number of
+// threads may call run() at once.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernelprune/error.h"
+
+namespace kernelprune {
+
+struct Graph;
+
+struct EngineOptions {
+  int threads = 1;
+  std::string isa;    // "", "portable", "avx2" or "avx512"; "" asks KERNELPRUNE_ISA, then the CPU
+  int64_t lanes = 0;  // images side by side in a vector: 0 chooses by cost, 1 is planar
+};
+
+// A graph input or output. The shape is per image: [C,H,W] or [F].
+struct TensorInfo {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+
+// What the plan does with one node, and what it cost when it was measured.
+struct LayerInfo {
+  std::string name;
+  std::string op;
+  std::string kernel;            // empty for nodes that need no work (flatten)
+  std::vector<int64_t> shape;    // output, per image
+  int64_t connections = 0;       // kept
+  int64_t all_connections = 0;   // kept and pruned
+  int64_t macs = 0;              // multiply-adds per image of the kept connections
+  int64_t dense_macs = 0;        // per image, had every connection been kept
+  double seconds = 0.0;          // profile only: median over the repeats, for the whole batch
+};
+
+class Engine {
+ public:
+  // Throws Error: kGeneral (no such file, bad option), kFormat (not a valid model), kDevice (the
+  // instruction set is not available).
+  static Engine load(const std::string& path, const EngineOptions& options);
+  static Engine load_bytes(const uint8_t* bytes, size_t size, const std::string& name,
+                           const EngineOptions& options);
+  Engine(Engine&&) noexcept;
+  ~Engine();
+
+  const std::vector<TensorInfo>& inputs() const;
+  const std::vector<TensorInfo>& outputs() const;
+  std::string isa() const;
+  int threads() const;
+
+  // What the plan for `batch` images does, layer by layer.
+  std::vector<LayerInfo> layers(int64_t batch) const;
+  // Bytes of activations that one run of `batch` images holds.
+  int64_t workspace_bytes(int64_t batch) const;
+
+  // inputs[i] points at [batch, ...shape of input i] floats, outputs[i] likewise. Safe to call from
+  // several threads at once. Allocates only when more runs are under way than ever before.
+  void run(const std::vector<const float*>& inputs, const std::vector<float*>& outputs,
+           int64_t batch) const;
+
+  // run() with a clock around every step, `repeats` times.
+  std::vector<LayerInfo> profile(const std::vector<const float*>& inputs,
+                                 const std::vector<float*>& outputs, int64_t batch,
+                                 int repeats) const;
+
+  // The reference kernels (naive loops in double) on the same graph, one image at a time.
+  void run_reference(const std::vector<const float*>& inputs, const std::vector<double*>& outputs,
+                     int64_t batch) const;
+
+ private:
+  struct Impl;
+  static Engine make(Graph&& graph, const EngineOptions& options);
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// Instruction sets that this machine and build can use, best first.
+std::vector<std::string> available_isas();
+
+// Multiply-adds per second of one core with `isa` ("" as in EngineOptions), measured for about
+// `seconds`.
+double measure_fma_peak(const std::string& isa, double seconds);
+
+}  // namespace kernelprune

@@ -1,0 +1,37 @@
+// The choice of kernel for one convolution or linear layer.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "cpu/kernel_args.h"
+#include "ops/conv2d.h"
+#include "ops/connections.h"
+#include "plan/program.h"
+
+namespace kernelprune {
+
+struct ConvPlan {
+  Kernel kernel{};
+  int width = 0;
+  KernelArgs args;  // all but activation pointers and clamp
+  double cost = 0.0;
+
+  // Set when the input is copied into another layout first.
+  Kernel pack{};
+  KernelArgs pack_args;
+  int64_t packed_floats = 0;
+};
+
+// `table` is the one whose width is `lanes`, or the widest for lanes 1; planar kernels may be taken
+// from any table of `kernels`. Weights that had to be cut are added to `cropped`.
+ConvPlan plan_convolution(const Window& window, const Shape& in, const Shape& out,
+                          const Connections& connections, const KernelSet& kernels,
+                          const KernelTable& table, int64_t lanes, CroppedWeights* cropped);
+
+// Cuts the output channels into parts of equal work, counted in connections.
+std::vector<int64_t> balance_rows(const Connections& connections, int parts);
+
+void set_window(const Window& window, KernelArgs* args);
+
+}  // namespace kernelprune

@@ -1,0 +1,29 @@
+// The cost model: what a step is expected to take, in multiply-adds at the FMA peak of one core.
+// Deterministic, so that the same file always gets the same plan. It only ranks lane modes for the
+// images that do not fill a lane group; its constants are shares of peak read off one profile of
+// the kernel benchmarks (bench/kernels.py) and rounded.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace kernelprune {
+
+// Share of the FMA peak that a convolution kernel reaches on full vectors.
+inline double kernel_efficiency(const std::string& kernel) {
+  if (kernel == "lanes_conv3x3_s1") return 0.92;
+  if (kernel == "lanes_conv3x3_s2") return 0.85;
+  if (kernel == "lanes_conv") return 0.75;
+  if (kernel == "planar_conv3x3") return 0.85;
+  if (kernel == "spmm") return 0.65;
+  if (kernel == "planar_dot") return 0.15;
+  return 1.0;
+}
+
+// Multiply-adds at peak that fit in the time to read and write one float of an activation.
+constexpr double kCostPerFloat = 6.0;
+
+// Starting a step: arguments, loops, pipeline fill.
+constexpr double kCostPerStep = 20000.0;
+
+}  // namespace kernelprune

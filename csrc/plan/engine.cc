@@ -1,0 +1,409 @@
+// The engine: a checked graph, one program per lane mode, and the loop that runs them.
+#include "kernelprune/engine.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <new>
+
+#include "core/aligned_buffer.h"
+#include "core/parallel.h"
+#include "cpu/isa.h"
+#include "model/reader.h"
+#include "ops/reference.h"
+#include "plan/program.h"
+
+namespace kernelprune {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Memory for the activations of one run: one arena per thread that works on images of its own.
+struct Workspace {
+  std::vector<AlignedBuffer> arenas;
+};
+
+// Keeps idle workspaces. Taking and giving back are single atomic exchanges, so runs on several
+// threads never wait for each other.
+class WorkspacePool {
+ public:
+  ~WorkspacePool() {
+    for (auto& slot : slots_) delete slot.load();
+  }
+  std::unique_ptr<Workspace> take() {
+    for (auto& slot : slots_) {
+      if (Workspace* found = slot.exchange(nullptr)) return std::unique_ptr<Workspace>(found);
+    }
+    return std::make_unique<Workspace>();
+  }
+  void give_back(std::unique_ptr<Workspace> workspace) {
+    for (auto& slot : slots_) {
+      Workspace* empty = nullptr;
+      if (slot.compare_exchange_strong(empty, workspace.get())) {
+        workspace.release();
+        return;
+      }
+    }
+  }
+
+ private:
+  std::array<std::atomic<Workspace*>, 64> slots_{};
+};
+
+// `count` lane groups of one program, from image `first` on.
+struct Batch {
+  const Program* program;
+  int64_t first;
+  int64_t images;
+  int64_t groups() const { return (images + program->lanes - 1) / program->lanes; }
+};
+
+std::vector<int64_t> dimensions(const Shape& shape) {
+  if (shape.rank == 1) return {shape.c};
+  return {shape.c, shape.h, shape.w};
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : 0.5 * (values[half - 1] + values[half]);
+}
+
+}  // namespace
+
+struct Engine::Impl {
+  Graph graph;
+  const KernelSet* kernels = nullptr;
+  int threads = 1;
+  std::vector<Program> programs;  // widest lanes first, planar last
+  std::vector<TensorInfo> inputs, outputs;
+  mutable WorkspacePool workspaces;
+
+  // The user's tensors of one run.
+  struct Tensors {
+    const std::vector<const float*>& inputs;
+    const std::vector<float*>& outputs;
+  };
+
+  std::vector<Batch> split(int64_t batch) const;
+  const float* locate(const Operand& operand, const Tensors& tensors, float* arena,
+                      int64_t image) const;
+  void run_step(const Step& step, const Tensors& tensors, float* arena, int64_t image,
+                int64_t images, int64_t begin, int64_t end) const;
+  void run_alone(const Program& program, const Tensors& tensors, float* arena, int64_t image,
+                 int64_t images) const;
+  void run_together(const Program& program, const Tensors& tensors, float* arena, int64_t image,
+                    int64_t images, std::vector<double>* step_seconds) const;
+  std::unique_ptr<Workspace> prepare(const std::vector<Batch>& batches) const;
+  void check_run(size_t input_count, size_t output_count, int64_t batch) const;
+  std::vector<LayerInfo> layers(int64_t batch) const;
+};
+
+// As many full groups of the widest mode as there are; the rest in the mode that costs least.
+std::vector<Batch> Engine::Impl::split(int64_t batch) const {
+  const Program& widest = programs.front();
+  const int64_t full = batch / widest.lanes;
+  const int64_t rest = batch % widest.lanes;
+  std::vector<Batch> batches;
+  if (full > 0) batches.push_back({&widest, 0, full * widest.lanes});
+  if (rest > 0) {
+    Batch best{nullptr, full * widest.lanes, rest};
+    double best_cost = 0.0;
+    for (const Program& program : programs) {
+      const Batch candidate{&program, best.first, rest};
+      const double cost = program.cost * static_cast<double>(candidate.groups());
+      if (best.program == nullptr || cost < best_cost) best = candidate, best_cost = cost;
+    }
+    batches.push_back(best);
+  }
+  return batches;
+}
+
+const float* Engine::Impl::locate(const Operand& operand, const Tensors& tensors, float* arena,
+                                  int64_t image) const {
+  const auto index = static_cast<size_t>(operand.at);
+  switch (operand.place) {
+    case Operand::Place::kWorkspace:
+      return arena + operand.at;
+    case Operand::Place::kInput:
+      return tensors.inputs[index] + image * graph.values[graph.inputs[index]].shape.elements();
+    case Operand::Place::kOutput:
+      return tensors.outputs[index] + image * graph.values[graph.outputs[index]].shape.elements();
+    case Operand::Place::kNone:
+      break;
+  }
+  return nullptr;
+}
+
+void Engine::Impl::run_step(const Step& step, const Tensors& tensors, float* arena, int64_t image,
+                            int64_t images, int64_t begin, int64_t end) const {
+  if (begin == end) return;
+  KernelArgs args = step.args;
+  args.images = images;
+  args.in = locate(step.in, tensors, arena, image);
+  args.residual = locate(step.residual, tensors, arena, image);
+  args.out = const_cast<float*>(locate(step.out, tensors, arena, image));
+  step.kernel.run(args, begin, end);
+}
+
+void Engine::Impl::run_alone(const Program& program, const Tensors& tensors, float* arena,
+                             int64_t image, int64_t images) const {
+  for (const Step& step : program.steps) {
+    run_step(step, tensors, arena, image, images, 0, step.bounds.back());
+  }
+}
+
+void Engine::Impl::run_together(const Program& program, const Tensors& tensors, float* arena,
+                                int64_t image, int64_t images,
+                                std::vector<double>* step_seconds) const {
+  run_team(threads, [&](const TeamMember& member) {
+    Clock::time_point start = Clock::now();
+    for (size_t i = 0; i < program.steps.size(); ++i) {
+      const Step& step = program.steps[i];
+      member.for_each_part([&](int part) {
+        run_step(step, tensors, arena, image, images, step.bounds[part], step.bounds[part + 1]);
+      });
+      member.barrier();
+      if (step_seconds != nullptr && member.is_first()) {
+        (*step_seconds)[i] += seconds_since(start);
+        start = Clock::now();
+      }
+    }
+  });
+}
+
+std::unique_ptr<Workspace> Engine::Impl::prepare(const std::vector<Batch>& batches) const {
+  size_t arenas = 0;
+  int64_t floats = 0;
+  for (const Batch& batch : batches) {
+    const bool shared = batch.groups() >= threads;  // every thread has images of its own
+    arenas = std::max(arenas, shared ? static_cast<size_t>(threads) : size_t{1});
+    floats = std::max(floats, batch.program->workspace_floats);
+  }
+  std::unique_ptr<Workspace> workspace = workspaces.take();
+  try {
+    if (workspace->arenas.size() < arenas) workspace->arenas.resize(arenas);
+    for (size_t i = 0; i < arenas; ++i) {
+      AlignedBuffer& arena = workspace->arenas[i];
+      if (static_cast<int64_t>(arena.size()) < floats) {
+        arena = AlignedBuffer(static_cast<size_t>(floats));
+      }
+    }
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorKind::kGeneral, graph.source + ": not enough memory for " +
+                                         std::to_string(floats * 4 >> 20) + " MiB of activations");
+  }
+  return workspace;
+}
+
+void Engine::Impl::check_run(size_t input_count, size_t output_count, int64_t batch) const {
+  if (batch < 1) throw Error(ErrorKind::kShape, "the batch has " + std::to_string(batch) + " images");
+  if (input_count != inputs.size() || output_count != outputs.size()) {
+    throw Error(ErrorKind::kShape,
+                graph.source + ": the model has " + std::to_string(inputs.size()) +
+                    " inputs and " + std::to_string(outputs.size()) + " outputs");
+  }
+}
+
+std::vector<LayerInfo> Engine::Impl::layers(int64_t batch) const {
+  const Program& program = *split(batch).front().program;
+  std::vector<LayerInfo> layers;
+  for (const Node& node : graph.nodes) {
+    LayerInfo layer;
+    layer.name = node.name;
+    layer.op = op_name(node.op);
+    const Shape& out = graph.values[node.output].shape;
+    layer.shape = dimensions(out);
+    if (has_connections(node.op)) {
+      const Shape& in = graph.values[node.inputs[0]].shape;
+      const auto* conv = std::get_if<Conv2d>(&node.op);
+      const int64_t macs_per_connection = (conv ? conv->window.taps() : 1) * out.pixels();
+      layer.connections = node.connections.count();
+      layer.all_connections = in.c * out.c;
+      layer.macs = layer.connections * macs_per_connection;
+      layer.dense_macs = layer.all_connections * macs_per_connection;
+    }
+    layers.push_back(layer);
+  }
+  for (const Step& step : program.steps) {
+    if (step.node < 0) continue;
+    std::string& kernel = layers[step.node].kernel;
+    const std::string name = std::string(step.kernel.name) + "/" + kernels->isa + "x" +
+                             std::to_string(step.vector_width);
+    if (kernel.find(name) == std::string::npos) kernel += (kernel.empty() ? "" : " + ") + name;
+  }
+  return layers;
+}
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::Engine(Engine&&) noexcept = default;
+Engine::~Engine() = default;
+
+Engine Engine::load(const std::string& path, const EngineOptions& options) {
+  return make(read_graph(path), options);
+}
+
+Engine Engine::load_bytes(const uint8_t* bytes, size_t size, const std::string& name,
+                          const EngineOptions& options) {
+  return make(read_graph_bytes(bytes, size, name), options);
+}
+
+Engine Engine::make(Graph&& graph, const EngineOptions& options) {
+  constexpr int kMaxThreads = 1024;
+  if (options.threads < 1 || options.threads > kMaxThreads) {
+    throw Error(ErrorKind::kGeneral, "threads=" + std::to_string(options.threads) +
+                                         " is not within 1.." + std::to_string(kMaxThreads));
+  }
+  auto impl = std::make_unique<Impl>();
+  impl->graph = std::move(graph);
+  impl->kernels = &select_kernels(options.isa);
+  impl->threads = options.threads;
+  std::vector<int64_t> modes;
+  for (int i = 0; i < impl->kernels->count; ++i) modes.push_back(impl->kernels->tables[i].width);
+  modes.push_back(1);
+  std::string known;
+  for (int64_t lanes : modes) {
+    known += (known.empty() ? "" : ", ") + std::to_string(lanes);
+    if (options.lanes != 0 && options.lanes != lanes) continue;
+    impl->programs.push_back(make_program(impl->graph, *impl->kernels, lanes, options.threads));
+  }
+  if (impl->programs.empty()) {
+    throw Error(ErrorKind::kDevice, "lanes=" + std::to_string(options.lanes) + ": " +
+                                        impl->kernels->isa + " has " + known);
+  }
+  for (int value : impl->graph.inputs) {
+    impl->inputs.push_back({impl->graph.values[value].name,
+                            dimensions(impl->graph.values[value].shape)});
+  }
+  for (int value : impl->graph.outputs) {
+    impl->outputs.push_back({impl->graph.values[value].name,
+                             dimensions(impl->graph.values[value].shape)});
+  }
+  return Engine(std::move(impl));
+}
+
+const std::vector<TensorInfo>& Engine::inputs() const { return impl_->inputs; }
+const std::vector<TensorInfo>& Engine::outputs() const { return impl_->outputs; }
+std::string Engine::isa() const { return impl_->kernels->isa; }
+int Engine::threads() const { return impl_->threads; }
+
+std::vector<LayerInfo> Engine::layers(int64_t batch) const {
+  return impl_->layers(std::max<int64_t>(batch, 1));
+}
+
+int64_t Engine::workspace_bytes(int64_t batch) const {
+  int64_t floats = 0, arenas = 1;
+  for (const Batch& part : impl_->split(std::max<int64_t>(batch, 1))) {
+    floats = std::max(floats, part.program->workspace_floats);
+    if (part.groups() >= impl_->threads) arenas = impl_->threads;
+  }
+  return floats * arenas * static_cast<int64_t>(sizeof(float));
+}
+
+void Engine::run(const std::vector<const float*>& inputs, const std::vector<float*>& outputs,
+                 int64_t batch) const {
+  impl_->check_run(inputs.size(), outputs.size(), batch);
+  const std::vector<Batch> batches = impl_->split(batch);
+  std::unique_ptr<Workspace> workspace = impl_->prepare(batches);
+  const Impl::Tensors tensors{inputs, outputs};
+  for (const Batch& part : batches) {
+    const Program& program = *part.program;
+    const auto images_in = [&](int64_t group) {
+      return std::min(program.lanes, part.images - group * program.lanes);
+    };
+    // Whole groups per thread need no barriers at all; what is left over is shared step by step.
+    const int64_t rounds = part.groups() / impl_->threads;
+    if (rounds > 0) {
+      run_team(impl_->threads, [&](const TeamMember& member) {
+        member.for_each_part([&](int thread) {
+          for (int64_t group = thread * rounds; group < (thread + 1) * rounds; ++group) {
+            impl_->run_alone(program, tensors, workspace->arenas[thread].data(),
+                             part.first + group * program.lanes, images_in(group));
+          }
+        });
+      });
+    }
+    for (int64_t group = rounds * impl_->threads; group < part.groups(); ++group) {
+      impl_->run_together(program, tensors, workspace->arenas[0].data(),
+                          part.first + group * program.lanes, images_in(group), nullptr);
+    }
+  }
+  impl_->workspaces.give_back(std::move(workspace));
+}
+
+std::vector<LayerInfo> Engine::profile(const std::vector<const float*>& inputs,
+                                       const std::vector<float*>& outputs, int64_t batch,
+                                       int repeats) const {
+  impl_->check_run(inputs.size(), outputs.size(), batch);
+  if (repeats < 1) throw Error(ErrorKind::kGeneral, "profile needs at least one repeat");
+  std::vector<LayerInfo> layers = impl_->layers(batch);
+  const std::vector<Batch> batches = impl_->split(batch);
+  std::unique_ptr<Workspace> workspace = impl_->prepare(batches);
+  const Impl::Tensors tensors{inputs, outputs};
+  std::vector<std::vector<double>> seconds(layers.size());
+  for (int repeat = 0; repeat <= repeats; ++repeat) {
+    std::vector<double> node_seconds(layers.size(), 0.0);
+    for (const Batch& part : batches) {
+      const Program& program = *part.program;
+      std::vector<double> step_seconds(program.steps.size(), 0.0);
+      for (int64_t group = 0; group < part.groups(); ++group) {
+        const int64_t first = group * program.lanes;
+        impl_->run_together(program, tensors, workspace->arenas[0].data(), part.first + first,
+                            std::min(program.lanes, part.images - first), &step_seconds);
+      }
+      for (size_t i = 0; i < program.steps.size(); ++i) {
+        const int node = program.steps[i].node;
+        if (node >= 0) node_seconds[node] += step_seconds[i];
+      }
+    }
+    if (repeat == 0) continue;  // warm-up: pages, caches, clock
+    for (size_t i = 0; i < layers.size(); ++i) seconds[i].push_back(node_seconds[i]);
+  }
+  for (size_t i = 0; i < layers.size(); ++i) layers[i].seconds = median(seconds[i]);
+  impl_->workspaces.give_back(std::move(workspace));
+  return layers;
+}
+
+void Engine::run_reference(const std::vector<const float*>& inputs,
+                           const std::vector<double*>& outputs, int64_t batch) const {
+  impl_->check_run(inputs.size(), outputs.size(), batch);
+  const Graph& graph = impl_->graph;
+  for (int64_t image = 0; image < batch; ++image) {
+    std::vector<ReferenceValue> values(graph.values.size());
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      ReferenceValue& value = values[graph.inputs[i]];
+      value.shape = graph.values[graph.inputs[i]].shape;
+      const float* from = inputs[i] + image * value.shape.elements();
+      value.data.assign(from, from + value.shape.elements());
+    }
+    for (const Node& node : graph.nodes) {
+      std::vector<const ReferenceValue*> node_inputs;
+      for (int input : node.inputs) node_inputs.push_back(&values[input]);
+      values[node.output] = reference(node.op, node.connections, node_inputs);
+    }
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const ReferenceValue& value = values[graph.outputs[i]];
+      std::copy(value.data.begin(), value.data.end(),
+                outputs[i] + image * value.shape.elements());
+    }
+  }
+}
+
+double measure_fma_peak(const std::string& isa, double seconds) {
+  const KernelTable& table = select_kernels(isa).tables[0];
+  double best = 0.0;
+  const Clock::time_point start = Clock::now();
+  do {
+    const Clock::time_point lap = Clock::now();
+    const int64_t macs = table.fma_loop(20000);
+    best = std::max(best, static_cast<double>(macs) / seconds_since(lap));
+  } while (seconds_since(start) < seconds);
+  return best;
+}
+
+}  // namespace kernelprune

@@ -1,0 +1,256 @@
+// Lowering: walks the graph once, chooses a kernel for every node, and lays out the workspace.
+#include "plan/program.h"
+
+#include <algorithm>
+#include <string>
+
+#include "plan/conv.h"
+#include "plan/cost.h"
+#include "plan/memory.h"
+
+namespace kernelprune {
+namespace {
+
+class Lowering {
+ public:
+  Lowering(const Graph& graph, const KernelSet& kernels, int64_t lanes, int parts)
+      : graph_(graph), kernels_(kernels), parts_(parts) {
+    program_.lanes = lanes;
+    for (int i = kernels.count - 1; i >= 0; --i) {
+      if (lanes == 1 || kernels.tables[i].width == lanes) table_ = &kernels.tables[i];
+    }
+    storage_.assign(graph.values.size(), -1);
+  }
+
+  Program run() {
+    for (size_t i = 0; i < graph_.inputs.size(); ++i) lower_input(static_cast<int>(i));
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      node_ = static_cast<int>(i);
+      const Node& node = graph_.nodes[i];
+      std::visit([&](const auto& op) { lower(op, node); }, node.op);
+    }
+    node_ = -1;
+    for (size_t i = 0; i < graph_.outputs.size(); ++i) lower_output(static_cast<int>(i));
+    finish();
+    return std::move(program_);
+  }
+
+ private:
+  struct Use {
+    int buffer;
+    int64_t floats_in;
+  };
+
+  int64_t lanes() const { return program_.lanes; }
+  bool planar() const { return program_.lanes == 1; }
+  const Shape& shape(int value) const { return graph_.values[value].shape; }
+
+  int new_buffer(int64_t floats) {
+    BufferLifetime buffer;
+    buffer.floats = floats;
+    buffer.first = buffer.last = static_cast<int>(program_.steps.size());
+    buffers_.push_back(buffer);
+    return static_cast<int>(buffers_.size()) - 1;
+  }
+
+  int new_value(int value) {
+    storage_[value] = new_buffer(shape(value).elements() * lanes());
+    return storage_[value];
+  }
+
+  // An operand `floats_in` floats into `buffer`, needed by the step about to be added. Until
+  // finish() knows the offsets, `at` is an index into uses_.
+  Operand use(int buffer, int64_t floats_in = 0) {
+    buffers_[buffer].last = static_cast<int>(program_.steps.size());
+    uses_.push_back({buffer, floats_in});
+    return {Operand::Place::kWorkspace, static_cast<int64_t>(uses_.size()) - 1};
+  }
+
+  // Arguments for a kernel that maps activation `in` to activation `out`.
+  KernelArgs activation_args(const Shape& in, const Shape& out) const {
+    KernelArgs args;
+    args.lanes = lanes();
+    args.channels = in.c, args.out_channels = out.c;
+    args.in_h = in.h, args.in_w = in.w, args.out_h = out.h, args.out_w = out.w;
+    args.in_stride = in.pixels() * lanes(), args.out_stride = out.pixels() * lanes();
+    const Clamp none = clamp_of(Activation::kNone);
+    args.low = none.low, args.high = none.high;
+    return args;
+  }
+
+  Step& add_step(const Kernel& kernel, int width, const KernelArgs& args, int64_t units,
+                 double cost) {
+    Step step;
+    step.node = node_;
+    step.kernel = kernel;
+    step.vector_width = width;
+    step.args = args;
+    for (int part = 0; part <= parts_; ++part) step.bounds.push_back(units * part / parts_);
+    step.cost = cost + kCostPerStep;
+    program_.steps.push_back(step);
+    return program_.steps.back();
+  }
+
+  double memory_cost(const Shape& a, const Shape& b) const {
+    return kCostPerFloat * static_cast<double>((a.elements() + b.elements()) * lanes());
+  }
+
+  // A step that reads value `in` (and `second`, if not negative) and writes a new value.
+  void add_value_step(const Kernel& kernel, const KernelArgs& args, int in, int second, int out,
+                      int64_t units) {
+    const Operand from = use(storage_[in]);
+    const Operand other = second < 0 ? Operand{} : use(storage_[second]);
+    const Operand to = use(new_value(out));
+    Step& step =
+        add_step(kernel, table_->width, args, units, memory_cost(shape(in), shape(out)));
+    step.in = from, step.residual = other, step.out = to;
+  }
+
+  void lower_input(int index) {
+    const int value = graph_.inputs[index];
+    const Shape& s = shape(value);
+    KernelArgs args = activation_args(s, s);
+    args.in_stride = s.elements();  // from one image to the next
+    const Operand to = use(new_value(value));
+    Step& step = add_step(table_->nchw_to_lanes, table_->width, args, s.c, memory_cost(s, s));
+    step.in = {Operand::Place::kInput, index};
+    step.out = to;
+  }
+
+  void lower_output(int index) {
+    const int value = graph_.outputs[index];
+    const Shape& s = shape(value);
+    KernelArgs args = activation_args(s, s);
+    args.out_stride = s.elements();
+    const Operand from = use(storage_[value]);
+    Step& step = add_step(table_->lanes_to_nchw, table_->width, args, s.c, memory_cost(s, s));
+    step.in = from;
+    step.out = {Operand::Place::kOutput, index};
+  }
+
+  void lower(const Conv2d& op, const Node& node) {
+    lower_convolution(op.window, op.activation, node);
+  }
+  void lower(const Linear& op, const Node& node) {
+    lower_convolution(Window{}, op.activation, node);
+  }
+
+  void lower_convolution(const Window& window, Activation activation, const Node& node) {
+    const Shape& in = shape(node.inputs[0]);
+    const Shape& out = shape(node.output);
+    ConvPlan plan = plan_convolution(window, in, out, node.connections, kernels_, *table_, lanes(),
+                                     &program_.cropped);
+    Operand from = use(storage_[node.inputs[0]]);
+    if (plan.packed_floats > 0) {
+      const int buffer = new_buffer(plan.packed_floats);
+      const Operand packed = use(buffer);
+      Step& pack = add_step(plan.pack, plan.width, plan.pack_args, in.c,
+                            kCostPerFloat * static_cast<double>(plan.packed_floats));
+      pack.in = from;
+      pack.out = packed;
+      from = use(buffer);
+    }
+    const Operand residual =
+        node.inputs.size() == 2 ? use(storage_[node.inputs[1]]) : Operand{};
+    const Operand to = use(new_value(node.output));
+    const Clamp clamp = clamp_of(activation);
+    plan.args.low = clamp.low, plan.args.high = clamp.high;
+    Step& step = add_step(plan.kernel, plan.width, plan.args, out.c, plan.cost);
+    step.bounds = balance_rows(node.connections, parts_);
+    step.in = from, step.residual = residual, step.out = to;
+  }
+
+  template <typename Op>
+  void lower_pool(const Op& op, const Node& node, const Kernel& kernel) {
+    const Window& w = op.window;
+    const Shape& in = shape(node.inputs[0]);
+    const Shape& out = shape(node.output);
+    KernelArgs args = activation_args(in, out);
+    set_window(w, &args);
+    if constexpr (std::is_same_v<Op, AvgPool2d>) args.count_include_pad = op.count_include_pad;
+    add_value_step(kernel, args, node.inputs[0], -1, node.output, in.c);
+  }
+
+  void lower(const MaxPool2d& op, const Node& node) {
+    lower_pool(op, node, planar() ? table_->planar_max_pool : table_->lanes_max_pool);
+  }
+  void lower(const AvgPool2d& op, const Node& node) {
+    lower_pool(op, node, planar() ? table_->planar_avg_pool : table_->lanes_avg_pool);
+  }
+
+  void lower(const GlobalAvgPool&, const Node& node) {
+    const Shape& in = shape(node.inputs[0]);
+    add_value_step(planar() ? table_->planar_global_avg_pool : table_->lanes_global_avg_pool,
+                   activation_args(in, shape(node.output)), node.inputs[0], -1, node.output, in.c);
+  }
+
+  void lower(const Add& op, const Node& node) {
+    const Shape& s = shape(node.output);
+    KernelArgs args = activation_args(s, s);
+    const Clamp clamp = clamp_of(op.activation);
+    args.low = clamp.low, args.high = clamp.high;
+    add_value_step(table_->add, args, node.inputs[0], node.inputs[1], node.output, s.c);
+  }
+
+  void lower(const ActivationOp& op, const Node& node) {
+    const Shape& s = shape(node.output);
+    KernelArgs args = activation_args(s, s);
+    const Clamp clamp = clamp_of(op.activation);
+    args.low = clamp.low, args.high = clamp.high;
+    add_value_step(table_->activation, args, node.inputs[0], -1, node.output, s.c);
+  }
+
+  void lower(const Softmax&, const Node& node) {
+    const Shape& s = shape(node.output);
+    add_value_step(table_->softmax, activation_args(s, s), node.inputs[0], -1, node.output,
+                   s.pixels() * lanes());
+  }
+
+  void lower(const Concat&, const Node& node) {
+    const int buffer = new_value(node.output);
+    int64_t floats_in = 0;
+    for (int input : node.inputs) {
+      const Shape& s = shape(input);
+      const Operand from = use(storage_[input]);
+      const Operand to = use(buffer, floats_in);
+      Step& step = add_step(table_->copy, table_->width, activation_args(s, s), s.c,
+                            memory_cost(s, s));
+      step.in = from, step.out = to;
+      floats_in += s.elements() * lanes();
+    }
+  }
+
+  // [C][H][W][L] read as [C*H*W][L] is the same memory.
+  void lower(const Flatten&, const Node& node) { storage_[node.output] = storage_[node.inputs[0]]; }
+
+  void finish() {
+    program_.workspace_floats = assign_offsets(&buffers_);
+    const auto resolve = [&](Operand* operand) {
+      if (operand->place != Operand::Place::kWorkspace) return;
+      const Use& use = uses_[static_cast<size_t>(operand->at)];
+      operand->at = buffers_[use.buffer].offset + use.floats_in;
+    };
+    for (Step& step : program_.steps) {
+      resolve(&step.in), resolve(&step.residual), resolve(&step.out);
+      program_.cost += step.cost;
+    }
+  }
+
+  const Graph& graph_;
+  const KernelSet& kernels_;
+  const KernelTable* table_ = nullptr;
+  const int parts_;
+  int node_ = -1;
+  Program program_;
+  std::vector<BufferLifetime> buffers_;  // in the order of their first use
+  std::vector<int> storage_;             // value -> buffer
+  std::vector<Use> uses_;
+};
+
+}  // namespace
+
+Program make_program(const Graph& graph, const KernelSet& kernels, int64_t lanes, int parts) {
+  return Lowering(graph, kernels, lanes, parts).run();
+}
+
+}  // namespace kernelprune

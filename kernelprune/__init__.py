@@ -1,0 +1,53 @@
+"""kernelprune: train and prune CNNs, and run what is left fast.
+
+Public names are resolved on first use, so that ``import kernelprune.runtime`` needs numpy alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata as _metadata
+from typing import Any
+
+from kernelprune.errors import DeviceError, Error, FormatError, ShapeError, UnsupportedOperator
+
+try:
+    __version__ = _metadata.version("kernelprune")
+except _metadata.PackageNotFoundError:  # run from a source tree that was never installed
+    __version__ = "0+unknown"
+
+# Public name -> module that defines it.
+_PUBLIC = {
+    "Engine": "kernelprune.runtime",
+    "SynapticStrength": "kernelprune.prune",
+    "prune_connections": "kernelprune.prune",
+    "compact": "kernelprune.prune.compact",
+    "export": "kernelprune.capture",
+    "benchmark": "kernelprune.benchmark",
+}
+_SUBPACKAGES = ("capture", "data", "format", "models", "prune", "report", "runtime", "train")
+
+__all__ = [
+    "DeviceError",
+    "Error",
+    "FormatError",
+    "ShapeError",
+    "UnsupportedOperator",
+    "__version__",
+    *_PUBLIC,
+    *_SUBPACKAGES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"kernelprune.{name}")
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(_PUBLIC[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'kernelprune' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

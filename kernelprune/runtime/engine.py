@@ -1,0 +1,239 @@
+"""The engine: loads a kernelprune file once, runs it on any number of images."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kernelprune import _core
+from kernelprune.errors import DeviceError, Error, ShapeError
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """What one node of the model does and costs.
+
+    Attributes:
+        name: Name of the node in the file.
+        op: Its operator, such as ``conv2d``.
+        kernel: The kernels that the plan chose, ``name/<isa>x<vector width>``.
+        shape: Output shape per image, ``[C, H, W]`` or ``[F]``.
+        connections: Kept connections; 0 for nodes without weights.
+        all_connections: Kept and pruned connections.
+        macs: Multiply-adds of the kept connections, per image.
+        dense_macs: Multiply-adds per image if every connection had been kept.
+        milliseconds: Median time for the whole batch; 0 if it was not measured.
+        peak_share: Multiply-adds per second over the FMA peak of the threads used, 0..1;
+            0 if it was not measured.
+    """
+
+    name: str
+    op: str
+    kernel: str
+    shape: tuple[int, ...]
+    connections: int
+    all_connections: int
+    macs: int
+    dense_macs: int
+    milliseconds: float = 0.0
+    peak_share: float = 0.0
+
+    @property
+    def density(self) -> float:
+        """Kept connections over all connections; 1 for nodes without weights."""
+        return self.connections / self.all_connections if self.all_connections else 1.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name:<28} {self.op:<15} {self.density:>7.1%} {self.macs / 1e6:>10.2f} MMAC "
+            f"{self.milliseconds:>9.3f} ms {self.peak_share:>6.0%} of peak  {self.kernel}"
+        )
+
+
+def available_isas() -> list[str]:
+    """Instruction sets that this machine and build can use, best first."""
+    return _core.available_isas()
+
+
+def fma_peak(isa: str | None = None, seconds: float = 0.05) -> float:
+    """Measures the FMA peak of one core.
+
+    Args:
+        isa: Instruction set; the default one if None.
+        seconds: How long to measure.
+
+    Returns:
+        Multiply-adds per second.
+
+    Raises:
+        DeviceError: This machine or build lacks ``isa``.
+    """
+    return _core.measure_fma_peak(isa or "", seconds)
+
+
+class Engine:
+    """Runs a kernelprune file.
+
+    The file is checked completely on loading. Afterwards an engine never changes: several threads
+    may call :meth:`run` at once, and the GIL is released while it computes. Results are
+    bit-identical for any number of threads on one instruction set.
+
+    Args:
+        path: The ``.safetensors`` file that :func:`kernelprune.export` wrote.
+        device: ``"cpu"``.
+        threads: Threads of one run; None for all cores that this process may use.
+        isa: ``"portable"``, ``"avx2"`` or ``"avx512"``. By default the one that the environment
+            variable ``KERNELPRUNE_ISA`` names, else the best that the machine has.
+        lanes: Images side by side in a vector: 1 (pixels of one image fill the vectors) or a vector
+            width of the instruction set. By default the plan takes what costs least for the batch.
+
+    Raises:
+        Error: There is no such file, or an option is out of range.
+        FormatError: The file is not a valid model.
+        DeviceError: The device, the instruction set or the lanes are not available here.
+
+    Example:
+        >>> engine = Engine("model.safetensors", threads=2)
+        >>> scores = engine.run(images)          # [batch, C, H, W] float32 -> [batch, classes]
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        device: str = "cpu",
+        threads: int | None = 1,
+        isa: str | None = None,
+        lanes: int | None = None,
+    ) -> None:
+        if device != "cpu":
+            raise DeviceError(
+                f"device {device!r} is not available: this build has CPU kernels only; use 'cpu'"
+            )
+        if threads is None:
+            threads = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+        if isinstance(threads, bool) or not isinstance(threads, int):
+            raise Error(f"threads must be a whole number or None, got {threads!r}")
+        self.path = Path(path)
+        self.device = device
+        self._core = _core.Engine.load(os.fspath(path), threads, isa or "", lanes or 0)
+
+    @property
+    def inputs(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Name and per-image shape of every input."""
+        return [(info.name, tuple(info.shape)) for info in self._core.inputs]
+
+    @property
+    def outputs(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Name and per-image shape of every output."""
+        return [(info.name, tuple(info.shape)) for info in self._core.outputs]
+
+    @property
+    def isa(self) -> str:
+        """The instruction set in use."""
+        return self._core.isa
+
+    @property
+    def threads(self) -> int:
+        """Threads of one run."""
+        return self._core.threads
+
+    def layers(self, batch: int = 1) -> list[LayerProfile]:
+        """What the plan for ``batch`` images does, node by node, without running it."""
+        return [_layer_profile(layer) for layer in self._core.layers(batch)]
+
+    def workspace_bytes(self, batch: int = 1) -> int:
+        """Bytes of activations that one run of ``batch`` images holds."""
+        return self._core.workspace_bytes(batch)
+
+    def run(self, *inputs: Any) -> Any:
+        """Computes the outputs for a batch of images.
+
+        Args:
+            inputs: One array or tensor per input of the model, ``[batch, *shape]`` float32, any
+                batch size. numpy in, numpy out; torch (CPU) in, torch out.
+
+        Returns:
+            The output ``[batch, *shape]``; a tuple of them if the model has several.
+
+        Raises:
+            ShapeError: Wrong number, shape or type of inputs.
+            DeviceError: A tensor lies on another device.
+        """
+        arrays, torch_in = _to_arrays(inputs)
+        outputs = self._core.run(arrays)
+        if torch_in:
+            import torch
+
+            outputs = [torch.from_numpy(output) for output in outputs]
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def run_reference(self, *inputs: Any) -> Any:
+        """Like :meth:`run`, by naive loops in float64 and therefore slow: for checking kernels.
+
+        Returns:
+            numpy float64 ``[batch, *shape]``; a tuple if the model has several outputs.
+        """
+        arrays, _ = _to_arrays(inputs)
+        outputs = self._core.run_reference(arrays)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def profile(self, *inputs: Any, repeats: int = 20) -> list[LayerProfile]:
+        """Times every node.
+
+        Args:
+            inputs: As for :meth:`run`.
+            repeats: Runs to take the median of, after one for warming up.
+
+        Returns:
+            One entry per node, in the order of execution.
+        """
+        arrays, _ = _to_arrays(inputs)
+        layers = self._core.profile(arrays, repeats)
+        peak = fma_peak(self.isa) * self.threads
+        return [_layer_profile(layer, peak, len(arrays[0])) for layer in layers]
+
+    def __repr__(self) -> str:
+        return f"Engine({str(self.path)!r}, isa={self.isa!r}, threads={self.threads})"
+
+
+def _layer_profile(layer: Any, peak: float = 0.0, batch: int = 1) -> LayerProfile:
+    share = layer.macs * batch / layer.seconds / peak if peak and layer.seconds else 0.0
+    return LayerProfile(
+        name=layer.name,
+        op=layer.op,
+        kernel=layer.kernel,
+        shape=tuple(layer.shape),
+        connections=layer.connections,
+        all_connections=layer.all_connections,
+        macs=layer.macs,
+        dense_macs=layer.dense_macs,
+        milliseconds=layer.seconds * 1e3,
+        peak_share=share,
+    )
+
+
+def _to_arrays(inputs: tuple[Any, ...]) -> tuple[list[np.ndarray], bool]:
+    """Contiguous float32 numpy views (or copies) of the inputs; whether any was a torch tensor."""
+    arrays = []
+    torch_in = False
+    for value in inputs:
+        # Without importing torch: a tensor can only come from a torch that is already loaded.
+        torch = sys.modules.get("torch")
+        if torch is not None and isinstance(value, torch.Tensor):
+            if value.device.type != "cpu":
+                raise DeviceError(f"the input lies on {value.device}; move it with .cpu()")
+            if value.dtype != torch.float32:
+                raise ShapeError(f"inputs must be float32, got {value.dtype}; use .float()")
+            torch_in = True
+            value = value.detach().contiguous().numpy()
+        if not isinstance(value, np.ndarray):
+            raise ShapeError(f"inputs must be numpy arrays or torch tensors, got {type(value)}")
+        if value.dtype != np.float32:
+            raise ShapeError(f"inputs must be float32, got {value.dtype}; use .astype('float32')")
+        arrays.append(np.ascontiguousarray(value))
+    return arrays, torch_in
