@@ -39,6 +39,11 @@ struct Program {
   int64_t workspace_floats = 0;
   double cost = 0.0;  // of one lane group; comparable between the programs of one graph
   CroppedWeights cropped;
+
+  // Steps point into `cropped`: a copy would leave them pointing at the original.
+  Program() = default;
+  Program(Program&&) = default;
+  Program& operator=(Program&&) = default;
 };
 
 // Lowers the graph for lane groups of `lanes` images; `tables` is the instruction set in use. The

@@ -1,0 +1,222 @@
+"""Every kernel of every instruction set against the reference, on a table of cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from graphs import GraphBuilder
+
+from kernelprune import _core
+
+Build = Callable[[GraphBuilder], str]
+
+MODES = [(isa, lanes) for isa in _core.available_isas() for lanes in (0, 1)] + [
+    (isa, {"avx512": 8, "avx2": 8, "portable": 4}[isa]) for isa in _core.available_isas()
+]
+BATCHES = (1, 7, 16, 17, 64)
+
+
+@dataclass
+class Case:
+    name: str
+    build: Build
+    batches: tuple[int, ...] = BATCHES
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def conv(
+    channels: int,
+    out_channels: int,
+    size: tuple[int, int],
+    batches: tuple[int, ...] = BATCHES,
+    **options,
+) -> Case:
+    def build(b: GraphBuilder) -> str:
+        return b.conv2d(b.input((channels, *size)), out_channels, **options)
+
+    words = [f"{key}={value}" for key, value in options.items() if key != "mask"]
+    name = f"conv {channels}->{out_channels} {size[0]}x{size[1]} " + " ".join(words)
+    return Case(name, build, batches)
+
+
+def grouped(channels: int, out_channels: int, groups: int, size: int, stride: int) -> Case:
+    """A grouped convolution is a block-diagonal pattern, a depthwise one the diagonal."""
+    block = np.ones((out_channels // groups, channels // groups), bool)
+    mask = np.kron(np.eye(groups, dtype=bool), block)
+    case = conv(
+        channels,
+        out_channels,
+        (size, size),
+        (1, 17),
+        stride=(stride, stride),
+        padding=(1, 1, 1, 1),
+        mask=mask,
+    )
+    case.name = f"groups={groups} {case.name}"
+    return case
+
+
+def empty_rows(b: GraphBuilder) -> str:
+    mask = b.mask(9, 8, 0.5)
+    mask[[0, 3, 4, 8]] = False
+    return b.conv2d(b.input((8, 6, 6)), 9, padding=(1, 1, 1, 1), mask=mask, activation="relu")
+
+
+def residual(kernel: int, size: int, activation: str) -> Build:
+    def build(b: GraphBuilder) -> str:
+        x = b.input((5, size, size))
+        pad = kernel // 2
+        return b.conv2d(
+            x,
+            5,
+            kernel=(kernel, kernel),
+            padding=(pad, pad, pad, pad),
+            density=0.4,
+            residual=x,
+            activation=activation,
+        )
+
+    return build
+
+
+def chain(b: GraphBuilder) -> str:
+    """Several ops in one plan: buffers are shared by lifetime, a flatten is an alias."""
+    x = b.input((3, 13, 11))
+    a = b.conv2d(x, 6, padding=(1, 1, 1, 1), density=0.5, activation="relu")
+    p = b.pool("max_pool2d", a, (3, 3), (2, 2), (1, 1, 1, 1))
+    c = b.conv2d(p, 6, padding=(1, 1, 1, 1), density=0.5)
+    d = b.conv2d(c, 6, kernel=(1, 1), density=0.5, residual=p, activation="relu6")
+    e = b.node("concat", [c, d, p], (18, *b.shapes[d][1:]))
+    f = b.node("add", [e, e], b.shapes[e], activation="relu")
+    g = b.node("flatten", [f], (18 * 7 * 6,))
+    return b.linear(g, 5, density=0.3)
+
+
+def unary(op: str, shape: tuple[int, ...], out: tuple[int, ...], **params) -> Build:
+    return lambda b: b.node(op, [b.input(shape)], out, **params)
+
+
+def pool(op: str, size: tuple[int, int], *args, **options) -> Case:
+    def build(b: GraphBuilder) -> str:
+        return b.pool(op, b.input((5, *size)), *args, **options)
+
+    return Case(f"{op} {size} {args} {options}", build, (1, 17))
+
+
+SAME = (1, 1, 1, 1)
+CASES = [
+    # 3x3, stride 1: sizes around the tiles (4x4 lanes; 8 or 16 pixels, up to 16 rows, planar)
+    *[conv(5, 6, (n, n), (1, 17), padding=SAME, density=0.5) for n in (1, 2, 3, 4, 5, 6, 7, 8, 9)],
+    *[conv(4, 5, (h, w), (1, 16), padding=SAME, density=0.5)
+      for h, w in ((1, 17), (17, 1), (15, 16), (16, 15), (17, 33), (32, 32), (33, 31), (7, 48))],
+    *[conv(12, 10, (8, 8), padding=SAME, density=d) for d in (0.0, 0.1, 1.0)],
+    conv(6, 6, (9, 7), padding=(0, 0, 0, 0), density=0.5, activation="relu"),
+    conv(6, 6, (9, 7), padding=(2, 1, 0, 2), density=0.5, activation="relu6"),
+    conv(1, 1, (3, 3)),
+    # stride 2
+    *[conv(5, 6, (n, n + 1), (1, 17), stride=(2, 2), padding=SAME, density=0.5)
+      for n in (1, 2, 3, 7, 8, 9, 16, 17)],
+    conv(3, 4, (8, 8), stride=(2, 2), padding=(0, 0, 1, 1), density=0.7),
+    # 1x1
+    *[conv(9, 7, (n, n), (1, 7, 17), kernel=(1, 1), density=0.5) for n in (1, 2, 3, 4, 7, 8, 15)],
+    *[conv(40, 33, (1, 1), kernel=(1, 1), density=d) for d in (0.0, 0.1, 1.0)],
+    conv(6, 5, (9, 9), (1, 17), kernel=(1, 1), stride=(2, 2), density=0.5),
+    conv(6, 5, (5, 4), (1, 17), kernel=(1, 1), padding=(0, 0, 0, 0), density=0.5),
+    # 5x5, 7x7 and any kernel, stride, dilation, padding
+    conv(4, 5, (11, 9), (1, 17), kernel=(5, 5), padding=(2, 2, 2, 2), density=0.5),
+    conv(3, 8, (21, 21), (1, 17), kernel=(7, 7), stride=(2, 2), padding=(3, 3, 3, 3)),
+    conv(3, 4, (7, 9), (1, 17), kernel=(7, 7), padding=(3, 3, 3, 3), density=0.6),
+    conv(4, 4, (10, 12), (1, 17), kernel=(2, 4), stride=(3, 1), padding=(1, 0, 0, 3), density=0.5),
+    conv(4, 4, (13, 12), (1, 17), dilation=(2, 3), padding=(2, 3, 2, 3), density=0.5),
+    conv(4, 4, (13, 12), (1, 17), dilation=(2, 2), stride=(2, 2), padding=(2, 2, 2, 2)),
+    conv(4, 4, (6, 19), (1, 17), stride=(1, 2), padding=SAME, density=0.5),
+    conv(2, 3, (5, 40), (1, 17), kernel=(1, 9), padding=(0, 4, 0, 4)),
+    # taps that only ever see the border are cut off
+    conv(4, 4, (1, 1), (1, 17), padding=SAME, density=0.7),
+    conv(4, 4, (1, 9), (1, 17), padding=SAME, density=0.7),
+    conv(4, 4, (2, 1), (1, 17), kernel=(5, 5), padding=(2, 2, 2, 2), density=0.7),
+    conv(3, 3, (2, 2), (1, 17), kernel=(2, 2), dilation=(2, 2), padding=(1, 1, 0, 0)),
+    # groups and depthwise are patterns
+    grouped(8, 8, 8, 9, 1),
+    grouped(8, 8, 8, 9, 2),
+    grouped(8, 12, 4, 7, 1),
+    Case("empty rows", empty_rows),
+    *[Case(f"residual {k}x{k} {n} {a}", residual(k, n, a), (1, 17))
+      for k, n, a in ((3, 8, "relu"), (3, 3, "none"), (1, 5, "relu"), (5, 9, "relu6"))],
+    # pooling
+    pool("max_pool2d", (8, 8), (2, 2), (2, 2)),
+    pool("max_pool2d", (9, 7), (3, 3), (2, 2), SAME),
+    pool("max_pool2d", (7, 7), (2, 2), (2, 2), (0, 0, 1, 1)),
+    pool("max_pool2d", (12, 10), (3, 2), (1, 3), (1, 0, 1, 1), (2, 3)),
+    pool("max_pool2d", (3, 1200), (2, 3), (2, 2), (0, 1, 0, 1)),
+    pool("avg_pool2d", (8, 8), (2, 2), (2, 2)),
+    pool("avg_pool2d", (9, 7), (3, 3), (2, 2), SAME, count_include_pad=True),
+    pool("avg_pool2d", (9, 7), (3, 3), (2, 2), SAME, count_include_pad=False),
+    pool("avg_pool2d", (6, 7), (3, 3), (2, 2), (0, 0, 1, 1), count_include_pad=True),
+    pool("avg_pool2d", (3, 1200), (2, 3), (2, 2), (0, 1, 0, 1), count_include_pad=True),
+    *[Case(f"global_avg_pool {s}", unary("global_avg_pool", (7, *s), (7, 1, 1)), (1, 17))
+      for s in ((1, 1), (4, 4), (7, 7), (17, 3))],
+    # the rest
+    Case("relu", unary("activation", (3, 5, 7), (3, 5, 7), activation="relu"), (1, 17)),
+    Case("relu6 flat", unary("activation", (37,), (37,), activation="relu6"), (1, 17)),
+    Case("softmax flat", unary("softmax", (10,), (10,)), (1, 17)),
+    Case("softmax map", unary("softmax", (10, 3, 3), (10, 3, 3)), (1, 17)),
+    Case("flatten", unary("flatten", (3, 4, 5), (60,)), (1, 17)),
+    *[Case(f"linear {f}->{o} density {d}",
+           lambda b, f=f, o=o, d=d: b.linear(b.input((f,)), o, density=d, activation="relu"))
+      for f, o, d in ((1, 1, 1.0), (64, 10, 1.0), (100, 33, 0.1), (77, 5, 1.0), (20, 3, 0.0))],
+    Case("chain", chain),
+]  # fmt: skip
+
+
+def load(model: bytes, isa: str, lanes: int, threads: int = 1):
+    return _core.Engine.load_bytes(model, "case", threads, isa, lanes)
+
+
+@pytest.mark.parametrize(("isa", "lanes"), MODES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_exact_on_integers(case: Case, isa: str, lanes: int) -> None:
+    """Small whole numbers leave no rounding: any difference is a wrong index or a missing tap."""
+    if case.name.startswith(("softmax", "avg_pool2d", "global")):
+        tolerance = 1e-6  # these divide
+    else:
+        tolerance = 0.0
+    b = GraphBuilder(np.random.default_rng(1), integers=True)
+    model = b.file(case.build(b))
+    engine = load(model, isa, lanes)
+    for batch in case.batches:
+        inputs = b.batch(batch)
+        expected = engine.run_reference(inputs)[0]
+        np.testing.assert_allclose(
+            engine.run(inputs)[0], expected, rtol=tolerance, atol=tolerance, strict=False
+        )
+
+
+@pytest.mark.parametrize(("isa", "lanes"), MODES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_close_on_floats(case: Case, isa: str, lanes: int) -> None:
+    """On floats the only difference to the float64 reference is rounding: relative L2 1e-5."""
+    b = GraphBuilder(np.random.default_rng(2))
+    model = b.file(case.build(b))
+    engine = load(model, isa, lanes)
+    for batch in case.batches[:2]:
+        inputs = b.batch(batch)
+        expected = engine.run_reference(inputs)[0]
+        error = np.linalg.norm(engine.run(inputs)[0] - expected)
+        assert error <= 1e-5 * max(np.linalg.norm(expected), 1e-30)
+
+
+@pytest.mark.parametrize("isa", _core.available_isas())
+def test_the_isa_asked_for_is_the_one_that_runs(isa: str) -> None:
+    """Otherwise every test above might test the same kernels."""
+    b = GraphBuilder(np.random.default_rng(3))
+    model = b.file(b.conv2d(b.input((4, 8, 8)), 4, padding=SAME))
+    engine = load(model, isa, 0)
+    assert engine.isa == isa
+    for batch in (1, 16):
+        assert f"/{isa}x" in engine.layers(batch)[0].kernel
