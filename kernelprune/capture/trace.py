@@ -66,7 +66,9 @@ def _export(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.export.
     try:
         with eval_mode(model), torch.no_grad():
             program = torch.export.export(
-                model, examples, dynamic_shapes={"args": shapes} if _varargs(model) else shapes,
+                model,
+                examples,
+                dynamic_shapes={"args": shapes} if _varargs(model) else shapes,
                 strict=False,
             )
             # An empty table decomposes nothing; it only replaces in-place operators and views of

@@ -1,0 +1,247 @@
+"""Reads a model file with numpy alone. The file is treated as hostile: any bytes either give a
+Graph that keeps every rule of FORMAT.md or raise FormatError, in memory bounded by a small multiple
+of the file's size (layers stay sparse until somebody asks for ``Node.weight``)."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from typing import Any
+
+import numpy as np
+
+from kernelprune.errors import Error, FormatError
+from kernelprune.format.connections import Connections
+from kernelprune.format.graph import OPS, Graph, Node, Shape, Value
+from kernelprune.format.validate import (
+    MAX_EXTENT,
+    MAX_NODES,
+    MAX_VALUES,
+    check_graph,
+    check_name,
+    shown,
+)
+from kernelprune.format.writer import MAX_HEADER_BYTES, RESERVED_KEYS, VERSION
+
+_DTYPES = {"U16": np.dtype("<u2"), "U32": np.dtype("<u4"), "F32": np.dtype("<f4")}
+_NODE_KEYS = ("op", "name", "inputs", "output", "shape")
+
+
+def read(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, str]]:
+    """The graph of a model file and its provenance (metadata without format, version, graph).
+
+    Raises FormatError when the file is not a valid model, Error when there is no such file.
+    """
+    return read_bytes(_file_bytes(os.fspath(path)), str(path))
+
+
+def read_bytes(data: bytes, name: str) -> tuple[Graph, dict[str, str]]:
+    """The same for bytes in memory; ``name`` stands for the file in messages."""
+    try:
+        metadata, tensors = _parse_safetensors(data)
+        graph = _graph(metadata, tensors)
+        check_graph(graph)
+        shapes = graph.shapes()
+        for node in graph.nodes:
+            if node.connections is not None:
+                node.connections.in_channels = shapes[node.inputs[0]][0]
+    except FormatError as error:
+        raise FormatError(f"{name}: {error}") from None
+    return graph, {key: text for key, text in metadata.items() if key not in RESERVED_KEYS}
+
+
+def _file_bytes(path: str) -> bytes:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise Error(f"{path}: not a regular file")
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise Error(f"{path}: no such file") from None
+    except OSError as error:
+        raise Error(f"{path}: {error.strerror}") from error
+
+
+# ---------------------------------------------------------------- safetensors
+
+
+def _parse_safetensors(data: bytes) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    if len(data) < 8:
+        raise FormatError(f"the file has {len(data)} bytes, too few for a model")
+    size = int.from_bytes(data[:8], "little")
+    if size > MAX_HEADER_BYTES:
+        raise FormatError(
+            f"a header of {size} bytes is over the limit of 64 MiB (is this a safetensors file?)"
+        )
+    if size > len(data) - 8:
+        raise FormatError("the file ends inside its header: it is truncated")
+    header = _json_object(data[8 : 8 + size], "the header")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise FormatError("__metadata__ does not map names to strings")
+    block = np.frombuffer(data, np.uint8, offset=8 + size)
+    tensors: dict[str, np.ndarray] = {}
+    ranges = []
+    for name, entry in header.items():
+        begin, end, tensors[name] = _tensor(name, entry, block)
+        ranges.append((begin, end, name))
+    covered = 0
+    for begin, end, name in sorted(ranges):
+        if begin != covered:
+            place = "inside another tensor" if begin < covered else "after a gap"
+            raise FormatError(f"tensor {shown(name)} starts at byte {begin} {place}")
+        covered = end
+    if covered != block.size:
+        raise FormatError(f"the tensors end at byte {covered} of a data block of {block.size}")
+    return metadata, tensors
+
+
+def _tensor(name: str, entry: Any, block: np.ndarray) -> tuple[int, int, np.ndarray]:
+    what = f"tensor {shown(name)}"
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise FormatError(f"{what} has other keys than dtype, shape, data_offsets")
+    dtype = _DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+    if dtype is None:
+        raise FormatError(f"{what} has an unknown dtype; this version reads U16, U32 and F32")
+    shape = _counts(entry["shape"], f"the shape of {what}")
+    offsets = _counts(entry["data_offsets"], f"data_offsets of {what}")
+    if len(shape) > 3 or len(offsets) != 2:
+        raise FormatError(f"{what} has a shape of rank {len(shape)} or not two offsets")
+    begin, end = offsets
+    if begin > end or end > block.size:
+        raise FormatError(
+            f"{what} lies at bytes {begin} to {end} of a data block of {block.size} "
+            "(is the file truncated?)"
+        )
+    elements = 1
+    for extent in shape:
+        elements *= extent
+    if elements * dtype.itemsize != end - begin:
+        raise FormatError(f"{what} has {end - begin} bytes, which is not what its shape needs")
+    if elements == 0:
+        # numpy refuses shapes such as [0, 2^60]; a valid file holds only small sides here.
+        if max(shape) > MAX_EXTENT:
+            raise FormatError(f"the shape of {what} is out of range")
+        return begin, end, np.zeros(shape, dtype)
+    return begin, end, block[begin:end].view(dtype).reshape(shape)
+
+
+def _counts(value: Any, what: str) -> list[int]:
+    if not isinstance(value, list) or not all(type(n) is int and 0 <= n < 1 << 63 for n in value):
+        raise FormatError(f"{what} is not a list of whole numbers from 0 up")
+    return value
+
+
+def _json_object(text: bytes, what: str) -> dict[str, Any]:
+    """Strict: no duplicate keys, no NaN, nothing but an object that starts at the first byte."""
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(items)
+        if len(found) != len(items):
+            raise FormatError(f"{what} has a key twice")
+        return found
+
+    def constant(name: str) -> None:
+        raise FormatError(f"{what} holds {name}, which is not JSON")
+
+    if not text.startswith(b"{"):
+        raise FormatError(f"{what} does not start with '{{'")
+    try:
+        return json.loads(text.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0][:80] if str(error) else "nested too deep"
+        raise FormatError(f"{what} is not valid JSON: {reason}") from None
+
+
+# ---------------------------------------------------------------- graph
+
+
+def _graph(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> Graph:
+    for key in RESERVED_KEYS:
+        if key not in metadata:
+            raise FormatError(f"the metadata has no '{key}': not a kernelprune model")
+    if metadata["format"] != "kernelprune":
+        raise FormatError(
+            f"the metadata says format {shown(metadata['format'])}, not 'kernelprune'"
+        )
+    if metadata["version"] != VERSION:
+        raise FormatError(
+            f"the file has version {shown(metadata['version'])} and this is a reader of version "
+            f"{VERSION}: update kernelprune or export again"
+        )
+    try:
+        text = metadata["graph"].encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can express and UTF-8 cannot
+        raise FormatError("the graph is not valid text") from None
+    fields = _json_object(text, "the graph")
+    if set(fields) != {"inputs", "outputs", "nodes"}:
+        raise FormatError("the graph has other keys than inputs, outputs, nodes")
+    inputs = []
+    for entry in _list(fields["inputs"], MAX_VALUES, "the list of inputs"):
+        if not isinstance(entry, dict) or set(entry) != {"name", "shape"}:
+            raise FormatError("an input has other keys than name, shape")
+        check_name(entry["name"], "the name of an input")
+        inputs.append(Value(entry["name"], _shape(entry["shape"], shown(entry["name"]))))
+    spare = dict(tensors)
+    nodes = [_node(entry, spare) for entry in _list(fields["nodes"], MAX_NODES, "nodes")]
+    if spare:
+        raise FormatError(f"tensor {shown(next(iter(spare)))} belongs to no node")
+    return Graph(inputs, _names(fields["outputs"], "the list of outputs"), nodes)
+
+
+def _node(entry: Any, spare: dict[str, np.ndarray]) -> Node:
+    if not isinstance(entry, dict) or any(key not in entry for key in _NODE_KEYS):
+        raise FormatError(f"a node is not an object with {', '.join(_NODE_KEYS)}")
+    check_name(entry["name"], "the name of a node")
+    check_name(entry["output"], "the output of a node")
+    name, op = entry["name"], entry["op"]
+    if not isinstance(op, str) or op not in OPS:
+        raise FormatError(f"node {shown(name)}: unknown op {shown(str(op)[:80])}")
+    shape = _shape(entry["shape"], f"node {shown(name)}")
+    params = {key: value for key, value in entry.items() if key not in _NODE_KEYS}
+    inputs = _names(entry["inputs"], f"the inputs of node {shown(name)}")
+    node = Node(op, name, inputs, entry["output"], shape, params)
+    if node.has_weight():
+        _take_tensors(node, spare)
+    return node
+
+
+def _take_tensors(node: Node, spare: dict[str, np.ndarray]) -> None:
+    """Shapes and contents are compared with the node by check_graph."""
+    found = {}
+    for role, dtypes, rank in (
+        ("row_ptr", ("<u4",), 1),
+        ("col", ("<u2", "<u4"), 1),
+        ("weight", ("<f4",), 3),
+        ("bias", ("<f4",), 1),
+    ):
+        array = spare.pop(f"{node.name}.{role}", None)
+        if array is None:
+            raise FormatError(f"tensor {shown(f'{node.name}.{role}')} is missing")
+        if array.dtype not in [np.dtype(d) for d in dtypes] or array.ndim != rank:
+            raise FormatError(
+                f"tensor {shown(f'{node.name}.{role}')} has type {array.dtype} and rank "
+                f"{array.ndim}"
+            )
+        found[role] = array
+    # The number of input channels is the input's: set once check_graph has seen the shapes.
+    node.bias = found["bias"]
+    node.connections = Connections(0, found["row_ptr"], found["col"], found["weight"])
+
+
+def _names(value: Any, what: str) -> list[str]:
+    names = _list(value, MAX_VALUES, what)
+    for name in names:
+        check_name(name, f"a name in {what}")
+    return names
+
+
+def _list(value: Any, limit: int, what: str) -> list[Any]:
+    if not isinstance(value, list) or len(value) > limit:
+        raise FormatError(f"{what} is not a list of at most {limit} entries")
+    return value
+
+
+def _shape(value: Any, what: str) -> Shape:
+    return tuple(_counts(value, f"the shape of {what}"))

@@ -1,0 +1,186 @@
+"""The rules of FORMAT.md, checked on a Graph: the writer and the reader both call check_graph."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from kernelprune.errors import FormatError, ShapeError
+from kernelprune.format.connections import Connections
+from kernelprune.format.graph import ACTIVATIONS, OPS, Graph, Node, Shape, infer_shape
+
+MAX_NODES = 65536
+MAX_VALUES = 65536
+MAX_EXTENT = 1 << 20
+MAX_ELEMENTS = 1 << 31
+MAX_NAME_BYTES = 200
+MAX_KERNEL = 64
+MAX_STRIDE = 64
+
+_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
+
+
+def check_graph(graph: Graph) -> None:
+    """Raises FormatError, naming the node, unless the graph may be written to a file."""
+    if not graph.inputs or not graph.outputs:
+        raise FormatError("the graph has no inputs or no outputs")
+    if len(graph.nodes) > MAX_NODES:
+        raise FormatError(f"the graph has {len(graph.nodes)} nodes; the limit is {MAX_NODES}")
+    if len(graph.nodes) + len(graph.inputs) > MAX_VALUES or len(graph.outputs) > MAX_VALUES:
+        raise FormatError(f"the graph has more than {MAX_VALUES} values")
+    shapes: dict[str, Shape] = {}
+    for value in graph.inputs:
+        check_name(value.name, "the name of an input")
+        check_shape(value.shape, f"input {shown(value.name)}")
+        _define(shapes, value.name, value.shape)
+    names: set[str] = set()
+    for node in graph.nodes:
+        check_name(node.name, "the name of a node")
+        if node.name in names:
+            raise FormatError(f"two nodes have the name {shown(node.name)}")
+        names.add(node.name)
+        try:
+            _check_node(node, shapes)
+        except (FormatError, ShapeError) as error:
+            raise FormatError(f"node {shown(node.name)} ({node.op}): {error}") from None
+        _define(shapes, node.output, node.shape)
+    for output in graph.outputs:
+        if output not in shapes:
+            raise FormatError(f"output {shown(output)} of the graph is not defined")
+
+
+def shown(text: str) -> str:
+    """A name from a file, safe and short enough for a message."""
+    return "'" + re.sub(r"[^ -~]", "?", text[:80]) + ("...'" if len(text) > 80 else "'")
+
+
+def check_name(name: Any, what: str) -> None:
+    if not isinstance(name, str) or not name:
+        raise FormatError(f"{what} is not a string or is empty")
+    if len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
+        raise FormatError(f"{what} {shown(name)} is longer than {MAX_NAME_BYTES} bytes")
+    if _UNPRINTABLE.search(name):
+        raise FormatError(f"{what} {shown(name)} holds a space or control character")
+
+
+def check_shape(shape: Shape, what: str) -> None:
+    if len(shape) not in (1, 3):
+        raise FormatError(f"the shape of {what} has rank {len(shape)}, not 1 or 3")
+    elements = 1
+    for extent in shape:
+        if not _is_integer(extent) or not 1 <= extent <= MAX_EXTENT:
+            raise FormatError(f"the shape of {what} holds an extent outside 1..{MAX_EXTENT}")
+        elements *= int(extent)
+    if elements > MAX_ELEMENTS:
+        raise FormatError(f"the shape of {what} {list(shape)} has more than 2^31 elements")
+
+
+def _define(shapes: dict[str, Shape], name: str, shape: Shape) -> None:
+    if name in shapes:
+        raise FormatError(f"value {shown(name)} is defined twice")
+    shapes[name] = tuple(shape)
+
+
+def _check_node(node: Node, shapes: dict[str, Shape]) -> None:
+    rule = OPS.get(node.op)
+    if rule is None or not rule.in_file:
+        raise FormatError("unknown op")
+    check_name(node.output, "the output")
+    for name in node.inputs:
+        if name not in shapes:
+            raise FormatError(f"reads {shown(name)}, which no input and no earlier node defines")
+    missing = set(rule.parameters) - set(node.params)
+    unknown = set(node.params) - set(rule.parameters)
+    if missing or unknown:
+        what = "parameter {} is missing" if missing else "unknown parameter {}"
+        raise FormatError(what.format(shown(sorted(missing or unknown)[0])))
+    check_shape(node.shape, "the output")
+    _check_params(node)
+    inferred = infer_shape(
+        node.op, [shapes[name] for name in node.inputs], node.params, _rows(node)
+    )
+    if tuple(node.shape) != inferred:
+        raise FormatError(f"declares the shape {list(node.shape)} but computes {list(inferred)}")
+    if node.has_weight():
+        _check_weight(node, shapes[node.inputs[0]][0])
+
+
+def _rows(node: Node) -> int:
+    """Output channels; declared by the shape, and _check_weight compares the weight with it."""
+    return int(node.shape[0]) if node.has_weight() else 0
+
+
+def _check_params(node: Node) -> None:
+    params = node.params
+    for name, count, low, high in (
+        ("kernel", 2, 1, MAX_KERNEL),
+        ("stride", 2, 1, MAX_STRIDE),
+        ("padding", 4, 0, MAX_KERNEL * MAX_STRIDE),
+        ("dilation", 2, 1, MAX_STRIDE),
+    ):
+        if name in params:
+            _check_integers(params[name], name, count, low, high)
+    if "padding" in params:
+        dilation = params.get("dilation", [1, 1])
+        extent = [d * (k - 1) + 1 for k, d in zip(params["kernel"], dilation, strict=True)] * 2
+        if any(pad >= size for pad, size in zip(params["padding"], extent, strict=True)):
+            raise FormatError("padding is not smaller than the kernel's extent")
+    if "activation" in params:
+        allowed = ACTIVATIONS[1:] if node.op == "activation" else ACTIVATIONS
+        if params["activation"] not in allowed:
+            raise FormatError(f"activation is not one of {', '.join(allowed)}")
+    if not isinstance(params.get("count_include_pad", False), bool):
+        raise FormatError("count_include_pad is not true or false")
+
+
+def _check_integers(numbers: Any, name: str, count: int, low: int, high: int) -> None:
+    if not isinstance(numbers, (list, tuple)) or len(numbers) != count:
+        raise FormatError(f"parameter '{name}' is not a list of {count} integers")
+    for number in numbers:
+        if not _is_integer(number) or not low <= number <= high:
+            raise FormatError(f"parameter '{name}' holds a number outside {low}..{high}")
+
+
+def _is_integer(number: Any) -> bool:
+    return isinstance(number, (int, np.integer)) and not isinstance(number, bool)
+
+
+def _check_weight(node: Node, in_channels: int) -> None:
+    if node.connections is not None:
+        _check_connections(node, node.connections, in_channels)
+    elif node.weight is None:
+        raise FormatError("has no weight")
+    else:
+        wanted = (node.shape[0], in_channels, *node.params.get("kernel", ()))
+        if tuple(node.weight.shape) != wanted:
+            raise FormatError(f"weight has shape {list(node.weight.shape)}, not {list(wanted)}")
+        if not np.isfinite(node.weight).all():
+            raise FormatError("weight holds a number that is not finite")
+    if node.bias is not None:
+        if node.bias.shape != (node.shape[0],):
+            raise FormatError(f"bias has shape {list(node.bias.shape)}, not [{node.shape[0]}]")
+        if not np.isfinite(node.bias).all():
+            raise FormatError("bias holds a number that is not finite")
+
+
+def _check_connections(node: Node, connections: Connections, in_channels: int) -> None:
+    row_ptr = connections.row_ptr.astype(np.int64)
+    col = connections.col.astype(np.int64)
+    if row_ptr.shape != (node.shape[0] + 1,):
+        raise FormatError(f"row_ptr has shape {list(row_ptr.shape)}, not [{node.shape[0] + 1}]")
+    if row_ptr[0] != 0 or (np.diff(row_ptr) < 0).any() or row_ptr[-1] != col.shape[0]:
+        raise FormatError("row_ptr does not rise from 0 to the number of connections")
+    if col.size and col.max() >= in_channels:
+        raise FormatError(f"col names an input channel past {in_channels}")
+    falls = np.diff(col) <= 0
+    starts = row_ptr[1:-1]  # a fall is allowed only where a new row starts
+    falls[starts[(starts > 0) & (starts < col.size)] - 1] = False
+    if falls.any():
+        raise FormatError("col is not strictly ascending within a row")
+    wanted = (col.shape[0], *node.params.get("kernel", (1, 1)))
+    if connections.weight.shape != wanted:
+        raise FormatError(f"weight has shape {list(connections.weight.shape)}, not {list(wanted)}")
+    if not np.isfinite(connections.weight).all():
+        raise FormatError("weight holds a number that is not finite")

@@ -1,0 +1,158 @@
+"""Writes a model file. Writing is atomic: the path holds the old file or the whole new one."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from kernelprune.errors import Error, FormatError
+from kernelprune.format.connections import Connections
+from kernelprune.format.graph import OPS, Graph, Node
+from kernelprune.format.validate import check_graph
+
+VERSION = "1"
+MAX_HEADER_BYTES = 64 << 20
+RESERVED_KEYS = ("format", "version", "graph")
+
+_DTYPES = {"<u2": "U16", "<u4": "U32", "<f4": "F32"}
+
+
+def write(
+    graph: Graph, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Writes ``graph`` to ``path``. Weights are stored as float32; a connection is kept when any of
+    its weights is not zero. ``metadata`` is free provenance; values become strings.
+
+    An existing file stays untouched until the new one is complete on disk. Raises FormatError when
+    the graph breaks a rule of FORMAT.md, Error when the file cannot be written.
+    """
+    check_graph(graph)
+    tensors = _tensors(graph)
+    header = _header(graph, tensors, metadata or {})
+    try:
+        with _replacing(os.fspath(path)) as file:
+            file.write(len(header).to_bytes(8, "little"))
+            file.write(header)
+            for array in tensors.values():
+                file.write(memoryview(array).cast("B") if array.size else b"")
+    except OSError as error:
+        raise Error(f"{path}: cannot write the model: {error.strerror or error}") from error
+
+
+def _tensors(graph: Graph) -> dict[str, np.ndarray]:
+    """All tensors in the order of the file: 4-byte types first, so that everything is aligned."""
+    tensors: dict[str, np.ndarray] = {}
+    for node in graph.nodes:
+        if not node.has_weight():
+            continue
+        with np.errstate(over="ignore"):
+            kept = _connections_float32(node)
+            bias = node.bias if node.bias is not None else np.zeros(node.shape[0])
+            arrays = {
+                "row_ptr": kept.row_ptr.astype("<u4"),
+                "col": kept.col.astype("<u2" if kept.in_channels <= 65536 else "<u4"),
+                "weight": np.ascontiguousarray(kept.weight, "<f4"),
+                "bias": np.ascontiguousarray(bias, "<f4"),
+            }
+        for role in ("weight", "bias"):
+            if not np.isfinite(arrays[role]).all():
+                raise FormatError(f"node '{node.name}' ({node.op}): {role} overflows float32")
+        tensors.update({f"{node.name}.{role}": array for role, array in arrays.items()})
+    return dict(sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize))
+
+
+def _connections_float32(node: Node) -> Connections:
+    """Rounded before zeros are looked for: a weight that rounds to zero is no connection."""
+    if node.connections is not None:
+        return node.sparse()
+    assert node.weight is not None
+    return Connections.from_dense(node.weight.astype(np.float32))
+
+
+def _header(graph: Graph, tensors: dict[str, np.ndarray], metadata: Mapping[str, Any]) -> bytes:
+    for key in RESERVED_KEYS:
+        if key in metadata:
+            raise FormatError(f"metadata '{key}' is reserved")
+    text = {str(key): str(value) for key, value in metadata.items()}
+    text.update(format="kernelprune", version=VERSION, graph=_compact(_graph_json(graph)))
+    header: dict[str, Any] = {"__metadata__": text}
+    offset = 0
+    for name, array in tensors.items():
+        header[name] = {
+            "dtype": _DTYPES[array.dtype.newbyteorder("<").str],
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + array.nbytes],
+        }
+        offset += array.nbytes
+    encoded = _compact(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    if len(encoded) > MAX_HEADER_BYTES:
+        raise FormatError("the header is over the limit of 64 MiB")
+    return encoded
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=True, default=int)
+
+
+def _graph_json(graph: Graph) -> dict[str, Any]:
+    return {
+        "inputs": [{"name": v.name, "shape": list(v.shape)} for v in graph.inputs],
+        "outputs": graph.outputs,
+        "nodes": [_node_json(node) for node in graph.nodes],
+    }
+
+
+def _node_json(node: Node) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "op": node.op,
+        "name": node.name,
+        "inputs": node.inputs,
+        "output": node.output,
+        "shape": list(node.shape),
+    }
+    entry.update((name, node.params[name]) for name in OPS[node.op].parameters)
+    return entry
+
+
+@contextmanager
+def _replacing(path: str) -> Iterator[BinaryIO]:
+    """A file that takes the place of ``path`` at the end, and leaves nothing behind on an error."""
+    folder = os.path.dirname(os.path.abspath(path))
+    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, _mode_for(path))
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    _sync_folder(folder)
+
+
+def _mode_for(path: str) -> int:
+    """The replaced file's permissions, else what the umask gives (mkstemp gives 0600)."""
+    try:
+        return os.stat(path).st_mode & 0o777
+    except FileNotFoundError:
+        umask = os.umask(0)
+        os.umask(umask)
+        return 0o666 & ~umask
+
+
+def _sync_folder(folder: str) -> None:
+    """Without it a power cut may undo the rename."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
