@@ -145,8 +145,9 @@ const std::string& as_text(const Json& value, size_t max_bytes, const std::strin
 }
 
 uint64_t as_unsigned(const Json& value, const std::string& what) {
-  if (!value.is_number_unsigned()) fail(what + " is not a whole number from 0 up");
-  return value.get<uint64_t>();
+  if (value.is_number_unsigned()) return value.get<uint64_t>();
+  if (value.is_number_integer() && value.get<int64_t>() == 0) return 0;  // "-0"
+  fail(what + " is not a whole number from 0 up");
 }
 
 const std::string& as_name(const Json& value, const std::string& what) {

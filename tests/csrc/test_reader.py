@@ -15,6 +15,7 @@ import pytest
 
 from kernelprune import _core
 from kernelprune.errors import Error, FormatError
+from kernelprune.format.reader import read_bytes
 
 
 def reverse_tensors(model: mb.ModelBytes) -> None:
@@ -41,14 +42,18 @@ ACCEPTED = [
     ("one output", mb.graph(lambda g: g.update(outputs=["k"]))),
     ("outputs twice", mb.graph(lambda g: g.update(outputs=["k", "k"]))),
     ("output from the middle", mb.graph(lambda g: g.update(outputs=["b", "k"]))),
+    ("negative zero", mb.header_text(lambda t: t.replace("[0, ", "[-0, ", 1))),
     ("uneven padding", mb.node("pool", padding=[1, 0, 0, 1])),
 ]
 
 
 @pytest.mark.parametrize(("name", "edit"), ACCEPTED, ids=[row[0] for row in ACCEPTED])
 def test_accepted(name: str, edit: mb.Edit) -> None:
-    """If this fails, the reader refuses valid files (of another writer, another torch model)."""
-    _core.check_bytes(edit(mb.every_op()))
+    """If this fails, a reader refuses valid files (of another writer, another torch model)."""
+    content = edit(mb.every_op())
+    _core.check_bytes(content)
+    graph, metadata = read_bytes(content, "file")
+    assert len(graph.nodes) == 11 and "source" in metadata
 
 
 def test_message_names_file_node_and_reason(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""Damaged files, made by the thousand: each either loads or is refused with FormatError. Anything
-else (a crash, a hang, another exception) fails."""
+"""Damaged files, made by the thousand: each either loads or is refused with FormatError, by the
+engine and by the Python reader alike. Anything else (a crash, another exception) fails."""
 
 from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from typing import Any
 
 import model_bytes as mb
@@ -14,18 +15,26 @@ from hypothesis import strategies as st
 
 from kernelprune import _core
 from kernelprune.errors import FormatError
+from kernelprune.format.reader import read_bytes
 
 VALID = mb.every_op().to_bytes()
 HEADER_END = 8 + int.from_bytes(VALID[:8], "little")
 
 
-def loads(content: bytes) -> bool:
-    """Whether the engine accepts these bytes; any exception but FormatError goes through."""
+def accepts(read: Callable[[bytes], object], content: bytes) -> bool:
+    """Whether a reader accepts these bytes; any exception but FormatError goes through."""
     try:
-        _core.check_bytes(content)
+        read(content)
     except FormatError:
         return False
     return True
+
+
+def loads(content: bytes) -> bool:
+    """Whether both readers accept these bytes; they have to agree."""
+    engine = accepts(_core.check_bytes, content)
+    assert accepts(lambda data: read_bytes(data, "file"), content) == engine
+    return engine
 
 
 def test_every_truncation_is_refused() -> None:

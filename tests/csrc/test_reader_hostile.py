@@ -9,6 +9,7 @@ import pytest
 
 from kernelprune import _core
 from kernelprune.errors import FormatError
+from kernelprune.format.reader import read_bytes
 
 BIG = 2**64 - 1
 
@@ -284,3 +285,10 @@ def test_refused(name: str, edit: mb.Edit, reason: str) -> None:
     message = str(caught.value)
     assert reason in message
     assert "\n" not in message and len(message) < 600
+
+
+@pytest.mark.parametrize(("name", "edit", "reason"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_python_reader_agrees(name: str, edit: mb.Edit, reason: str) -> None:
+    """If this fails, the readers have drifted apart: one takes a file that the other refuses."""
+    with pytest.raises(FormatError):
+        read_bytes(edit(mb.every_op()), "file")
