@@ -1,0 +1,298 @@
+"""The rules of ARCHITECTURE.md that a compiler does not enforce: which part may use which, where
+instruction sets may appear, and how large a file may be."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sysconfig
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CSRC = ROOT / "csrc"
+PACKAGE = ROOT / "kernelprune"
+
+# C++: folder of csrc -> the folders whose headers it may include ("kernelprune" is csrc/include).
+CPP_ARROWS = {
+    "include": {"kernelprune"},
+    "core": {"kernelprune"},
+    "ops": {"core", "kernelprune"},
+    "model": {"ops", "core", "kernelprune"},
+    "cpu": {"ops", "core", "kernelprune"},
+    "cuda": {"ops", "core", "kernelprune"},
+    "plan": {"cpu", "cuda", "model", "ops", "core", "kernelprune"},
+    "bindings": {"plan", "kernelprune"},
+}
+
+# Python: part of the package -> the parts it may import.
+PYTHON_ARROWS: dict[str, set[str]] = {
+    "errors": set(),
+    "format": {"errors"},
+    "runtime": {"errors", "format", "_core"},
+    "ops": {"errors", "runtime", "_core"},
+    "models": {"errors"},
+    "data": {"errors"},
+    "capture": {"errors", "format"},
+    "prune": {"errors", "models", "capture", "format"},
+    "train": {"errors", "models", "data", "prune", "capture", "format"},
+    "benchmark": {"errors", "format", "capture", "runtime"},
+    "report": {"errors", "format", "runtime", "benchmark"},
+}
+CLI_ARROWS = {*PYTHON_ARROWS, "_core"}
+
+# What `import kernelprune.runtime` pulls in has to work with numpy alone.
+NUMPY_ONLY = ["errors.py", "format/graph.py", "format/reader.py", "runtime/*.py"]
+
+ISAS = ("portable", "avx2", "avx512")
+
+
+def cpp_files(folder: str = "") -> list[Path]:
+    """All C++ and CUDA files below a folder of csrc."""
+    suffixes = {".h", ".cc", ".cu", ".cuh"}
+    return sorted(path for path in (CSRC / folder).rglob("*") if path.suffix in suffixes)
+
+
+def cpp_includes(path: Path) -> list[tuple[str, str]]:
+    """The includes of a file as (bracket, name); the bracket is '"' or '<'."""
+    return re.findall(r'^\s*#\s*include\s+(["<])([^">]+)', path.read_text(), re.MULTILINE)
+
+
+def text_files() -> list[Path]:
+    """Every file of the project that people read."""
+    suffixes = {
+        ".py",
+        ".h",
+        ".cc",
+        ".cu",
+        ".cuh",
+        ".md",
+        ".toml",
+        ".txt",
+        ".yaml",
+        ".json",
+        ".html",
+    }
+    folders = ("csrc", "kernelprune", "tests", "bench", "docs", "recipes", ".ci")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    return sorted(
+        path
+        for path in [*files, *ROOT.glob("*"), ROOT / ".ci" / "run"]
+        if path.is_file() and (path.suffix in suffixes or path.name in ("Makefile", "run"))
+    )
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+# --- arrows --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", cpp_files(), ids=name_of)
+def test_cpp_arrows(path: Path) -> None:
+    """If this fails, a lower layer of the engine knows a higher one, and neither can be read,
+    tested or replaced alone."""
+    folder = path.relative_to(CSRC).parts[0]
+    allowed = CPP_ARROWS[folder] | {folder}
+    used = {name.split("/")[0] for bracket, name in cpp_includes(path) if bracket == '"'}
+    assert used <= allowed, f"{name_of(path)} may include only {sorted(allowed)}"
+
+
+@pytest.mark.parametrize(
+    ("library", "folder"),
+    [
+        (r"pybind11/.*|Python\.h", "bindings"),
+        (r"torch/.*|ATen/.*|c10/.*", None),
+        (r"nlohmann/.*", "model"),
+        (r"omp\.h", "core"),
+        (r"cuda.*|.*\.cuh", "cuda"),
+    ],
+)
+def test_libraries_stay_in_their_folder(library: str, folder: str | None) -> None:
+    """If this fails, a library has leaked out of its folder: the engine is then tied to it (to
+    Python, to a torch version) wherever it goes."""
+    for path in cpp_files():
+        if path.relative_to(CSRC).parts[0] == folder:
+            continue
+        found = [name for _, name in cpp_includes(path) if re.fullmatch(library, name)]
+        assert not found, name_of(path)
+
+
+def python_part(module: str) -> str:
+    """The part of the package that a dotted name belongs to: kernelprune.format.read -> format."""
+    return module.split(".")[1]
+
+
+def imports_of(path: Path) -> set[str]:
+    """Dotted names of everything a file imports, wherever in the file it does."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def package_files() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", package_files(), ids=name_of)
+def test_python_arrows(path: Path) -> None:
+    """If this fails, a part of the package imports one that it must not know (a cycle is near)."""
+    part = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    allowed = CLI_ARROWS | {"cli"} if part == "cli" else PYTHON_ARROWS[part] | {part}
+    names = [name for name in imports_of(path) if name.startswith("kernelprune.")]
+    assert {python_part(name) for name in names} <= allowed
+
+
+def test_python_arrows_make_no_cycle() -> None:
+    """If this fails, the table above allows a cycle, and the test before this one proves little."""
+    order = list(TopologicalSorter(PYTHON_ARROWS).static_order())
+    assert order.index("errors") < order.index("report")
+
+
+@pytest.mark.parametrize("pattern", NUMPY_ONLY)
+def test_engine_needs_numpy_alone(pattern: str) -> None:
+    """If this fails, running a model file needs torch or another large package."""
+    allowed = {"numpy", "kernelprune", "torch"}
+    standard = set(__import__("sys").stdlib_module_names)
+    paths = sorted(PACKAGE.glob(pattern))
+    assert paths
+    for path in paths:
+        tree = ast.parse(path.read_text())
+        top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        names = {(getattr(n, "module", None) or n.names[0].name).split(".")[0] for n in top}
+        # Inside a function torch may be imported, for tensors that the caller brings.
+        assert names <= standard | (allowed - {"torch"}), name_of(path)
+        assert {name.split(".")[0] for name in imports_of(path)} <= standard | allowed
+
+
+# --- instruction sets ----------------------------------------------------------------------------
+
+
+def test_intrinsics_only_in_vector_headers() -> None:
+    """If this fails, an algorithm is tied to one instruction set."""
+    intrinsic = re.compile(r"\b_mm\d*_\w+|\b__m(128|256|512)\w*|\b_(tzcnt|lzcnt|pext|pdep)_u\d+")
+    for path in cpp_files():
+        if re.fullmatch(r"csrc/cpu/simd/vec_\w+\.h", name_of(path)):
+            continue
+        assert not intrinsic.search(path.read_text()), name_of(path)
+
+
+def test_no_containers_in_kernels() -> None:
+    """If this fails, a kernel may allocate, or instantiate a shared inline function with the flags
+    of its instruction set."""
+    container = re.compile(r"\bstd::(vector|string|map|set|unordered_\w+|function|deque|list)\b")
+    kernels = [*(CSRC / "cpu" / "kernels").glob("*"), *(CSRC / "cpu" / "simd").glob("*")]
+    assert kernels
+    for path in [*kernels, *(CSRC / "cpu").glob("kernels_*.cc")]:
+        if path.is_file():
+            assert not container.search(path.read_text()), name_of(path)
+
+
+def build_folder() -> Path:
+    """Where `make build` keeps the object files."""
+    default = ROOT / "build" / f"cmake-{sysconfig.get_config_var('SOABI')}"
+    folder = Path(os.environ.get("KERNELPRUNE_BUILD_DIR", default))
+    assert folder.is_dir(), f"{folder} is missing: run `make build` first"
+    return folder
+
+
+def compile_commands() -> dict[str, str]:
+    """Source file (relative to the root) -> the command that compiled it."""
+    entries = json.loads((build_folder() / "compile_commands.json").read_text())
+    return {name_of(Path(entry["file"])): entry["command"] for entry in entries}
+
+
+def kernel_objects() -> dict[str, Path]:
+    """Instruction set -> the object file of its kernels."""
+    found = {}
+    for path in build_folder().rglob("kernels_*.o"):
+        found[path.name.split(".")[0].removeprefix("kernels_")] = path
+    return found
+
+
+def tool_output(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_isa_flags_only_on_kernel_files() -> None:
+    """If this fails, code outside the kernels may use instructions that the machine lacks."""
+    commands = compile_commands()
+    assert len(commands) > 5
+    for source, command in commands.items():
+        flags = re.findall(r"\s(-m(?:avx|fma|sse|bmi|arch|tune|cpu)\S*)", command)
+        if not re.fullmatch(r"csrc/cpu/kernels_(avx2|avx512)\.cc", source):
+            assert flags == [], source
+        else:
+            assert "-mfma" in flags
+            assert "-fno-lto" in command
+
+
+def test_all_kernel_objects_are_known() -> None:
+    """If this fails, a new kernel file escapes the tests below."""
+    assert set(kernel_objects()) <= set(ISAS)
+    assert "portable" in kernel_objects()
+
+
+@pytest.mark.parametrize("isa", sorted(kernel_objects()))
+def test_kernel_object_exports_one_table(isa: str) -> None:
+    """If this fails, the linker may keep the AVX-512 copy of a function that all files share, and
+    older machines crash in code that has nothing to do with kernels."""
+    exported, undefined = [], []
+    for line in tool_output("nm", str(kernel_objects()[isa])).splitlines():
+        kind, symbol = line.split()[-2:]
+        if kind == "U":
+            undefined.append(symbol)
+        elif kind.isupper() or kind in "uvw":
+            exported.append((kind, symbol))
+    assert len(exported) == 1, exported
+    kind, symbol = exported[0]
+    assert kind in "DR", "the table is data"
+    assert f"kkernels{isa}" in symbol.lower()
+    # Nothing of C++ comes from outside either: only functions of the C library.
+    assert [symbol for symbol in undefined if symbol.startswith("_Z")] == []
+
+
+@pytest.mark.parametrize("isa", sorted(kernel_objects()))
+def test_kernel_object_has_no_initialisers(isa: str) -> None:
+    """If this fails, code of that instruction set runs when the module is loaded, before anybody
+    has asked whether the machine has it."""
+    sections = tool_output("objdump", "-h", str(kernel_objects()[isa]))
+    assert ".text" in sections
+    assert not re.search(r"\.(init_array|ctors|preinit_array)", sections)
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", text_files(), ids=name_of)
+def test_file_is_readable(path: Path) -> None:
+    """If this fails, a file is too long to be read at once, has unfinished parts, or names a place
+    that exists on one machine only."""
+    text = path.read_text()
+    if path.suffix in {".py", ".h", ".cc", ".cu", ".cuh", ".md"}:
+        assert text.count("\n") <= 500
+    unfinished = ["TO" + "DO", "FIX" + "ME", "X" + "XX", "NotImplemented" + "Error"]
+    assert [word for word in unfinished if re.search(rf"\b{word}\b", text)] == []
+    assert re.findall(r"(?<![\w./])/(?:home|root|opt|tmp|mnt|srv|work|Users)/\S*", text) == []
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in text_files() if path.suffix == ".md"], ids=name_of
+)
+def test_links_lead_somewhere(path: Path) -> None:
+    """If this fails, a document points at a file that is not part of the project."""
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text()):
+        if not re.match(r"[a-z]+:", target):
+            resolved = (path.parent / target).resolve()
+            assert resolved.exists() and resolved.is_relative_to(ROOT), target
