@@ -1,0 +1,232 @@
+"""From a traced graph to the ops of a file. Each pass changes the graph in place and keeps its
+function; folding is done in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernelprune.capture.channels import (
+    Channels,
+    analyse,
+    expand_groups,
+    movable,
+    moved_bias,
+)
+from kernelprune.format.graph import Graph, Node, Shape, infer_shape
+
+
+def run_all(graph: Graph, *, keep_dead: bool = False) -> Graph:
+    """All passes in order; ``keep_dead`` leaves dead channels in place."""
+    to_float64(graph)
+    drop_unread_nodes(graph)
+    expand_group_weights(graph)
+    fold_batch_norm(graph)
+    fuse_activations(graph)
+    fuse_residuals(graph)
+    fuse_activations(graph)
+    if not keep_dead:
+        drop_dead_channels(graph)
+    return graph
+
+
+def to_float64(graph: Graph) -> None:
+    """All arrays in float64, and a bias on every layer."""
+    for node in graph.nodes:
+        if node.has_weight():
+            assert node.weight is not None
+            node.weight = node.weight.astype(np.float64)
+            bias = np.zeros(node.shape[0]) if node.bias is None else node.bias
+            node.bias = bias.astype(np.float64)
+        elif node.op == "batch_norm":
+            for name in ("weight", "bias", "running_mean", "running_var"):
+                node.params[name] = node.params[name].astype(np.float64)
+        elif node.op == "flatten":
+            node.params.pop("literal", None)
+
+
+def to_dtype(graph: Graph, dtype: np.dtype | type) -> None:
+    for node in graph.nodes:
+        if node.has_weight():
+            assert node.weight is not None and node.bias is not None
+            node.weight, node.bias = node.weight.astype(dtype), node.bias.astype(dtype)
+
+
+def drop_unread_nodes(graph: Graph) -> None:
+    """Removes nodes that no graph output depends on."""
+    needed = set(graph.outputs)
+    kept = []
+    for node in reversed(graph.nodes):
+        if node.output in needed:
+            needed.update(node.inputs)
+            kept.append(node)
+    graph.nodes[:] = reversed(kept)
+
+
+def expand_group_weights(graph: Graph) -> None:
+    """Grouped convolution -> a block-diagonal pattern: [O, I/groups, kh, kw] -> [O, I, kh, kw]."""
+    for node in graph.nodes:
+        if node.op == "conv2d":
+            assert node.weight is not None
+            node.weight = expand_groups(node.weight, node.params.pop("groups", 1))
+
+
+def fold_batch_norm(graph: Graph) -> None:
+    """y = x * s + t with s = weight / sqrt(var + eps) and t = bias - mean * s, into the layer that
+    produces x when nothing else reads x; else it becomes a 1x1 convolution (or a linear layer)
+    whose connection pattern is the diagonal."""
+    readers = _Readers(graph)
+    for node in list(graph.nodes):
+        if node.op != "batch_norm":
+            continue
+        params = node.params
+        scale = params["weight"] / np.sqrt(params["running_var"] + params["eps"])
+        shift = params["bias"] - params["running_mean"] * scale
+        layer = readers.sole_producer(node.inputs[0])
+        if layer is not None and layer.has_weight() and _is_plain(layer):
+            assert layer.weight is not None and layer.bias is not None
+            layer.weight = layer.weight * scale.reshape(-1, *[1] * (layer.weight.ndim - 1))
+            layer.bias = layer.bias * scale + shift
+            readers.bypass(node, layer.output)
+        else:
+            _make_diagonal(node, scale, shift)
+
+
+def _is_plain(layer: Node) -> bool:
+    return len(layer.inputs) == 1 and layer.params["activation"] == "none"
+
+
+def _make_diagonal(node: Node, scale: np.ndarray, shift: np.ndarray) -> None:
+    node.params = {"activation": "none"}
+    node.bias = shift
+    if len(node.shape) == 1:
+        node.op, node.weight = "linear", np.diag(scale)
+        return
+    node.op, node.weight = "conv2d", np.diag(scale)[:, :, None, None]
+    node.params.update(kernel=[1, 1], stride=[1, 1], padding=[0, 0, 0, 0], dilation=[1, 1])
+
+
+_FUSED = {
+    ("none", "relu"): "relu",
+    ("none", "relu6"): "relu6",
+    ("relu", "relu"): "relu",
+    ("relu", "relu6"): "relu6",
+    ("relu6", "relu"): "relu6",
+    ("relu6", "relu6"): "relu6",
+}
+
+
+def fuse_activations(graph: Graph) -> None:
+    """Moves an activation into the conv2d, linear, add or activation that produces its input. It
+    also moves through max pools, with which every activation here commutes (all are monotone)."""
+    readers = _Readers(graph)
+    for node in list(graph.nodes):
+        if node.op != "activation":
+            continue
+        source = readers.sole_producer(node.inputs[0])
+        while source is not None and source.op == "max_pool2d":
+            source = readers.sole_producer(source.inputs[0])
+        if source is not None and "activation" in source.params:
+            pair = (source.params["activation"], node.params["activation"])
+            source.params["activation"] = _FUSED[pair]
+            readers.bypass(node, node.inputs[0])
+
+
+def fuse_residuals(graph: Graph) -> None:
+    """add(conv(x), r) -> conv(x, r): of the two operands the later one that is a plain layer which
+    nothing else reads. The layer moves to the place of the add, where r is ready."""
+    readers = _Readers(graph)
+    for add in list(graph.nodes):
+        if add.op != "add" or add.inputs[0] == add.inputs[1]:
+            continue
+        layers = [readers.sole_producer(name) for name in add.inputs]
+        order = {id(node): position for position, node in enumerate(graph.nodes)}
+        candidates = [
+            (order[id(layer)], side)
+            for side, layer in enumerate(layers)
+            if layer is not None and layer.has_weight() and _is_plain(layer)
+        ]
+        if not candidates:
+            continue
+        side = max(candidates)[1]
+        layer = layers[side]
+        assert layer is not None
+        layer.inputs.append(add.inputs[1 - side])
+        layer.params["activation"] = add.params["activation"]
+        graph.nodes.remove(layer)
+        graph.nodes.insert(graph.nodes.index(add), layer)
+        readers.bypass(add, layer.output)
+        readers.refresh()
+
+
+class _Readers:
+    """Who writes and who reads every value, kept up to date while nodes are removed."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.refresh()
+
+    def refresh(self) -> None:
+        self.writer = {node.output: node for node in self.graph.nodes}
+        self.count: dict[str, int] = {}
+        for name in [*self.graph.outputs, *(n for node in self.graph.nodes for n in node.inputs)]:
+            self.count[name] = self.count.get(name, 0) + 1
+
+    def sole_producer(self, value: str) -> Node | None:
+        """The node that writes ``value``, when exactly one node reads it and it is no output."""
+        if self.count.get(value) != 1 or value in self.graph.outputs:
+            return None
+        return self.writer.get(value)
+
+    def bypass(self, node: Node, value: str) -> None:
+        """Removes ``node``; everything that read its output reads ``value`` instead."""
+        graph = self.graph
+        graph.nodes[:] = [other for other in graph.nodes if other is not node]
+        for other in graph.nodes:
+            other.inputs = [value if name == node.output else name for name in other.inputs]
+        graph.outputs[:] = [value if name == node.output else name for name in graph.outputs]
+        self.refresh()
+
+
+# ---------------------------------------------------------------- dead channels
+
+
+def drop_dead_channels(graph: Graph) -> None:
+    """Removes channels that nobody needs, and connections that carry a constant; the constants go
+    into the biases (see channels.py). The graph must have groups expanded."""
+    channels = analyse(graph)
+    for node in graph.nodes:
+        if node.has_weight():
+            _shrink_layer(node, channels)
+        elif node.op == "batch_norm":
+            keep = channels.live[node.output]
+            for name in ("weight", "bias", "running_mean", "running_var"):
+                node.params[name] = node.params[name][keep]
+    _infer_shapes(graph)
+
+
+def _shrink_layer(node: Node, channels: Channels) -> None:
+    assert node.weight is not None
+    source, out = channels.live[node.inputs[0]], channels.live[node.output]
+    constant = channels.constant[node.inputs[0]]
+    moves = movable(node, constant)
+    bias = np.zeros(node.shape[0]) if node.bias is None else node.bias
+    node.bias = (bias + moved_bias(node, moves, constant))[out]
+    kept = ~moves
+    weight = np.where(kept.reshape(1, -1, *[1] * (node.weight.ndim - 2)), node.weight, 0)
+    node.weight = np.ascontiguousarray(weight[out][:, source]).astype(node.weight.dtype)
+
+
+def _infer_shapes(graph: Graph) -> None:
+    shapes: dict[str, Shape] = {value.name: value.shape for value in graph.inputs}
+    for node in graph.nodes:
+        rows = 0 if node.weight is None else node.weight.shape[0]
+        inputs = [shapes[name] for name in node.inputs]
+        node.shape = shapes[node.output] = infer_shape(node.op, inputs, node.params, rows)
+
+
+def float_type(graph: Graph) -> type:
+    """float64 when any weight of a traced graph is float64, else float32."""
+    arrays = [node.weight for node in graph.nodes if node.has_weight()]
+    return (
+        np.float64 if any(a is not None and a.dtype == np.float64 for a in arrays) else np.float32
+    )
