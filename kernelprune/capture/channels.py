@@ -15,11 +15,12 @@ on any Graph, traced or folded:
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 import numpy as np
 
-from kernelprune.format.graph import Graph, Node
+from kernelprune.format.graph import Graph, Node, Shape
 
 # Ops whose output channel c is computed from channel c of every input alone.
 _ELEMENTWISE = (
@@ -38,10 +39,12 @@ class Channels:
         return all(mask.all() for mask in self.live.values())
 
 
-def analyse(graph: Graph, pinned: set[str] | frozenset[str] = frozenset()) -> Channels:
-    """``pinned``: names of nodes whose inputs and outputs keep all channels."""
+def analyse(graph: Graph, pinned: Set[str] = frozenset(), tied: Set[str] = frozenset()) -> Channels:
+    """``pinned``: names of nodes whose inputs and outputs keep all channels. ``tied``: names of
+    depthwise convolutions that lose an input channel only together with its output channel (a
+    module cannot have it otherwise; a connection pattern can)."""
     constant = _constants(graph)
-    return Channels(constant, _live(graph, constant, pinned))
+    return Channels(constant, _live(graph, constant, pinned, tied))
 
 
 def reads(node: Node) -> np.ndarray:
@@ -96,7 +99,7 @@ def _constants(graph: Graph) -> dict[str, np.ndarray]:
         elif node.op in _ELEMENTWISE:
             found[node.output] = _elementwise_constants(node, inputs)
         else:
-            found[node.output] = np.full(node.shape[0] if node.shape else 1, np.nan)
+            found[node.output] = np.full(_width(node.shape), np.nan)
     return found
 
 
@@ -138,23 +141,32 @@ def _elementwise_constants(node: Node, inputs: list[np.ndarray]) -> np.ndarray:
 # ---------------------------------------------------------------- backward: live channels
 
 
+def _width(shape: Shape) -> int:
+    """Channels of a value; an opaque one may have any shape, even none."""
+    return max(1, shape[0]) if shape else 1
+
+
 def _live(
-    graph: Graph, constant: dict[str, np.ndarray], pinned: set[str] | frozenset[str]
+    graph: Graph, constant: dict[str, np.ndarray], pinned: Set[str], tied: Set[str]
 ) -> dict[str, np.ndarray]:
-    live = {name: np.zeros(max(1, shape[0]) if shape else 1, bool)
-            for name, shape in graph.shapes().items()}  # fmt: skip
+    live = {name: np.zeros(_width(shape), bool) for name, shape in graph.shapes().items()}
     for name in [value.name for value in graph.inputs] + graph.outputs:
         live[name][:] = True
     for node in graph.nodes:
         if node.name in pinned or not (node.has_weight() or _ties(node)):
             for name in [*node.inputs, node.output]:
                 live[name][:] = True
-    wanted = {node.name: reads(node) & ~movable(node, constant[node.inputs[0]])
-              for node in graph.nodes if node.has_weight()}  # fmt: skip
+    wanted = {
+        node.name: reads(node) & ~movable(node, constant[node.inputs[0]])
+        for node in graph.nodes
+        if node.has_weight()
+    }
     while True:
         before = sum(int(mask.sum()) for mask in live.values())
         for node in reversed(graph.nodes):
             _spread(node, live, wanted)
+            if node.name in tied:
+                _tie(live[node.inputs[0]], live[node.output])
         if before == sum(int(mask.sum()) for mask in live.values()):
             empty = next((mask for mask in live.values() if not mask.any()), None)
             if empty is None:

@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import Any
 
 import torch
+import torch.utils._pytree
 from torch import nn
 
 from kernelprune.capture import passes
@@ -67,22 +68,32 @@ def _version() -> str:
 
 
 def _check_same(model: nn.Module, graph: Graph, inputs: tuple[torch.Tensor, ...]) -> None:
-    with torch.no_grad(), eval_mode(model):
-        expected = _flat(model(*inputs))
     twin = to_torch(graph)
-    with torch.no_grad():
-        found = _flat(twin(*(tensor.detach().cpu().float() for tensor in inputs)))
-    for name, want, have in zip(graph.outputs, expected, found, strict=True):
-        want = want.detach().cpu().double()
-        error = (want - have.double()).norm() / want.norm().clamp_min(1e-30)
-        if want.norm() == 0 and have.norm() == 0:
-            continue
-        if not error <= TOLERANCE:
-            raise Error(
-                f"the captured graph does not compute what the model computes: output '{name}' "
-                f"differs by {error:.2g} (relative L2), more than {TOLERANCE:g}"
-            )
+    error = difference(
+        run(model, inputs), run(twin, tuple(tensor.detach().cpu().float() for tensor in inputs))
+    )
+    if not error <= TOLERANCE:
+        raise Error(
+            "the captured graph does not compute what the model computes: the output differs by "
+            f"{error:.2g} (relative L2), more than {TOLERANCE:g}"
+        )
 
 
-def _flat(outputs: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in torch.utils._pytree.tree_leaves(outputs) if leaf is not None]
+def run(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+    """All outputs of ``model`` in eval mode, as float64 tensors on the CPU."""
+    with torch.no_grad(), eval_mode(model):
+        outputs = model(*inputs)
+    leaves = torch.utils._pytree.tree_leaves(outputs)
+    return [leaf.detach().cpu().double() for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def difference(expected: list[torch.Tensor], found: list[torch.Tensor]) -> float:
+    """The largest relative L2 error over all outputs; infinite when shapes differ."""
+    if [want.shape for want in expected] != [have.shape for have in found]:
+        return float("inf")
+    errors = [
+        float((want - have).norm() / want.norm()) if want.norm() > 0 else float(have.norm())
+        for want, have in zip(expected, found, strict=True)
+    ]
+    # max() would pass over a NaN that is not in the first place
+    return float("inf") if any(error != error for error in errors) else max(errors, default=0.0)

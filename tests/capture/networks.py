@@ -8,10 +8,16 @@ from torch.nn import functional
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Float64, eval mode, BN statistics and scales that are neither 0 nor 1."""
+    """Float64, eval mode, BN statistics and scales that are neither 0 nor 1, and weights so large
+    that the output depends on the image more than on the biases."""
     generator = torch.Generator().manual_seed(seed)
     model = model.double().eval()
     for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            fan_in = module.weight[0].numel()
+            module.weight.data.normal_(0.0, 2.0 / fan_in**0.5, generator=generator)
+            if module.bias is not None:
+                module.bias.data.uniform_(-0.5, 0.5, generator=generator)
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             for tensor, low, high in (
                 (module.weight, 0.5, 1.5),
@@ -162,10 +168,10 @@ class Functional(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Parameter(torch.randn(8, 3, 3, 3) / 5)
+        self.first = nn.Parameter(torch.randn(8, 3, 3, 3) / 2)
         self.shared = nn.Conv2d(8, 8, 3, padding=1)
         self.register_buffer("mask", (torch.rand(8, 3, 1, 1) < 0.7).float())
-        self.last = nn.Parameter(torch.randn(5, 8) / 3)
+        self.last = nn.Parameter(torch.randn(5, 8))
 
     def forward(self, x):
         x = functional.conv2d(x, self.first * self.mask, None, 1, (1, 1))

@@ -1,0 +1,160 @@
+"""compact: the same function with dead channels physically removed from the modules."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
+
+from kernelprune.capture.channels import Channels, analyse, movable, moved_bias
+from kernelprune.capture.export import difference, run
+from kernelprune.capture.trace import trace
+from kernelprune.errors import Error
+from kernelprune.format.graph import Graph, Node
+
+_TOLERANCE = 1e-4
+
+
+def compact(model: nn.Module, x: torch.Tensor | tuple[torch.Tensor, ...]) -> nn.Module:
+    """A copy of ``model`` without dead channels that computes the same function in eval mode.
+
+    A channel is dead when no kept connection reads it, or when no kept connection writes it, so
+    that it is a constant (see kernelprune.capture.channels). Convolutions, linear layers and batch
+    norms are sliced; the model's code stays as it is. The constant of a removed channel goes into
+    the next layer's bias or, where there is none, into the running mean of the batch norm behind
+    it; else the layer gets a bias. Equal to rounding: 1e-10 relative in float64.
+
+    Channels stay where slicing is not safe: modules called more than once or with shared or
+    computed weights, grouped convolutions (depthwise ones are sliced), channels that reach an
+    operator which capture does not know, code that fixes the number of features. Inputs and
+    outputs never change shape. ``x``: an example input ``[N, C, H, W]``, or a tuple of inputs.
+    Raises Error when the result does not compute what ``model`` computes on ``x``.
+    """
+    inputs = x if isinstance(x, tuple) else (x,)
+    graph = trace(model, x, opaque=True)
+    expected = run(model, inputs)
+    # A reshape with a number in it may come from x.size() (then it follows the smaller model) or
+    # be written in the code (then it breaks): the traced program looks the same, so try.
+    literal = {node.name for node in graph.nodes if node.params.get("literal")}
+    for pinned in [set(), literal] if literal else [set()]:
+        smaller = _slice(model, graph, pinned)
+        try:
+            error = difference(expected, run(smaller, inputs))
+        except (RuntimeError, ValueError):
+            continue
+        if error <= _TOLERANCE:
+            return smaller
+    raise Error(
+        f"{type(model).__name__} cannot be made compact: without its dead channels it computes "
+        "something else, so its code must depend on the number of channels"
+    )
+
+
+def _slice(model: nn.Module, graph: Graph, pinned: set[str]) -> nn.Module:
+    smaller = copy.deepcopy(model)
+    modules = dict(smaller.named_modules())
+    pinned = set(pinned)
+    tied = set()
+    for node in graph.nodes:
+        if not (node.has_weight() or node.op == "batch_norm"):
+            continue
+        if not _is_sliceable(node, modules):
+            pinned.add(node.name)
+        elif node.params.get("groups", 1) > 1:
+            tied.add(node.name)
+    channels = analyse(graph, pinned, tied)
+    for node in graph.nodes:
+        if node.has_weight() and node.name not in pinned:
+            _move_constants(node, graph, channels, modules, pinned)
+    for node in graph.nodes:
+        if node.name not in pinned and (node.has_weight() or node.op == "batch_norm"):
+            _slice_module(modules[node.module or ""], node, channels)
+    return smaller
+
+
+def _is_sliceable(node: Node, modules: dict[str, nn.Module]) -> bool:
+    """One module is this node and nothing else: a plain layer, all of whose tensors are read by
+    this node alone."""
+    module = modules.get(node.module) if node.module else None
+    kinds = {"conv2d": nn.Conv2d, "linear": nn.Linear, "batch_norm": _BatchNorm}
+    if not isinstance(module, kinds[node.op]) or parametrize.is_parametrized(module):
+        return False
+    roles = ["weight", "bias"]
+    if node.op == "batch_norm":
+        roles += ["running_mean", "running_var"]
+    for role in roles:
+        owned = node.parameters.get(role) == f"{node.module}.{role}"
+        if getattr(module, role) is not None and not owned:
+            return False
+    groups = node.params.get("groups", 1)
+    return groups == 1 or (groups == module.in_channels == module.out_channels)
+
+
+def _move_constants(
+    node: Node,
+    graph: Graph,
+    channels: Channels,
+    modules: dict[str, nn.Module],
+    pinned: set[str],
+) -> None:
+    """Before slicing: what the removed input channels of ``node`` add to its outputs."""
+    constant = channels.constant[node.inputs[0]]
+    removed = movable(node, constant) & ~channels.live[node.inputs[0]]
+    extra = moved_bias(node, removed, constant)
+    extra[~channels.live[node.output]] = 0.0
+    if not extra.any():
+        return
+    layer = modules[node.module or ""]
+    shift = torch.from_numpy(extra)
+    readers = graph.consumers(node.output)
+    if layer.bias is not None:
+        _add(layer.bias, shift)
+    elif (
+        len(readers) == 1
+        and readers[0].op == "batch_norm"
+        and readers[0].name not in pinned
+        and node.output not in graph.outputs
+    ):
+        _add(modules[readers[0].module or ""].running_mean, -shift)
+    else:
+        layer.bias = nn.Parameter(shift.to(layer.weight))
+
+
+def _add(tensor: torch.Tensor, shift: torch.Tensor) -> None:
+    with torch.no_grad():
+        tensor.copy_(tensor.double() + shift.to(tensor.device))
+
+
+def _slice_module(module: nn.Module, node: Node, channels: Channels) -> None:
+    inputs, outputs = channels.live[node.inputs[0]], channels.live[node.output]
+    if node.op == "batch_norm":
+        module.num_features = int(outputs.sum())
+        roles = ("weight", "bias", "running_mean", "running_var")
+    else:
+        roles = ("weight", "bias")
+    for role in roles:
+        _keep(module, role, 0, outputs)
+    if node.op == "linear":
+        _keep(module, "weight", 1, inputs)
+        module.in_features, module.out_features = int(inputs.sum()), int(outputs.sum())
+    elif node.op == "conv2d":
+        module.in_channels, module.out_channels = int(inputs.sum()), int(outputs.sum())
+        if module.groups > 1:
+            module.groups = module.in_channels
+        else:
+            _keep(module, "weight", 1, inputs)
+
+
+def _keep(module: nn.Module, role: str, axis: int, mask: np.ndarray) -> None:
+    tensor = getattr(module, role)
+    if tensor is None or mask.all():
+        return
+    index = torch.from_numpy(np.flatnonzero(mask)).to(tensor.device)
+    kept = tensor.detach().index_select(axis, index).contiguous()
+    if isinstance(tensor, nn.Parameter):
+        kept = nn.Parameter(kept, requires_grad=tensor.requires_grad)
+    setattr(module, role, kept)
