@@ -9,10 +9,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet -c constraints.txt
 
-# A folder with the four Fashion-MNIST files (train|t10k)-(images-idx3|labels-idx1)-ubyte.gz.
-# On Debian and Ubuntu they are a package, which `make data` installs where it may.
-FASHION_MNIST ?= /usr/share/datasets/fashion-mnist
-
 # What the sanitizers run: the tests that go through C++.
 SANITIZE_TESTS ?= $(wildcard tests/csrc tests/runtime)
 SANITIZE_DIR := build/sanitize
@@ -26,12 +22,13 @@ help:  ## list the targets
 
 # --- set-up --------------------------------------------------------------------------------------
 
+apt_install = { echo "installing $(1)"; apt-get install -y -q $(1) >/dev/null 2>&1 || \
+  { apt-get update -q >/dev/null && apt-get install -y -q $(1) >/dev/null; }; }
+
 # Installs a Debian package where we are root and apt is here; else says what to type, and fails.
 define need_package
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "installing $(1)"; \
-	  apt-get install -y -q $(1) >/dev/null 2>&1 || \
-	    { apt-get update -q >/dev/null && apt-get install -y -q $(1) >/dev/null; }; \
+	if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+	  $(call apt_install,$(1)); \
 	else \
 	  echo "error: $(2). On Debian or Ubuntu: apt-get install $(1)" >&2; exit 1; \
 	fi
@@ -59,7 +56,7 @@ $(VENV)/.stamp-packages: $(VENV)/.stamp-venv constraints.txt pyproject.toml
 	@touch $@
 
 $(VENV)/.stamp-lint: $(VENV)/.stamp-packages
-	@$(PIP) '.[dev]' --no-build-isolation --editable .
+	@$(PIP) --no-build-isolation --editable '.[dev]'
 	@touch $@
 
 .PHONY: build
@@ -68,10 +65,23 @@ build: $(VENV)/.stamp-packages  ## build the engine in place (again: seconds)
 	@$(BIN)/python setup.py -q build_ext --inplace >build/build.log 2>&1 || \
 	  { cat build/build.log >&2; exit 1; }
 
+# The data are looked for where kernelprune.data looks: $KERNELPRUNE_DATA, the folder of the Debian
+# package, the cache. If they are nowhere: the package where we may install it, else a download.
+DATA_DEBIAN := /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
+DATA_FIND := import sys; from kernelprune.data.fashion_mnist import find_folder; \
+  sys.exit(find_folder() is None)
+DATA_FETCH := import sys; from kernelprune.data.fashion_mnist import read_fashion_mnist; \
+  sys.excepthook = lambda kind, error, trace: print(f"error: {error}", file=sys.stderr); \
+  read_fashion_mnist(download=True)
+
 .PHONY: data
-data:  ## fetch Fashion-MNIST (Debian package)
-	@if ! test -e $(FASHION_MNIST)/train-images-idx3-ubyte.gz; then \
-	  $(call need_package,dataset-fashion-mnist,Fashion-MNIST is not in $(FASHION_MNIST)); fi
+data: $(VENV)/.stamp-packages  ## fetch Fashion-MNIST (Debian package or download)
+	@if ! test -e $(DATA_DEBIAN) && ! $(BIN)/python -c '$(DATA_FIND)'; then \
+	  if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+	    $(call apt_install,dataset-fashion-mnist) || true; \
+	  fi; \
+	  test -e $(DATA_DEBIAN) || $(BIN)/python -c '$(DATA_FETCH)'; \
+	fi
 
 # --- use -----------------------------------------------------------------------------------------
 
