@@ -50,7 +50,7 @@ def analyse(graph: Graph, pinned: Set[str] = frozenset(), tied: Set[str] = froze
 def reads(node: Node) -> np.ndarray:
     """bool [O, I]: which output channel reads which input channel (groups expanded)."""
     assert node.weight is not None
-    kept = node.weight.reshape(*node.weight.shape[:2], -1).any(axis=2)
+    kept = np.asarray(node.weight.reshape(*node.weight.shape[:2], -1).any(axis=2))
     return expand_groups(kept, node.params.get("groups", 1))
 
 

@@ -6,6 +6,7 @@ import os
 from importlib import metadata
 from typing import Any
 
+import numpy as np
 import torch
 import torch.utils._pytree
 from torch import nn
@@ -30,7 +31,10 @@ def capture(model: nn.Module, x: Inputs, *, keep_dead: bool = False) -> Graph:
     ``[N, C, H, W]`` or ``[N, F]``, or a tuple of them. Weights are float64 for a float64 model,
     else float32. Raises what trace raises.
     """
-    graph = trace(model, x)
+    return _lowered(trace(model, x), keep_dead)
+
+
+def _lowered(graph: Graph, keep_dead: bool) -> Graph:
     dtype = passes.float_type(graph)
     passes.run_all(graph, keep_dead=keep_dead)
     passes.to_dtype(graph, dtype)
@@ -41,14 +45,16 @@ def export(model: nn.Module, x: Inputs, path: str | os.PathLike[str], **provenan
     """Captures ``model``, checks the result on ``x`` and writes it to ``path``; returns the graph.
 
     ``provenance`` (source=, method=, accuracy=, ...) goes into the file as strings, beside source
-    (the model's class), created_by, connections and density. The file's graph, in float32, must
-    agree with the model on ``x`` to a relative L2 error of 1e-4; else Error, and nothing is
-    written. Also raises what capture and write raise.
+    (the model's class), created_by, connections and density (kept ones of the model's). The
+    file's graph, in float32, must agree with the model on ``x`` to a relative L2 error of 1e-4;
+    else Error, and nothing is written. Also raises what capture and write raise.
     """
-    graph = capture(model, x)
-    passes.to_dtype(graph, "float32")
+    graph = trace(model, x)
+    total = graph.all_connections()
+    _lowered(graph, keep_dead=False)
+    passes.to_dtype(graph, np.float32)
     _check_same(model, graph, x if isinstance(x, tuple) else (x,))
-    kept, total = graph.kept_connections(), graph.all_connections()
+    kept = graph.kept_connections()
     described = {
         "source": type(model).__name__,
         "created_by": f"kernelprune {_version()}",

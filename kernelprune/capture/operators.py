@@ -347,8 +347,8 @@ def _flatten_to(call: Call, value: str, *, literal: bool = False) -> str:
 
 
 def _reshape(call: Call) -> str:
-    sizes = call.get("shape", call.get("size")) or ()
-    return _flatten_to(call, call.value(call["self"]), literal=sizes and sizes[-1] != -1)
+    sizes: list[Any] = list(call.get("shape", call.get("size")) or [])
+    return _flatten_to(call, call.value(call["self"]), literal=bool(sizes) and sizes[-1] != -1)
 
 
 def _flatten(call: Call) -> str:

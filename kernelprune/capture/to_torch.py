@@ -105,12 +105,12 @@ def _split_padding(node: Node, value: float) -> tuple[nn.Module, list[int]]:
 def _conv2d(node: Node, shapes: list[Shape]) -> nn.Module:
     pad, padding = _split_padding(node, 0.0)
     params = node.params
-    conv = nn.Conv2d(
+    conv: Any = nn.Conv2d(
         shapes[0][0],
         node.shape[0],
         tuple(params["kernel"]),
         tuple(params["stride"]),
-        tuple(padding),
+        (padding[0], padding[1]),
         tuple(params["dilation"]),
         params.get("groups", 1),
         bias=node.bias is not None,
@@ -135,7 +135,7 @@ def _load(layer: nn.Conv2d | nn.Linear, node: Node) -> nn.Module:
 def _max_pool2d(node: Node, shapes: list[Shape]) -> nn.Module:
     params = node.params
     pad, padding = _split_padding(node, -np.inf)
-    pool = nn.MaxPool2d(
+    pool: Any = nn.MaxPool2d(
         tuple(params["kernel"]), tuple(params["stride"]), tuple(padding), tuple(params["dilation"])
     )
     if padding[0] > params["kernel"][0] // 2 or padding[1] > params["kernel"][1] // 2:

@@ -40,7 +40,8 @@ class Connections:
 
     def rows(self) -> np.ndarray:
         """Output channel of every kept connection, [nnz]."""
-        return np.repeat(np.arange(self.out_channels), np.diff(self.row_ptr.astype(np.int64)))
+        ends = self.row_ptr.astype(np.int64)
+        return np.repeat(np.arange(self.out_channels), ends[1:] - ends[:-1])
 
     def dense(self) -> np.ndarray:
         """``[O, I, kh, kw]`` with zeros where there is no connection."""

@@ -24,7 +24,11 @@ from kernelprune.format.validate import (
 )
 from kernelprune.format.writer import MAX_HEADER_BYTES, RESERVED_KEYS, VERSION
 
-_DTYPES = {"U16": np.dtype("<u2"), "U32": np.dtype("<u4"), "F32": np.dtype("<f4")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "U16": np.dtype("<u2"),
+    "U32": np.dtype("<u4"),
+    "F32": np.dtype("<f4"),
+}
 _NODE_KEYS = ("op", "name", "inputs", "output", "shape")
 
 

@@ -40,7 +40,7 @@ def write(
             file.write(len(header).to_bytes(8, "little"))
             file.write(header)
             for array in tensors.values():
-                file.write(memoryview(array).cast("B") if array.size else b"")
+                file.write(array.reshape(-1).view(np.uint8).data)
     except OSError as error:
         raise Error(f"{path}: cannot write the model: {error.strerror or error}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,22 +77,25 @@ def _slice(model: nn.Module, graph: Graph, pinned: set[str]) -> nn.Module:
     return smaller
 
 
-def _is_sliceable(node: Node, modules: dict[str, nn.Module]) -> bool:
+def _is_sliceable(node: Node, modules: dict[str, Any]) -> bool:
     """One module is this node and nothing else: a plain layer, all of whose tensors are read by
     this node alone."""
-    module = modules.get(node.module) if node.module else None
-    kinds = {"conv2d": nn.Conv2d, "linear": nn.Linear, "batch_norm": _BatchNorm}
+    module: Any = modules.get(node.module) if node.module else None
+    kinds: dict[str, Any] = {"conv2d": nn.Conv2d, "linear": nn.Linear, "batch_norm": _BatchNorm}
     if not isinstance(module, kinds[node.op]) or parametrize.is_parametrized(module):
         return False
-    roles = ["weight", "bias"]
-    if node.op == "batch_norm":
-        roles += ["running_mean", "running_var"]
-    for role in roles:
+    for role in _roles(node):
         owned = node.parameters.get(role) == f"{node.module}.{role}"
         if getattr(module, role) is not None and not owned:
             return False
     groups = node.params.get("groups", 1)
     return groups == 1 or (groups == module.in_channels == module.out_channels)
+
+
+def _roles(node: Node) -> tuple[str, ...]:
+    """The module's tensors with one entry (or row) per output channel."""
+    running = ("running_mean", "running_var") if node.op == "batch_norm" else ()
+    return ("weight", "bias", *running)
 
 
 def _move_constants(
@@ -108,7 +112,7 @@ def _move_constants(
     extra[~channels.live[node.output]] = 0.0
     if not extra.any():
         return
-    layer = modules[node.module or ""]
+    layer: Any = modules[node.module or ""]
     shift = torch.from_numpy(extra)
     readers = graph.consumers(node.output)
     if layer.bias is not None:
@@ -119,7 +123,8 @@ def _move_constants(
         and readers[0].name not in pinned
         and node.output not in graph.outputs
     ):
-        _add(modules[readers[0].module or ""].running_mean, -shift)
+        norm: Any = modules[readers[0].module or ""]
+        _add(norm.running_mean, -shift)
     else:
         layer.bias = nn.Parameter(shift.to(layer.weight))
 
@@ -129,16 +134,13 @@ def _add(tensor: torch.Tensor, shift: torch.Tensor) -> None:
         tensor.copy_(tensor.double() + shift.to(tensor.device))
 
 
-def _slice_module(module: nn.Module, node: Node, channels: Channels) -> None:
+def _slice_module(module: Any, node: Node, channels: Channels) -> None:
     inputs, outputs = channels.live[node.inputs[0]], channels.live[node.output]
+    for role in _roles(node):
+        _keep(module, role, 0, outputs)
     if node.op == "batch_norm":
         module.num_features = int(outputs.sum())
-        roles = ("weight", "bias", "running_mean", "running_var")
-    else:
-        roles = ("weight", "bias")
-    for role in roles:
-        _keep(module, role, 0, outputs)
-    if node.op == "linear":
+    elif node.op == "linear":
         _keep(module, "weight", 1, inputs)
         module.in_features, module.out_features = int(inputs.sum()), int(outputs.sum())
     elif node.op == "conv2d":
