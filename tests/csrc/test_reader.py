@@ -16,11 +16,27 @@ import pytest
 from kernelprune import _core
 from kernelprune.errors import Error, FormatError
 from kernelprune.format.reader import read_bytes
+from kernelprune.runtime import Engine
 
 
 def reverse_tensors(model: mb.ModelBytes) -> None:
     """Stores the tensors in the opposite order."""
     model.tensors = dict(reversed(model.tensors.items()))
+
+
+def identity() -> mb.ModelBytes:
+    """A graph without nodes: its output is its input."""
+    graph = {"inputs": [{"name": "x", "shape": [3, 2, 2]}], "outputs": ["x"], "nodes": []}
+    return mb.ModelBytes(graph, {})
+
+
+def test_message_names_file_node_and_reason(tmp_path: Path) -> None:
+    """If this fails, a user with many files cannot tell which one is broken, and where."""
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(mb.put("stem.bias", 3, np.nan)(mb.every_op()))
+    expected = f"{path}: node 'stem' (conv2d): bias 3 is not a finite number"
+    with pytest.raises(FormatError, match=re.escape(expected)):
+        _core.check_file(str(path))
 
 
 # name, edit: files that are valid although they look unusual
@@ -43,26 +59,25 @@ ACCEPTED = [
     ("outputs twice", mb.graph(lambda g: g.update(outputs=["k", "k"]))),
     ("output from the middle", mb.graph(lambda g: g.update(outputs=["b", "k"]))),
     ("negative zero", mb.header_text(lambda t: t.replace("[0, ", "[-0, ", 1))),
+    ("no nodes", lambda model: identity().to_bytes()),
     ("uneven padding", mb.node("pool", padding=[1, 0, 0, 1])),
 ]
 
 
 @pytest.mark.parametrize(("name", "edit"), ACCEPTED, ids=[row[0] for row in ACCEPTED])
-def test_accepted(name: str, edit: mb.Edit) -> None:
-    """If this fails, a reader refuses valid files (of another writer, another torch model)."""
+def test_accepted(tmp_path: Path, name: str, edit: mb.Edit) -> None:
+    """If this fails, a reader refuses valid files (of another writer, another torch model), or the
+    engine cannot run what its reader took."""
     content = edit(mb.every_op())
     _core.check_bytes(content)
     graph, metadata = read_bytes(content, "file")
-    assert len(graph.nodes) == 11 and "source" in metadata
-
-
-def test_message_names_file_node_and_reason(tmp_path: Path) -> None:
-    """If this fails, a user with many files cannot tell which one is broken, and where."""
-    path = tmp_path / "broken.safetensors"
-    path.write_bytes(mb.put("stem.bias", 3, np.nan)(mb.every_op()))
-    expected = f"{path}: node 'stem' (conv2d): bias 3 is not a finite number"
-    with pytest.raises(FormatError, match=re.escape(expected)):
-        _core.check_file(str(path))
+    assert "source" in metadata
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    outputs = Engine(path).run(np.ones((3, *graph.inputs[0].shape), np.float32))
+    outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+    assert [y.shape for y in outputs] == [(3, *graph.shapes()[name]) for name in graph.outputs]
+    assert all(np.isfinite(y).all() for y in outputs)
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "device"])
