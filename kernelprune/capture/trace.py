@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from kernelprune.capture.operators import OPERATORS, Call
+from kernelprune.capture.call import Call
+from kernelprune.capture.operators import OPERATORS
 from kernelprune.errors import Error, ShapeError, UnsupportedOperator
 from kernelprune.format.graph import Graph, Node, Shape, Value
 
@@ -82,8 +84,6 @@ def _export(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.export.
 
 
 def _varargs(model: nn.Module) -> bool:
-    import inspect
-
     kinds = [p.kind for p in inspect.signature(model.forward).parameters.values()]
     return bool(kinds) and kinds[0] == inspect.Parameter.VAR_POSITIONAL
 
