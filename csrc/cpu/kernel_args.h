@@ -55,6 +55,7 @@ struct KernelTable {
   Kernel lanes_conv3x3_s2;
   Kernel lanes_conv;       // any kernel, stride, dilation, padding
   Kernel planar_conv3x3;   // stride 1, input padded by pad_planes
+  Kernel planar_small3x3;  // map of at most `width` pixels; null without a permute instruction
   Kernel planar_dot;       // 1x1 map: one dot product per output channel
   Kernel lanes_max_pool, lanes_avg_pool, lanes_global_avg_pool;
   Kernel planar_max_pool, planar_avg_pool, planar_global_avg_pool;

@@ -114,6 +114,9 @@ class ConvPlanner {
       if (out_.pixels() == 1) return finish(table.planar_dot, table, 1);
       return finish(table.spmm, table, round_up(out_.pixels(), table.width));
     }
+    if (const KernelTable* table = small_map_table(kernels)) {
+      return finish(table->planar_small3x3, *table, table->width);
+    }
     // Maps of up to 4 columns would leave half of every vector empty; im2col fills them.
     constexpr int64_t kNarrow = 4;
     if (is_3x3(window_, 1) && out_.w > kNarrow) {
@@ -127,6 +130,18 @@ class ConvPlanner {
   }
 
  private:
+  // The narrowest vectors that hold the whole map of a 3x3 convolution; null if there are none.
+  const KernelTable* small_map_table(const KernelSet& kernels) const {
+    const int64_t pixels = std::max(in_.pixels(), out_.pixels());
+    const KernelTable* narrowest = nullptr;
+    for (int i = 0; i < kernels.count; ++i) {
+      const KernelTable& table = kernels.tables[i];
+      const bool fits = table.planar_small3x3.run != nullptr && pixels <= table.width;
+      if (fits && window_.kernel_h == 3 && window_.kernel_w == 3) narrowest = &table;
+    }
+    return narrowest;
+  }
+
   int64_t out_plane() const { return out_.pixels() * lanes_; }
 
   // `floats`: per output channel, with the empty places of vectors.

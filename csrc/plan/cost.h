@@ -15,7 +15,8 @@ inline double kernel_efficiency(const std::string& kernel) {
   if (kernel == "lanes_conv3x3_s2") return 0.85;
   if (kernel == "lanes_conv") return 0.75;
   if (kernel == "planar_conv3x3") return 0.85;
-  if (kernel == "spmm") return 0.65;
+  if (kernel == "planar_small3x3") return 0.5;
+  if (kernel == "spmm") return 0.5;
   if (kernel == "planar_dot") return 0.15;
   return 1.0;
 }

@@ -4,6 +4,7 @@
 #include "cpu/kernels/lanes_conv3x3.inl.h"
 #include "cpu/kernels/lanes_conv.inl.h"
 #include "cpu/kernels/planar_conv3x3.inl.h"
+#include "cpu/kernels/planar_small3x3.inl.h"
 #include "cpu/kernels/planar_dot.inl.h"
 #include "cpu/kernels/pool.inl.h"
 #include "cpu/kernels/elementwise.inl.h"

@@ -32,6 +32,7 @@ constexpr KernelTable make_table() {
   t.lanes_conv3x3_s2 = {"lanes_conv3x3_s2", &LanesConv3x3<V, 2>::run};
   t.lanes_conv = {"lanes_conv", &LanesConv<V>::run};
   t.planar_conv3x3 = {"planar_conv3x3", &PlanarConv3x3<V>::run};
+  if constexpr (V::kPermutes) t.planar_small3x3 = {"planar_small3x3", &PlanarSmall3x3<V>::run};
   t.planar_dot = {"planar_dot", &PlanarDot<V>::run};
   t.lanes_max_pool = {"lanes_max_pool", &LanesPool<V, MaxReduce>::run};
   t.lanes_avg_pool = {"lanes_avg_pool", &LanesPool<V, SumReduce>::run};

@@ -2,6 +2,7 @@
 struct Vec8 {
   using T = __m256;
   static constexpr int kWidth = 8;
+  static constexpr bool kPermutes = true;
   static constexpr int kRegisters = 16;
 
   static T zero() { return _mm256_setzero_ps(); }
@@ -19,6 +20,21 @@ struct Vec8 {
     return _mm256_i32gather_ps(base, i, 4);
   }
   static T fma(T a, T b, T c) { return _mm256_fmadd_ps(a, b, c); }
+  // A shuffle of the lanes that leaves some lanes out.
+  struct Permutation {
+    __m256i from;
+    __m256 keep;
+  };
+  static Permutation permutation(const int32_t* from, uint32_t inside) {
+    alignas(32) int32_t keep[8];
+    for (int i = 0; i < 8; ++i) keep[i] = (inside >> i & 1) != 0 ? -1 : 0;
+    return {_mm256_load_si256(reinterpret_cast<const __m256i*>(from)),
+            _mm256_castsi256_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(keep)))};
+  }
+  // c + b * (a shuffled); lanes left out keep c.
+  static T fma_permuted(T a, const Permutation& p, T b, T c) {
+    return _mm256_fmadd_ps(_mm256_and_ps(_mm256_permutevar8x32_ps(a, p.from), p.keep), b, c);
+  }
   static T add(T a, T b) { return _mm256_add_ps(a, b); }
   static T mul(T a, T b) { return _mm256_mul_ps(a, b); }
   // The instruction returns its second operand when either is NaN: a NaN in b is kept.

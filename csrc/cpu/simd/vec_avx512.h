@@ -3,6 +3,7 @@
 struct Vec16 {
   using T = __m512;
   static constexpr int kWidth = 16;
+  static constexpr bool kPermutes = true;
   static constexpr int kRegisters = 32;
 
   static T zero() { return _mm512_setzero_ps(); }
@@ -16,6 +17,19 @@ struct Vec16 {
     return _mm512_i32gather_ps(_mm512_loadu_si512(index), base, 4);
   }
   static T fma(T a, T b, T c) { return _mm512_fmadd_ps(a, b, c); }
+  // A shuffle of the lanes that leaves some lanes out.
+  struct Permutation {
+    __m512i from;
+    __mmask16 inside;
+  };
+  static Permutation permutation(const int32_t* from, uint32_t inside) {
+    return {_mm512_load_si512(reinterpret_cast<const __m512i*>(from)),
+            static_cast<__mmask16>(inside)};
+  }
+  // c + b * (a shuffled); lanes left out keep c.
+  static T fma_permuted(T a, const Permutation& p, T b, T c) {
+    return _mm512_mask3_fmadd_ps(_mm512_permutexvar_ps(p.from, a), b, c, p.inside);
+  }
   static T add(T a, T b) { return _mm512_add_ps(a, b); }
   static T mul(T a, T b) { return _mm512_mul_ps(a, b); }
   // The instruction returns its second operand when either is NaN: a NaN in b is kept.
@@ -27,6 +41,7 @@ struct Vec16 {
 struct Vec8 {
   using T = __m256;
   static constexpr int kWidth = 8;
+  static constexpr bool kPermutes = true;
   static constexpr int kRegisters = 32;
 
   static T zero() { return _mm256_setzero_ps(); }
@@ -41,6 +56,19 @@ struct Vec8 {
     return _mm256_i32gather_ps(base, i, 4);
   }
   static T fma(T a, T b, T c) { return _mm256_fmadd_ps(a, b, c); }
+  // A shuffle of the lanes that leaves some lanes out.
+  struct Permutation {
+    __m256i from;
+    __mmask8 inside;
+  };
+  static Permutation permutation(const int32_t* from, uint32_t inside) {
+    return {_mm256_load_si256(reinterpret_cast<const __m256i*>(from)),
+            static_cast<__mmask8>(inside)};
+  }
+  // c + b * (a shuffled); lanes left out keep c.
+  static T fma_permuted(T a, const Permutation& p, T b, T c) {
+    return _mm256_mask3_fmadd_ps(_mm256_permutexvar_ps(p.from, a), b, c, p.inside);
+  }
   static T add(T a, T b) { return _mm256_add_ps(a, b); }
   static T mul(T a, T b) { return _mm256_mul_ps(a, b); }
   static T max(T a, T b) { return _mm256_max_ps(a, b); }
