@@ -1,0 +1,36 @@
+"""Pruning: Synaptic Strength, baselines, masks, thresholds, dry-run plans."""
+
+from __future__ import annotations
+
+from kernelprune.prune.batches import recalibrate
+from kernelprune.prune.counts import Counts, count
+from kernelprune.prune.criteria import CRITERIA, prune_connections
+from kernelprune.prune.masks import (
+    apply_masks,
+    attach_masks,
+    finalize_masks,
+    load_masks,
+    masks_of,
+    save_masks,
+)
+from kernelprune.prune.plan import LayerPlan, Plan
+from kernelprune.prune.synaptic import SynapticStrength
+from kernelprune.prune.threshold import SCOPES
+
+__all__ = [
+    "CRITERIA",
+    "SCOPES",
+    "Counts",
+    "LayerPlan",
+    "Plan",
+    "SynapticStrength",
+    "apply_masks",
+    "attach_masks",
+    "count",
+    "finalize_masks",
+    "load_masks",
+    "masks_of",
+    "prune_connections",
+    "recalibrate",
+    "save_masks",
+]

@@ -1,0 +1,177 @@
+"""Which layers a model has, what a connection of each costs, and which of them may be pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import nn
+
+from kernelprune.errors import Error
+from kernelprune.format.graph import Graph, Node
+
+# One item of ``ignore=``: a module's name, a pattern with * and ?, a type, or a module.
+Selector = str | type | nn.Module
+
+
+@dataclass
+class Layer:
+    """A convolution or linear layer. ``cost``: multiply-adds per image of one connection, summed
+    over all calls of the module; it and ``map_size`` (of the output) are None without a graph."""
+
+    name: str
+    module: nn.Conv2d | nn.Linear
+    cost: int | None = None
+    map_size: tuple[int, int] | None = None
+    nodes: list[Node] = field(default_factory=list)
+    prunable: bool = False
+
+    @property
+    def groups(self) -> int:
+        return self.module.groups if isinstance(self.module, nn.Conv2d) else 1
+
+    @property
+    def in_channels(self) -> int:
+        return self.shape[1] * self.groups
+
+    @property
+    def out_channels(self) -> int:
+        return self.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape ``[O, I/groups]`` of the layer's connections."""
+        module = self.module
+        if isinstance(module, nn.Linear):
+            return module.out_features, module.in_features
+        return module.out_channels, module.in_channels // module.groups
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        if isinstance(self.module, nn.Linear):
+            return 1, 1
+        return int(self.module.kernel_size[0]), int(self.module.kernel_size[1])
+
+    def present(self) -> torch.Tensor:
+        """bool ``[O, I/groups]``: connections with a weight other than zero."""
+        weight = self.module.weight.detach()
+        return weight.reshape(*weight.shape[:2], -1).ne(0).any(dim=2)
+
+
+def expand(channels: torch.Tensor, groups: int, out_channels: int) -> torch.Tensor:
+    """A number per input channel ``[I]`` as one per connection ``[O, I/groups]``."""
+    per_group = channels.reshape(groups, 1, -1)
+    return per_group.expand(-1, out_channels // groups, -1).reshape(out_channels, -1)
+
+
+def find_layers(
+    model: nn.Module,
+    graph: Graph | None = None,
+    *,
+    ignore: Iterable[Selector] | Selector = (),
+    include: Iterable[Selector] | Selector = (),
+) -> list[Layer]:
+    """All convolutions and linear layers, in the order of the graph (else of the modules).
+
+    Prunable are the convolutions but the first ones (those that read the model's input), the
+    classifier (the last layers before the output, linear or not) and what ``ignore`` selects;
+    ``include`` selects convolutions that are prunable all the same. Linear layers never are.
+    Raises Error when a selector is a name or module that the model does not have, or when
+    nothing is left to prune.
+    """
+    modules = dict(model.named_modules())
+    layers = [
+        Layer(name, module)
+        for name, module in modules.items()
+        if isinstance(module, (nn.Conv2d, nn.Linear))
+    ]
+    if graph is None:
+        ends = _ends_by_order(layers)
+    else:
+        layers = _read_graph(layers, graph)
+        ends = _ends_by_graph(graph)
+    ignored, included = _selected(modules, ignore), _selected(modules, include)
+    for layer in layers:
+        kept_whole = layer.name in ends and layer.name not in included
+        layer.prunable = isinstance(layer.module, nn.Conv2d) and not (
+            kept_whole or layer.name in ignored
+        )
+    if not any(layer.prunable for layer in layers):
+        raise Error(
+            f"{type(model).__name__} has no convolution to prune: the first convolution, the "
+            "classifier and ignored layers are left out (include= takes them in)"
+        )
+    return layers
+
+
+def _read_graph(layers: list[Layer], graph: Graph) -> list[Layer]:
+    by_name = {layer.name: layer for layer in layers}
+    called: dict[str, Layer] = {}
+    for node in graph.nodes:
+        layer = by_name.get(node.module or "")
+        if not node.has_weight() or layer is None:
+            continue
+        called[layer.name] = layer
+        layer.nodes.append(node)
+        sides = node.shape[1:] or (1, 1)
+        layer.map_size = (int(sides[0]), int(sides[1]))
+        kernel_h, kernel_w = layer.kernel
+        layer.cost = (layer.cost or 0) + kernel_h * kernel_w * layer.map_size[0] * layer.map_size[1]
+    return list(called.values())
+
+
+def _ends_by_order(layers: list[Layer]) -> set[str]:
+    convolutions = [layer.name for layer in layers if isinstance(layer.module, nn.Conv2d)]
+    return {*convolutions[:1], *(layer.name for layer in layers[-1:])}
+
+
+def _ends_by_graph(graph: Graph) -> set[str]:
+    """Layers with no layer between them and the model's input, or its output."""
+    raw = {value.name for value in graph.inputs}  # values that no layer has worked on
+    ends: set[str] = set()
+    for node in graph.nodes:
+        fresh = all(name in raw for name in node.inputs)
+        if node.has_weight():
+            if fresh:
+                ends.add(node.module or "")
+        elif fresh:
+            raw.add(node.output)
+    final = set(graph.outputs)  # values that no layer works on any more
+    for node in reversed(graph.nodes):
+        if node.output in final:
+            if node.has_weight():
+                ends.add(node.module or "")
+            else:
+                final.update(node.inputs)
+    return ends
+
+
+def _selected(modules: dict[str, nn.Module], items: Iterable[Selector] | Selector) -> set[str]:
+    """Names of the selected modules and of everything inside them."""
+    single = isinstance(items, (str, type, nn.Module))
+    chosen: list[str] = []
+    for item in [items] if single else items:  # type: ignore[union-attr, list-item]
+        found = [name for name, module in modules.items() if _matches(item, name, module)]
+        if not found and not isinstance(item, type):
+            what = repr(item) if isinstance(item, str) else f"this {type(item).__name__}"
+            raise Error(f"the model has no module {what}; its modules: {_some(modules)}")
+        chosen += found
+    return {
+        name
+        for name in modules
+        if any(name == root or root == "" or name.startswith(f"{root}.") for root in chosen)
+    }
+
+
+def _matches(item: Any, name: str, module: nn.Module) -> bool:
+    if isinstance(item, str):
+        return fnmatchcase(name, item)
+    return isinstance(module, item) if isinstance(item, type) else module is item
+
+
+def _some(modules: dict[str, nn.Module]) -> str:
+    leaves = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)]
+    return ", ".join(leaves[:6]) + (", ..." if len(leaves) > 6 else "")

@@ -1,0 +1,244 @@
+"""The dry run: what pruning would keep, layer by layer, without changing anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from kernelprune.errors import Error
+from kernelprune.prune.layers import Layer
+from kernelprune.prune.threshold import select
+
+_THIN = 0.01  # a layer below this density gets a warning
+
+
+@dataclass
+class LayerPlan:
+    """One layer. ``map_size`` (of the output) and the multiply-adds per image are None when no
+    example input was given; ``prunable`` is False for a layer that is kept whole."""
+
+    name: str
+    in_channels: int
+    out_channels: int
+    kernel: tuple[int, int]
+    map_size: tuple[int, int] | None
+    connections: int
+    kept: int
+    macs: int | None
+    macs_kept: int | None
+    prunable: bool
+
+    @property
+    def density(self) -> float:
+        return self.kept / self.connections
+
+    @property
+    def thin(self) -> bool:
+        return self.prunable and self.density < _THIN
+
+
+@dataclass
+class Plan:
+    """Result of a dry run or of pruning; ``print(plan)`` shows it as a table.
+
+    ``masks``: bool ``[O, I/groups]`` per prunable layer, True where a connection is kept.
+    ``connections``, ``kept``, ``density``, ``macs``, ``macs_kept`` count the whole model;
+    ``prunable_density`` counts the layers that may be pruned, as the argument ``density`` does.
+    """
+
+    rows: list[LayerPlan]
+    masks: dict[str, torch.Tensor] = field(repr=False, default_factory=dict)
+    method: str = ""
+    scope: str = ""
+
+    @property
+    def connections(self) -> int:
+        return sum(row.connections for row in self.rows)
+
+    @property
+    def kept(self) -> int:
+        return sum(row.kept for row in self.rows)
+
+    @property
+    def density(self) -> float:
+        return self.kept / self.connections
+
+    @property
+    def prunable_connections(self) -> int:
+        return sum(row.connections for row in self.rows if row.prunable)
+
+    @property
+    def prunable_kept(self) -> int:
+        return sum(row.kept for row in self.rows if row.prunable)
+
+    @property
+    def prunable_density(self) -> float:
+        return self.prunable_kept / self.prunable_connections
+
+    @property
+    def macs(self) -> int | None:
+        """Multiply-adds per image of the dense model; None when no example input was given."""
+        return _sum([row.macs for row in self.rows])
+
+    @property
+    def macs_kept(self) -> int | None:
+        return _sum([row.macs_kept for row in self.rows])
+
+    @property
+    def macs_density(self) -> float | None:
+        """Kept multiply-adds / those of the dense model."""
+        if self.macs is None or self.macs_kept is None:
+            return None
+        return self.macs_kept / self.macs
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line per layer that keeps less than 1 % of its connections."""
+        return [
+            f"layer '{row.name}' keeps {row.kept} of {row.connections} connections "
+            f"({row.density:.2%}): it may be cut off in effect"
+            for row in self.rows
+            if row.thin
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the masks, as plain numbers, strings and lists (json)."""
+        names = ("connections", "kept", "density", "prunable_connections", "prunable_kept")
+        names += ("prunable_density", "macs", "macs_kept", "macs_density")
+        return {
+            "method": self.method,
+            "scope": self.scope,
+            "totals": {name: getattr(self, name) for name in names},
+            "layers": [
+                {
+                    "name": row.name,
+                    "in_channels": row.in_channels,
+                    "out_channels": row.out_channels,
+                    "kernel": list(row.kernel),
+                    "map_size": None if row.map_size is None else list(row.map_size),
+                    "connections": row.connections,
+                    "kept": row.kept,
+                    "density": row.density,
+                    "macs": row.macs,
+                    "macs_kept": row.macs_kept,
+                    "prunable": row.prunable,
+                }
+                for row in self.rows
+            ],
+            "warnings": self.warnings,
+        }
+
+    def __str__(self) -> str:
+        head = ["layer", "in", "out", "kernel", "map", "connections", "kept", "density"]
+        head += ["MACs", "kept MACs", ""]
+        table = [head, *(_cells(row) for row in self.rows)]
+        prunable = [row for row in self.rows if row.prunable]
+        table.append(_total("prunable layers", prunable))
+        table.append(_total("whole model", self.rows))
+        widths = [max(len(line[column]) for line in table) for column in range(len(head))]
+        lines = [_line(line, widths) for line in table]
+        rule = "-" * max(len(line) for line in lines)
+        lines = [lines[0], rule, *lines[1:-2], rule, *lines[-2:]]
+        title = " ".join(word for word in (self.method, self.scope and f"({self.scope})") if word)
+        warnings = [f"warning: {warning}" for warning in self.warnings]
+        return "\n".join([*([title] if title else []), *lines, *warnings])
+
+
+def _sum(numbers: Sequence[int | None]) -> int | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
+
+
+def _sides(sides: tuple[int, int] | None) -> str:
+    return "-" if sides is None else f"{sides[0]}x{sides[1]}"
+
+
+def _cells(row: LayerPlan) -> list[str]:
+    note = "" if row.prunable else "kept whole"
+    return [
+        row.name,
+        str(row.in_channels),
+        str(row.out_channels),
+        _sides(row.kernel),
+        _sides(row.map_size),
+        _count(row.connections),
+        _count(row.kept),
+        f"{row.density:.4f}",
+        _count(row.macs),
+        _count(row.macs_kept),
+        "under 1 %" if row.thin else note,
+    ]
+
+
+def _total(label: str, rows: Sequence[LayerPlan]) -> list[str]:
+    connections, kept = sum(row.connections for row in rows), sum(row.kept for row in rows)
+    dense, remaining = _sum([row.macs for row in rows]), _sum([row.macs_kept for row in rows])
+    share = "" if dense is None or remaining is None else f"{remaining / dense:.2%} of the MACs"
+    numbers = [_count(connections), _count(kept), f"{kept / connections:.4f}"]
+    return [label, "", "", "", "", *numbers, _count(dense), _count(remaining), share]
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+    last = len(cells) - 1
+    aligned = [
+        cell.ljust(width) if column in (0, last) else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return "  ".join(aligned).rstrip()
+
+
+def make_plan(
+    layers: Sequence[Layer],
+    scores: Mapping[str, torch.Tensor],
+    *,
+    density: float | None,
+    macs: float | None,
+    scope: str,
+    method: str,
+    kept: Mapping[str, torch.Tensor] | None = None,
+) -> Plan:
+    """What to keep of ``layers`` by ``scores`` (``[O, I/groups]`` per prunable layer).
+
+    ``density``: kept share of the connections of all prunable layers. ``macs``: kept share of
+    the multiply-adds of the whole dense model, layers that are kept whole included.
+    Raises Error as ``threshold.select``, and when ``macs`` is given without a traced input.
+    """
+    budget, costs = None, None
+    if macs is not None:
+        if not 0 < macs <= 1:
+            raise Error(f"macs={macs}: must be above 0 and at most 1")
+        if any(layer.cost is None for layer in layers):
+            raise Error("macs= needs an example input x: without it the map sizes are unknown")
+        costs = {layer.name: layer.cost or 0 for layer in layers}
+        dense = sum(math.prod(layer.shape) * costs[layer.name] for layer in layers)
+        fixed = [layer for layer in layers if not layer.prunable]
+        budget = int(macs * dense) - sum(
+            int(layer.present().sum()) * costs[layer.name] for layer in fixed
+        )
+    masks = select(scores, density=density, scope=scope, macs=budget, costs=costs, kept=kept)
+    return Plan([_row(layer, masks.get(layer.name)) for layer in layers], masks, method, scope)
+
+
+def _row(layer: Layer, mask: torch.Tensor | None) -> LayerPlan:
+    connections = math.prod(layer.shape)
+    kept = int((layer.present() if mask is None else mask).sum())
+    return LayerPlan(
+        name=layer.name,
+        in_channels=layer.in_channels,
+        out_channels=layer.out_channels,
+        kernel=layer.kernel,
+        map_size=layer.map_size,
+        connections=connections,
+        kept=kept,
+        macs=None if layer.cost is None else connections * layer.cost,
+        macs_kept=None if layer.cost is None else kept * layer.cost,
+        prunable=layer.prunable,
+    )

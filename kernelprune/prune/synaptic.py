@@ -1,0 +1,216 @@
+"""Synaptic Strength: train a strength per connection, drop the weak ones, fine-tune.
+
+Lin, Zhong, Wu, Yan, "Synaptic Strength for Convolutional Neural Network", NeurIPS 2018
+(arXiv 1811.02454). docs/PRUNING.md has the formulas and how to use this in a training loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from kernelprune.capture.trace import eval_mode, trace
+from kernelprune.errors import Error
+from kernelprune.prune.batches import device_of, inputs
+from kernelprune.prune.layers import Layer, Selector, find_layers
+from kernelprune.prune.masks import make_plain, masks_of, parametrisation
+from kernelprune.prune.plan import Plan, make_plan
+from kernelprune.prune.sources import find_rescalings, rescale
+from kernelprune.prune.strength import Strength, start
+
+SCALES = ("auto", "measured", "kernel")
+
+
+class SynapticStrength:
+    """Reparametrises every prunable convolution of ``model``, in place and exactly.
+
+    ``model`` computes the same function before and after (to float rounding); build the optimiser
+    afterwards, from ``parameter_groups``. ``x``: an example input ``[N, C, H, W]``; its shape is
+    what counts. ``penalty``: factor on the sum of all strengths in the loss. ``scope``: how
+    strengths of different layers are compared, see ``threshold.comparable``.
+
+    ``scale="auto"`` moves |gamma| of the batch norm before a convolution into the strengths where
+    that is exact, and elsewhere takes the measured root mean square of the input map, a running
+    average over training batches; "measured" always measures, "kernel" takes the kernel norm
+    alone. The first convolutions and the classifier are left out; ``ignore`` leaves out more,
+    ``include`` takes in again (names, patterns, types, modules).
+
+    All state (strengths, masks, scales) is in the model's own state dict: construct this on a
+    fresh model, then load a checkpoint into the model, and training goes on where it stopped.
+
+    Raises Error for an unknown scale, a selector that selects nothing, a convolution that is
+    parametrised already, and when there is nothing to prune.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        x: torch.Tensor,
+        *,
+        penalty: float = 1e-4,
+        scope: str = "global-normalised",
+        scale: str = "auto",
+        ignore: Iterable[Selector] | Selector = (),
+        include: Iterable[Selector] | Selector = (),
+    ):
+        if scale not in SCALES:
+            raise Error(f"scale '{scale}': must be one of {', '.join(SCALES)}")
+        self.model = model
+        self.penalty_factor = penalty
+        self.scope = scope
+        graph = trace(model, x, opaque=True)
+        self.layers = find_layers(model, graph, ignore=ignore, include=include)
+        prunable = [layer for layer in self.layers if layer.prunable]
+        for layer in self.layers:
+            if parametrize.is_parametrized(layer.module):
+                raise Error(f"layer '{layer.name}' is parametrised already; finalize that first")
+        self._frozen: list[tuple[nn.Parameter, bool]] = []
+        self._parts: dict[str, Strength] = {}
+        self._hooks: list[Any] = []
+        scales: dict[str, torch.Tensor] = {}
+        rescalings = find_rescalings(model, graph, self.layers) if scale == "auto" else []
+        for rescaling in rescalings:
+            self._frozen.append((rescaling.norm.weight, rescaling.norm.weight.requires_grad))
+            _, alive = rescale(rescaling)
+            scales.update((layer.name, alive) for layer in rescaling.readers)
+        for layer in prunable:
+            self._reparametrise(layer, scales.get(layer.name), scale != "kernel")
+        self._first_measurement(x)
+
+    def _reparametrise(self, layer: Layer, alive: torch.Tensor | None, measure: bool) -> None:
+        module = layer.module
+        with torch.no_grad():
+            direction, norm, mask = start(module.weight)
+            module.weight.copy_(direction)
+            measured = alive is None and measure
+            scale = module.weight.new_ones(layer.in_channels) if alive is None else alive
+            part = Strength(norm, mask, scale.to(norm.dtype), layer.groups, measured)
+        parametrize.register_parametrization(module, "weight", part)
+        if measured:
+            self._hooks.append(module.register_forward_pre_hook(part.watch))
+        self._parts[layer.name] = part
+
+    def _first_measurement(self, x: torch.Tensor) -> None:
+        """Something to go by until the first training batch replaces it."""
+        if not self._hooks:
+            return
+        parameter = next(self.model.parameters())
+        x = x.to(parameter.device, parameter.dtype) if x.is_floating_point() else x
+        self.measure([x])
+        for part in self._parts.values():
+            part.batches.zero_()
+
+    def measure(self, loader: Iterable[Any], batches: int | None = None) -> None:
+        """Measures the input maps of convolutions without a usable batch norm from data.
+
+        Only needed to prune a trained model without training it with the strengths: training
+        measures as it goes. ``loader`` gives inputs, or tuples that start with the input.
+        """
+        device = device_of(self.model)
+        measured = {name: part for name, part in self._parts.items() if part.measured}
+        for part in measured.values():
+            part.batches.zero_()
+        with ExitStack() as stack:
+            stack.enter_context(eval_mode(self.model))
+            stack.enter_context(torch.no_grad())
+            for name, part in measured.items():
+
+                def see(_: nn.Module, args: tuple[Any, ...], part: Strength = part) -> None:
+                    part.observe(args[0], images=args[0].shape[0])
+
+                hook = self.model.get_submodule(name).register_forward_pre_hook(see)
+                stack.callback(hook.remove)
+            for x in inputs(loader, batches, device):
+                self.model(x)
+
+    # ------------------------------------------------------------ training
+
+    def penalty(self) -> torch.Tensor:
+        """``penalty * sum |s_ij|`` over all connections that are left; add it to the loss."""
+        self._check()
+        total = sum(part.strengths().sum() for part in self._parts.values())
+        assert isinstance(total, torch.Tensor)
+        return self.penalty_factor * total
+
+    def parameter_groups(self, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+        """Two groups for an optimiser: all other parameters, and the strengths without decay."""
+        self._check()
+        strengths = [part.strength for part in self._parts.values()]
+        own = {id(parameter) for parameter in strengths}
+        others = [p for p in self.model.parameters() if p.requires_grad and id(p) not in own]
+        return [
+            {"params": others, "weight_decay": weight_decay},
+            {"params": strengths, "weight_decay": 0.0},
+        ]
+
+    def strengths(self) -> dict[str, torch.Tensor]:
+        """``|s_ij|`` as ``[O, I/groups]`` by layer. 0 where pruned, and where the input map is
+        constant because its gamma was 0 (such connections go first)."""
+        self._check()
+        return {name: part.strengths().detach() for name, part in self._parts.items()}
+
+    # ------------------------------------------------------------ pruning
+
+    def plan(
+        self, density: float | None = None, macs: float | None = None, scope: str | None = None
+    ) -> Plan:
+        """What ``prune`` would keep; changes nothing.
+
+        ``density``: kept share of the connections of all prunable layers. ``macs``: at most this
+        share of the dense model's multiply-adds, layers that are kept whole included. Raises
+        Error when the two cannot both hold.
+        """
+        return make_plan(
+            self.layers,
+            self.strengths(),
+            density=density,
+            macs=macs,
+            scope=self.scope if scope is None else scope,
+            method="Synaptic Strength",
+            kept={name: part.mask for name, part in self._parts.items()},
+        )
+
+    def prune(
+        self, density: float | None = None, macs: float | None = None, scope: str | None = None
+    ) -> Plan:
+        """Drops the weakest connections for good: they stay zero in all further training.
+
+        Arguments and errors as ``plan``. May be called again with a lower density.
+        """
+        plan = self.plan(density, macs, scope)
+        for name, mask in plan.masks.items():
+            self._parts[name].prune(mask)
+        return plan
+
+    def masks(self) -> dict[str, torch.Tensor]:
+        """bool ``[O, I/groups]`` by layer: True where a connection is left."""
+        self._check()
+        return {name: mask for name, mask in masks_of(self.model).items() if name in self._parts}
+
+    def finalize(self) -> nn.Module:
+        """Turns the model back into a plain one with zeroed kernels and returns it.
+
+        Same function, no parametrisations or hooks, the state dict has the keys it had at first.
+        Build a new optimiser if you train on; this object is of no more use.
+        """
+        self._check()
+        for hook in self._hooks:
+            hook.remove()
+        for name in self._parts:
+            make_plain(self.model.get_submodule(name))
+        for parameter, trained in self._frozen:
+            parameter.requires_grad_(trained)
+        self._parts = {}
+        return self.model
+
+    def _check(self) -> None:
+        if not self._parts:
+            raise Error("this SynapticStrength is finalized; construct a new one to prune on")
+        for name, part in self._parts.items():
+            if parametrisation(self.model.get_submodule(name), Strength) is not part:
+                raise Error(f"layer '{name}': its strengths were removed or replaced elsewhere")
