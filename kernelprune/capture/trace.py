@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import getitem
@@ -66,7 +67,9 @@ def _export(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.export.
     batch = torch.export.Dim("batch", min=1, max=1 << 20)
     shapes: Any = tuple({0: batch} for _ in examples)
     try:
-        with eval_mode(model), torch.no_grad():
+        with eval_mode(model), torch.no_grad(), warnings.catch_warnings():
+            # About torch's own use of its own pytree module: nothing a user can act on.
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
             program = torch.export.export(
                 model,
                 examples,
