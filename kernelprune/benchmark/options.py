@@ -1,0 +1,51 @@
+"""Every option of a benchmark, for the API and for the command line alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernelprune.errors import Error
+
+PEERS = ("torch", "onnxruntime", "openvino")
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to measure and how long.
+
+    Attributes:
+        batch: Batch sizes.
+        threads: Threads of every candidate.
+        against: Peers; they compute the same network with zeros in place of pruned kernels.
+        seconds: Time per candidate and batch size.
+        warm_up: Calls of every candidate before the clock starts.
+        isa: Instruction set of the engine; None takes the best.
+        dense_path: The file that the peers run in place of the pruned one, such as the network
+            before pruning. The pruned file has lost its dead channels, so its dense equivalent is
+            smaller than the network that was pruned.
+        per_layer: Also profiles the engine layer by layer.
+        seed: Of the random input.
+    """
+
+    batch: tuple[int, ...] = (1,)
+    threads: int = 1
+    against: tuple[str, ...] = PEERS
+    seconds: float = 2.0
+    warm_up: int = 3
+    isa: str | None = None
+    dense_path: str | None = None
+    per_layer: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.batch or min(self.batch) < 1:
+            raise Error(f"batch sizes must be at least 1, got {list(self.batch)}")
+        if self.threads < 1:
+            raise Error(f"threads must be at least 1, got {self.threads}")
+        if not self.seconds > 0:
+            raise Error(f"seconds must be more than 0, got {self.seconds}")
+        if self.warm_up < 0:
+            raise Error(f"warm_up must not be negative, got {self.warm_up}")
+        for name in self.against:
+            if name not in PEERS:
+                raise Error(f"unknown peer {name!r}; there are: {', '.join(PEERS)}")

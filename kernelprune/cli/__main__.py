@@ -1,0 +1,8 @@
+"""``python -m kernelprune.cli`` is ``kernelprune``."""
+
+from __future__ import annotations
+
+from kernelprune.cli.app import main
+
+if __name__ == "__main__":
+    main()

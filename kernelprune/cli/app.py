@@ -1,0 +1,100 @@
+"""The application: options of all commands, and how errors reach the user."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import kernelprune
+from kernelprune.errors import Error
+
+app = typer.Typer(
+    name="kernelprune",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: [bold]kernelprune demo[/bold]. Each command's --help has examples.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kernelprune {kernelprune.__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Prune a CNN to a tenth of its connections, then run what is left, fast.
+
+    [bold]train[/bold] a model, [bold]prune[/bold] it, [bold]export[/bold] one file;
+    [bold]inspect[/bold], [bold]run[/bold] and [bold]bench[/bold] that file.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 2 wrong usage or an error, 130 interrupted.
+
+    An error is one line on standard error; with ``--debug`` its traceback comes first.
+    """
+    import kernelprune.cli.commands  # noqa: F401 -- registers the commands
+
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Known before parsing, because parsing itself may be what fails.
+    debug = "--debug" in arguments
+    try:
+        code = app(arguments, prog_name="kernelprune", standalone_mode=False)
+    except Exception as error:
+        if debug and not isinstance(error, typer.Abort):
+            raise
+        code = _report(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(error: Exception) -> int:
+    """One line for an error that has a meaning to the user; anything else is a bug and is raised.
+
+    typer brings its own parser's exceptions or uses those of click, by version; both have
+    ``format_message``.
+    """
+    if isinstance(error, typer.Exit):
+        return int(error.exit_code)
+    if isinstance(error, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return 130
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(str(error), file=sys.stderr)
+        return 2
+    if hasattr(error, "format_message"):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "kernelprune"
+        print(f"error: {_one_line(error.format_message())} (see {command} --help)", file=sys.stderr)
+        return 2
+    if isinstance(error, Error):
+        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        return 2
+    if isinstance(error, ModuleNotFoundError):
+        print(
+            f"error: the package {error.name!r} is not installed: pip install 'kernelprune[all]'",
+            file=sys.stderr,
+        )
+        return 2
+    raise error
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,326 @@
+"""The commands. Each turns its arguments into an options object and calls one function.
+
+Imports of torch sit inside the commands: ``--help`` and ``inspect`` answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from kernelprune.cli.app import app
+from kernelprune.cli.parse import parse_assignments, parse_batches, parse_names
+
+# Rows of a table stay whole in a file or a pipe, which have no width of their own.
+console = Console(highlight=False)
+if not console.is_terminal and "COLUMNS" not in os.environ:
+    console = Console(highlight=False, width=150)
+
+File = Annotated[Path, typer.Argument(help="A model file (.safetensors).", metavar="FILE")]
+Threads = Annotated[int, typer.Option(help="Threads.")]
+Isa = Annotated[
+    str | None, typer.Option(help="portable, avx2 or avx512; default: the best there is.")
+]
+DataPath = Annotated[str | None, typer.Option(help="Folder with the data set's files.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("runs/demo"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="8x8 digits in place of Fashion-MNIST: seconds.")
+    ] = False,
+    threads: Annotated[int, typer.Option(help="Threads of the timed runs.")] = 1,
+    data_path: DataPath = None,
+    seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 1,
+) -> None:
+    """Train, prune, export and race one network: the whole story in at most 6 minutes.
+
+    Trains a VGG on Fashion-MNIST, sparsifies it with Synaptic Strength, keeps a tenth of its
+    connections, fine-tunes, writes a model file, and races it against torch, ONNX Runtime and
+    OpenVINO.
+
+    [bold]Examples[/bold]
+
+      kernelprune demo
+
+      kernelprune demo --quick --out /tmp/demo
+    """
+    from kernelprune.cli.demo import DemoOptions, run_demo
+
+    options = DemoOptions(quick=quick, threads=threads, data_path=data_path, seed=seed)
+    run_demo(out, options, console)
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoints.")],
+    model: Annotated[
+        str, typer.Option(help="vgg_small, vgg16, resnet18, resnet20, resnet56 or resnet50.")
+    ] = "vgg_small",
+    data: Annotated[str, typer.Option(help="fashion-mnist or digits.")] = "fashion-mnist",
+    data_path: DataPath = None,
+    epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 10.0,
+    batch: Annotated[int, typer.Option(help="Images per step.")] = 128,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr")] = 0.1,
+    schedule: Annotated[
+        str, typer.Option(help="one-cycle, cosine, step or constant.")
+    ] = "one-cycle",
+    precision: Annotated[
+        str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where it is fast.")
+    ] = "auto",
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--model-option", help="More for the model, as NAME=NUMBER.", metavar="N=V"),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads; default: torch's.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 0,
+    checkpoint_steps: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints; default: one per epoch.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many training images.")] = None,
+    resume: Resume = False,
+) -> None:
+    """Train a model of the zoo.
+
+    A killed training goes on with --resume and ends with the very same weights (on one thread bit
+    by bit). Checkpoints are safetensors and JSON, no pickle.
+
+    [bold]Examples[/bold]
+
+      kernelprune train --out runs/vgg --epochs 5
+
+      kernelprune train --out runs/vgg --epochs 5 --resume
+
+      kernelprune train --out runs/wide --model vgg16 --model-option width=0.5
+    """
+    from kernelprune.train import TrainOptions, fit
+
+    options = TrainOptions(
+        model=model,
+        model_options=parse_assignments(option or []),
+        dataset=data,
+        data_path=data_path,
+        epochs=epochs,
+        batch_size=batch,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        precision=precision,
+        threads=threads,
+        seed=seed,
+        checkpoint_steps=checkpoint_steps,
+        limit=limit,
+    )
+    result = fit(options, out, resume=resume, console=console)
+    if result.validation is not None:
+        console.print(f"validation accuracy {result.validation:.2%}, checkpoint in {out}")
+    console.print(f"next: kernelprune prune --from {out} --out {out}-pruned")
+
+
+@app.command()
+def prune(
+    source: Annotated[Path, typer.Option("--from", help="A checkpoint, or a training's folder.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pruned checkpoint.")],
+    method: Annotated[str, typer.Option(help="synaptic, l1, l2 or random.")] = "synaptic",
+    density: Annotated[float, typer.Option(help="Share of the connections to keep.")] = 0.1,
+    macs: Annotated[
+        float | None, typer.Option(help="Keep at most this share of the multiply-adds.")
+    ] = None,
+    scope: Annotated[str | None, typer.Option(help="layer, global or global-normalised.")] = None,
+    penalty: Annotated[float, typer.Option(help="Of the strengths' sum (synaptic).")] = 1e-4,
+    sparsify_epochs: Annotated[float, typer.Option(help="Training with the penalty.")] = 3.0,
+    finetune_epochs: Annotated[float, typer.Option(help="Training after pruning.")] = 5.0,
+    seed: Annotated[int, typer.Option(help="Of batches and of 'random'.")] = 0,
+    resume: Resume = False,
+) -> None:
+    """Drop connections of a trained model and fine-tune the rest.
+
+    [bold]Examples[/bold]
+
+      kernelprune prune --from runs/vgg --out runs/vgg-pruned --density 0.1 --macs 0.15
+
+      kernelprune prune --from runs/vgg --out runs/vgg-l1 --method l1
+    """
+    from kernelprune.train import PruneOptions, prune_run
+
+    options = PruneOptions(
+        method=method,
+        density=density,
+        macs=macs,
+        scope=scope,
+        penalty=penalty,
+        sparsify_epochs=sparsify_epochs,
+        finetune_epochs=finetune_epochs,
+        seed=seed,
+    )
+    result = prune_run(source, options, out, resume=resume, console=console)
+    console.print(str(result.plan), soft_wrap=True)
+    for word, (kept, total) in (
+        ("connections", result.connections),
+        ("multiply-adds", result.macs),
+    ):
+        console.print(f"{word}: {kept:,} of {total:,} ({kept / total:.1%})")
+    before, after = result.validation
+    console.print(f"validation accuracy {before:.2%} -> {after:.2%}, checkpoint in {out}")
+    console.print(f"next: kernelprune export --from {out} --out model.safetensors")
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Option("--from", help="A checkpoint, or its folder.")],
+    out: Annotated[Path, typer.Option(help="The model file to write.")] = Path("model.safetensors"),
+    evaluate: Annotated[
+        bool, typer.Option(help="Note the accuracy on the test images in the file.")
+    ] = True,
+) -> None:
+    """Write a checkpoint as one model file that the engine runs.
+
+    BN is folded, activations are fused, dropped kernels and dead channels are left out; the result
+    is compared with the model before it is written.
+
+    [bold]Examples[/bold]
+
+      kernelprune export --from runs/vgg-pruned --out vgg.safetensors
+    """
+    from kernelprune.report import count
+    from kernelprune.train import ExportOptions, export_run
+
+    graph = export_run(source, out, ExportOptions(evaluate=evaluate))
+    console.print(
+        f"{out}: {graph.kept_connections():,} connections, {count(graph.macs())} multiply-adds"
+    )
+    console.print(f"next: kernelprune bench {out}")
+
+
+@app.command()
+def run(
+    file: File,
+    data: Annotated[
+        str | None, typer.Option(help="Data set whose test images to classify.")
+    ] = None,
+    data_path: DataPath = None,
+    input: Annotated[Path | None, typer.Option(help="Array .npy, float32 [N, C, H, W].")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where the scores go, .npy.")] = None,
+    batch: Annotated[int, typer.Option(help="Images per call.")] = 64,
+    threads: Threads = 1,
+    isa: Isa = None,
+) -> None:
+    """Run a model file on test images (prints the accuracy) or on an array.
+
+    [bold]Examples[/bold]
+
+      kernelprune run vgg.safetensors --data fashion-mnist
+
+      kernelprune run vgg.safetensors --input x.npy --output scores.npy
+    """
+    from kernelprune.cli.running import run_file
+
+    console.print(
+        run_file(
+            file,
+            data=data,
+            data_path=data_path,
+            input_path=input,
+            output_path=output,
+            batch=batch,
+            threads=threads,
+            isa=isa,
+        )
+    )
+
+
+@app.command()
+def bench(
+    file: File,
+    batch: Annotated[str, typer.Option(help="Batch sizes, with commas.")] = "1,64",
+    threads: Threads = 1,
+    against: Annotated[
+        str, typer.Option(help="torch, onnxruntime, openvino, with commas; or none.")
+    ] = "torch,onnxruntime,openvino",
+    seconds: Annotated[float, typer.Option(help="Per engine and batch size.")] = 2.0,
+    warm_up: Annotated[int, typer.Option(help="Calls before the clock starts.")] = 3,
+    dense: Annotated[
+        str | None,
+        typer.Option(help="Model file that the others run, such as the unpruned one."),
+    ] = None,
+    per_layer: Annotated[bool, typer.Option("--per-layer", help="Also time each layer.")] = False,
+    isa: Isa = None,
+    json: Annotated[Path | None, typer.Option(help="Also write the result here.")] = None,
+) -> None:
+    """Race a model file against dense engines, all in one interleaved run.
+
+    The others compute the same network with zeros in place of dropped kernels; every output is
+    compared before the clock starts.
+
+    [bold]Examples[/bold]
+
+      kernelprune bench vgg.safetensors
+
+      kernelprune bench vgg.safetensors --batch 1,16 --per-layer --json vgg.json
+
+      kernelprune bench pruned.safetensors --dense dense.safetensors
+    """
+    from kernelprune.benchmark import BenchOptions, benchmark
+    from kernelprune.report import benchmark_table, layer_table
+
+    options = BenchOptions(
+        batch=parse_batches(batch),
+        threads=threads,
+        against=parse_names(against),
+        seconds=seconds,
+        warm_up=warm_up,
+        isa=isa,
+        dense_path=dense,
+        per_layer=per_layer,
+    )
+    result = benchmark(file, options=options)
+    console.print(benchmark_table(result))
+    for name, reason in result.missing.items():
+        console.print(f"{name}: {reason}")
+    for size, layers in result.layers.items():
+        console.print(layer_table(layers, title=f"batch {size}", batch=size))
+    if json is not None:
+        result.to_json(json)
+
+
+@app.command()
+def inspect(
+    file: File,
+    batch: Annotated[int, typer.Option(help="Batch size that the kernels are for.")] = 1,
+    threads: Threads = 1,
+    isa: Isa = None,
+) -> None:
+    """Show what is in a model file: layers, densities, multiply-adds, kernels, origin.
+
+    [bold]Examples[/bold]
+
+      kernelprune inspect vgg.safetensors
+
+      kernelprune inspect vgg.safetensors --batch 64
+    """
+    from kernelprune.cli.running import inspect_file
+
+    for part in inspect_file(file, batch=batch, threads=threads, isa=isa):
+        console.print(part)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation: versions, instruction sets, speed, peers, data, a self-test.
+
+    [bold]Examples[/bold]
+
+      kernelprune doctor
+    """
+    from kernelprune.cli.doctor import examine
+
+    healthy, parts = examine()
+    for part in parts:
+        console.print(part)
+    if not healthy:
+        raise typer.Exit(1)

@@ -1,0 +1,142 @@
+"""``kernelprune doctor``: is everything here that should be, and does the engine compute right?"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kernelprune.errors import Error
+from kernelprune.format import Graph, Node, Value, write
+from kernelprune.runtime import Engine, available_isas, fma_peak
+
+_TOLERANCE = 1e-5
+
+
+def self_test_graph(seed: int = 0) -> Graph:
+    """A small network with every kind of step: stride, border, residual, pools, linear, softmax."""
+    random = np.random.default_rng(seed)
+
+    def weights(out_channels: int, in_channels: int, *kernel: int, density: float) -> np.ndarray:
+        # Scaled so that the values neither grow nor vanish on their way: the scores at the end
+        # would else be zeros and a one, whatever came before.
+        fan_in = in_channels * density * float(np.prod(kernel))
+        values = random.standard_normal((out_channels, in_channels, *kernel)) / fan_in**0.5
+        kept = random.random((out_channels, in_channels)) < density
+        return (values * kept.reshape(*kept.shape, *(1,) * len(kernel))).astype(np.float32)
+
+    def conv(name: str, x: str, shape: tuple[int, ...], w: np.ndarray, **params: Any) -> Node:
+        side = w.shape[-1] // 2
+        settings = {
+            "kernel": list(w.shape[2:]),
+            "stride": [1, 1],
+            "padding": [side] * 4,
+            "dilation": [1, 1],
+            "activation": "relu",
+        }
+        inputs = [x, *params.pop("residual", [])]
+        bias = random.standard_normal(len(w)).astype(np.float32)
+        return Node("conv2d", name, inputs, f"{name}.y", shape, settings | params, w, bias)
+
+    pool = {"kernel": [2, 2], "stride": [2, 2], "padding": [0, 0, 0, 0]}
+    linear = weights(10, 40, density=0.5)
+    nodes = [
+        conv("first", "x", (24, 13, 13), weights(24, 3, 3, 3, density=1.0)),
+        conv(
+            "second",
+            "first.y",
+            (24, 13, 13),
+            weights(24, 24, 3, 3, density=0.2),
+            residual=["first.y"],
+        ),
+        Node(
+            "max_pool2d",
+            "pool",
+            ["second.y"],
+            "pool.y",
+            (24, 6, 6),
+            {**pool, "dilation": [1, 1]},
+        ),
+        conv("third", "pool.y", (40, 3, 3), weights(40, 24, 5, 5, density=0.2), stride=[2, 2]),
+        conv("fourth", "third.y", (40, 3, 3), weights(40, 40, 1, 1, density=0.2)),
+        Node("global_avg_pool", "mean", ["fourth.y"], "mean.y", (40, 1, 1)),
+        Node("flatten", "flat", ["mean.y"], "flat.y", (40,)),
+        Node(
+            "linear",
+            "last",
+            ["flat.y"],
+            "last.y",
+            (10,),
+            {"activation": "none"},
+            linear,
+            np.zeros(10, np.float32),
+        ),
+        Node("softmax", "scores", ["last.y"], "scores.y", (10,)),
+    ]
+    return Graph([Value("x", (3, 13, 13))], ["scores.y"], nodes)
+
+
+def self_test() -> dict[str, float]:
+    """Largest relative L2 error against the reference over batches 1, 5, 16 and 33, by ISA.
+
+    Raises:
+        Error: The file that was just written cannot be run.
+    """
+    errors = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "self-test.safetensors"
+        write(self_test_graph(), path)
+        random = np.random.default_rng(1)
+        for isa in available_isas():
+            engine = Engine(path, isa=isa, threads=2)
+            worst = 0.0
+            for batch in (1, 5, 16, 33):
+                x = random.standard_normal((batch, 3, 13, 13)).astype(np.float32)
+                expected = engine.run_reference(x)
+                distance = np.linalg.norm(engine.run(x) - expected) / np.linalg.norm(expected)
+                worst = max(worst, float(distance))
+            errors[isa] = worst
+    return errors
+
+
+def examine() -> tuple[bool, list[Any]]:
+    """Everything worth knowing about this installation.
+
+    Returns:
+        Whether the engine works, and tables and lines to print.
+    """
+    from kernelprune.benchmark import describe_machine
+    from kernelprune.report import machine_table
+
+    machine = describe_machine()
+    chosen = os.environ.get("KERNELPRUNE_ISA")
+    machine["isa in use"] = chosen or machine["isas"][0]
+    parts: list[Any] = [machine_table(machine)]
+    healthy = True
+    try:
+        peak = fma_peak(chosen or None)
+        parts.append(f"FMA peak of one core: {peak / 1e9:.1f} billion multiply-adds/s")
+        for isa, error in self_test().items():
+            right = error <= _TOLERANCE
+            healthy = healthy and right
+            parts.append(
+                f"self-test {isa}: {'passed' if right else 'FAILED'} (relative error {error:.1e})"
+            )
+    except Error as error:
+        healthy = False
+        parts.append(f"engine: FAILED ({error})")
+    parts.append(f"Fashion-MNIST: {_data_place()}")
+    parts.append("all is well" if healthy else "the engine does not work here: see above")
+    return healthy, parts
+
+
+def _data_place() -> str:
+    try:
+        from kernelprune.data.fashion_mnist import find_folder
+    except ImportError as error:
+        return f"unknown ({error})"
+    folder = find_folder()
+    return str(folder) if folder else "not found (apt-get install dataset-fashion-mnist)"

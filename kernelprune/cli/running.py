@@ -1,0 +1,114 @@
+"""What ``run`` and ``inspect`` do with a model file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kernelprune.errors import Error, ShapeError
+from kernelprune.runtime import Engine
+
+
+def run_file(
+    file: Path,
+    *,
+    data: str | None = None,
+    data_path: str | None = None,
+    input_path: Path | None = None,
+    output_path: Path | None = None,
+    batch: int = 64,
+    threads: int = 1,
+    isa: str | None = None,
+) -> str:
+    """Runs a model file over a test split or an array, ``batch`` images at a time.
+
+    Returns:
+        One line: accuracy or output shape, time, and where the scores went.
+
+    Raises:
+        Error: Not exactly one of ``data`` and ``input_path``; a file cannot be read or written.
+        ShapeError: The images do not suit the model.
+    """
+    if (data is None) == (input_path is None):
+        raise Error("say what to run on: --data fashion-mnist or --input x.npy")
+    if batch < 1:
+        raise Error(f"--batch must be at least 1, got {batch}")
+    engine = Engine(file, threads=threads, isa=isa)
+    if len(engine.inputs) != 1:
+        raise Error(f"{file} has {len(engine.inputs)} inputs; use kernelprune.Engine from Python")
+    labels = None
+    if data is not None:
+        from kernelprune.data import load
+
+        split = load(data, "test", path=data_path)
+        images, labels = split.images.numpy(), split.labels.numpy()
+    else:
+        assert input_path is not None
+        images = _read_array(input_path)
+    _check_shape(images, engine, data or str(input_path))
+    started = time.perf_counter()
+    parts = [engine.run(images[i : i + batch]) for i in range(0, len(images), batch)]
+    seconds = time.perf_counter() - started
+    first = [part if isinstance(part, np.ndarray) else part[0] for part in parts]
+    scores = np.concatenate(first)
+    rate = f"{len(images):,} images in {seconds:.3f} s ({len(images) / seconds:,.0f} images/s)"
+    if labels is not None:
+        right = float(np.mean(scores.argmax(axis=1) == labels))
+        text = f"accuracy {right:.2%} on {rate}"
+    else:
+        text = f"scores {list(scores.shape)} from {rate}"
+    if output_path is None:
+        return text
+    try:
+        with open(output_path, "wb") as stream:
+            np.save(stream, scores)
+    except OSError as error:
+        raise Error(f"cannot write {output_path}: {error.strerror}") from error
+    return f"{text}, written to {output_path}"
+
+
+def _read_array(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise Error(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise Error(f"{path}: not an array file of numpy ({error})") from error
+    if not isinstance(array, np.ndarray):
+        raise Error(f"{path}: holds several arrays (.npz); save one with numpy.save")
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ShapeError(f"{path}: holds {array.dtype}, the model takes float32")
+    return array.astype(np.float32, copy=False)
+
+
+def _check_shape(images: np.ndarray, engine: Engine, source: str) -> None:
+    wanted = engine.inputs[0][1]
+    if images.shape[1:] != wanted or images.ndim == 0 or len(images) == 0:
+        expected = ", ".join(["N", *map(str, wanted)])
+        raise ShapeError(f"{source}: {list(images.shape)}, but {engine.path} takes [{expected}]")
+
+
+def inspect_file(
+    file: Path, *, batch: int = 1, threads: int = 1, isa: str | None = None
+) -> list[Any]:
+    """Tables of what a model file holds and how the engine would run it.
+
+    Raises:
+        Error: No such file.
+        FormatError: It is not a valid model.
+    """
+    from kernelprune.format import read
+    from kernelprune.report import layer_table, model_table
+
+    if batch < 1:
+        raise Error(f"--batch must be at least 1, got {batch}")
+    graph, metadata = read(file)
+    engine = Engine(file, threads=threads, isa=isa)
+    return [
+        f"{file} (kernels of {engine.isa} at batch {batch})",
+        layer_table(engine.layers(batch)),
+        model_table(graph, metadata, file.stat().st_size),
+    ]

@@ -1,0 +1,146 @@
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf, arXiv 1708.07747): finds, checks and reads its four files.
+
+idx format: two zero bytes, a type byte (8 = unsigned byte), the rank, one big-endian u32 per axis,
+then the values in row-major order.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import struct
+import urllib.error
+import urllib.request
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from kernelprune.errors import Error
+
+# File -> shape and sha256 of the *unpacked* bytes: distributions pack them differently.
+FILES = {
+    "train-images-idx3-ubyte.gz": (
+        (60000, 28, 28),
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        (60000,),
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        (10000, 28, 28),
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        (10000,),
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+}
+
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+OFFICIAL_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+
+
+def cache_folder() -> Path:
+    """Where downloads go: ``$XDG_CACHE_HOME/kernelprune`` or ``~/.cache/kernelprune``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "kernelprune"
+
+
+def search_path(path: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Folders that are searched, in this order; ``path`` alone if it is given."""
+    if path is not None:
+        return [Path(path)]
+    folders = []
+    if os.environ.get("KERNELPRUNE_DATA"):
+        folders.append(Path(os.environ["KERNELPRUNE_DATA"]))
+    folders += [DEBIAN_FOLDER, cache_folder()]
+    return [sub for folder in folders for sub in (folder, folder / "fashion-mnist")]
+
+
+def find_folder(path: str | os.PathLike[str] | None = None) -> Path | None:
+    """The first folder of the search path that holds all four files; None if there is none."""
+    for folder in search_path(path):
+        if all((folder / name).is_file() for name in FILES):
+            return folder
+    return None
+
+
+def read_fashion_mnist(
+    path: str | os.PathLike[str] | None = None, download: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Training images uint8 ``[60000, 28, 28]``, labels ``[60000]``, test images and labels.
+
+    Raises:
+        Error: A file is missing, damaged, or is not the one of the data set.
+    """
+    folder = find_folder(path)
+    if folder is None and download:
+        folder = fetch(Path(path) if path is not None else cache_folder() / "fashion-mnist")
+    if folder is None:
+        where = ", ".join(str(p) for p in search_path(path) if p.name != "fashion-mnist") or path
+        raise Error(
+            f"Fashion-MNIST not found in {where}: on Debian or Ubuntu run 'apt-get install "
+            "dataset-fashion-mnist'; else put the four files "
+            f"({', '.join(FILES)}) in a folder and set KERNELPRUNE_DATA to it"
+        )
+    arrays = [read_idx(folder / name, *FILES[name]) for name in FILES]
+    return arrays[0], arrays[1], arrays[2], arrays[3]
+
+
+def read_idx(file: Path, shape: tuple[int, ...], sha256: str | None = None) -> np.ndarray:
+    """Reads a gzipped idx file of unsigned bytes.
+
+    Args:
+        file: The ``.gz`` file.
+        shape: The shape that its header must state.
+        sha256: Of the unpacked bytes; None to take any content.
+
+    Raises:
+        Error: The file cannot be read, or header, size or checksum are wrong.
+    """
+    header = 4 + 4 * len(shape)
+    size = header + int(np.prod(shape))
+    try:
+        with gzip.open(file) as stream:
+            unpacked = stream.read(size + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Error(f"{file}: cannot be unpacked ({error}); install or copy it again") from error
+    magic = 0x0800 + len(shape)
+    if len(unpacked) < header or struct.unpack(">I", unpacked[:4])[0] != magic:
+        raise Error(f"{file}: not an idx file of {len(shape)} axes of bytes (wrong magic number)")
+    found = struct.unpack(f">{len(shape)}I", unpacked[4:header])
+    if found != shape or len(unpacked) != size:
+        raise Error(f"{file}: holds {list(found)} ({len(unpacked)} bytes), not {list(shape)}")
+    if sha256 is not None and hashlib.sha256(unpacked).hexdigest() != sha256:
+        raise Error(f"{file}: wrong checksum, not Fashion-MNIST's; install or copy it again")
+    return np.frombuffer(unpacked, np.uint8, offset=header).reshape(shape)
+
+
+def fetch(folder: Path, url: str = OFFICIAL_URL, timeout: float = 30.0) -> Path:
+    """Downloads the four files into ``folder``; a file appears there only once it is checked.
+
+    Raises:
+        Error: No connection, or the bytes are not those of the data set.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (shape, sha256) in FILES.items():
+        target = folder / name
+        if target.is_file():
+            continue
+        partial = folder / f".{name}.{os.getpid()}"
+        try:
+            with urllib.request.urlopen(url + name, timeout=timeout) as response:
+                partial.write_bytes(response.read())
+            read_idx(partial, shape, sha256)
+            os.replace(partial, target)
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            raise Error(
+                f"cannot download {url + name} ({error}); on Debian or Ubuntu run 'apt-get install "
+                f"dataset-fashion-mnist', else put the file in {folder} by hand"
+            ) from error
+        finally:
+            partial.unlink(missing_ok=True)
+    return folder

@@ -1,0 +1,21 @@
+"""Tables of models, of benchmarks and of machines, for a terminal."""
+
+from __future__ import annotations
+
+from kernelprune.report.tables import (
+    benchmark_table,
+    count,
+    file_size,
+    layer_table,
+    machine_table,
+    model_table,
+)
+
+__all__ = [
+    "benchmark_table",
+    "count",
+    "file_size",
+    "layer_table",
+    "machine_table",
+    "model_table",
+]

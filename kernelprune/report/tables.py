@@ -1,0 +1,146 @@
+"""rich tables. Every function takes data and returns a table; nobody here measures or prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from kernelprune.benchmark import BenchmarkResult
+from kernelprune.format import Graph
+from kernelprune.runtime import LayerProfile
+
+
+def count(number: float) -> str:
+    """1234567 -> '1.23 M'."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.2f} {unit}"
+    return f"{number:.0f}"
+
+
+def file_size(size: float) -> str:
+    """1234567 -> '1.2 MB'."""
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+
+
+def _table(title: str | None, *columns: str, left: int = 1) -> Table:
+    """The first ``left`` columns hold words, the others numbers."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for position, column in enumerate(columns):
+        words = position < left
+        table.add_column(column, justify="left" if words else "right", no_wrap=True)
+    return table
+
+
+def kernel_name(kernel: str) -> str:
+    """``pad/avx512x16 + conv/avx512x16`` -> ``pad + conv, 16 lanes``."""
+    parts = [part.partition("/") for part in kernel.split(" + ")]
+    lanes = {target.rpartition("x")[2] for _, _, target in parts if target}
+    names = " + ".join(name for name, _, _ in parts)
+    return f"{names}, {'/'.join(sorted(lanes, key=int))} lanes" if lanes else names
+
+
+def layer_table(
+    layers: Sequence[LayerProfile], *, title: str | None = None, batch: int = 1
+) -> Table:
+    """One row per layer: shape, connections, density, multiply-adds, kernel; milliseconds and share
+    of the FMA peak if they were measured (a last row sums up)."""
+    measured = any(layer.milliseconds for layer in layers)
+    columns = ["layer", "op", "output", "connections", "density", "MACs"]
+    columns += ["ms", "of peak"] if measured else []
+    table = _table(title, *columns, "kernel", left=2)
+    table.columns[-1].justify = "left"
+    table.columns[-1].no_wrap = False
+    for layer in layers:
+        has_weights = layer.all_connections > 0
+        row = [
+            layer.name,
+            layer.op,
+            "x".join(str(size) for size in layer.shape),
+            f"{layer.connections:,}" if has_weights else "",
+            f"{layer.density:.1%}" if has_weights else "",
+            count(layer.macs) if has_weights else "",
+        ]
+        if measured:
+            row.append(f"{layer.milliseconds:.3f}")
+            row.append(f"{layer.peak_share:.0%}" if has_weights else "")
+        table.add_row(*row, kernel_name(layer.kernel))
+    kept = sum(layer.connections for layer in layers)
+    total = sum(layer.all_connections for layer in layers)
+    row = ["total", "", "", f"{kept:,}", f"{kept / max(total, 1):.1%}"]
+    row.append(count(sum(layer.macs for layer in layers)))
+    if measured:
+        milliseconds = sum(layer.milliseconds for layer in layers)
+        row += [f"{milliseconds:.3f}", f"batch {batch}"]
+    table.add_section()
+    table.add_row(*row, "")
+    return table
+
+
+def model_table(graph: Graph, metadata: Mapping[str, str], file_bytes: int) -> Table:
+    """What a model file holds as a whole, and where it comes from."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    shapes = graph.shapes()
+    kept, total = graph.kept_connections(), graph.all_connections()
+    macs, dense = graph.macs(), graph.macs(dense=True)
+    rows = {
+        "inputs": ", ".join(f"{v.name} {list(v.shape)}" for v in graph.inputs),
+        "outputs": ", ".join(f"{name} {list(shapes[name])}" for name in graph.outputs),
+        "connections": f"{kept:,} of {total:,} ({kept / max(total, 1):.1%})",
+        "multiply-adds": f"{count(macs)} of {count(dense)} per image ({macs / max(dense, 1):.1%})",
+        "file size": file_size(file_bytes),
+    }
+    told = {key: text for key, text in sorted(metadata.items()) if key not in rows}
+    for key, text in {**rows, **told}.items():
+        table.add_row(key, text)
+    return table
+
+
+def benchmark_table(result: BenchmarkResult) -> Table:
+    """Median, mean and tail of each candidate, and how many times faster the engine is."""
+    facts = result.facts
+    title = (
+        f"{result.file} on {result.threads} thread{'s' if result.threads > 1 else ''}: "
+        f"{count(facts['macs'])} of {count(facts['dense_macs'])} multiply-adds "
+        f"(1/{result.reduction:.1f}); FMA peak {result.fma_peak / 1e9:.1f} GMAC/s per core"
+    )
+    columns = ("batch", "engine", "median ms", "mean", "p90", "p99", "images/s", "speed-up")
+    table = _table(title, *columns, left=0)
+    table.columns[1].justify = "left"
+    previous = None
+    for row in result.rows:
+        if previous not in (None, row.batch):
+            table.add_section()
+        previous = row.batch
+        timing = row.timing
+        table.add_row(
+            str(row.batch),
+            f"{row.name} ({row.mode})",
+            f"{timing.median:.3f}",
+            f"{timing.mean:.3f}",
+            f"{timing.p90:.3f}",
+            f"{timing.p99:.3f}",
+            f"{row.images_per_second:,.0f}",
+            "" if row.name == "kernelprune" else f"{row.speed_up:.2f}x",
+        )
+    return table
+
+
+def machine_table(machine: Mapping[str, Any]) -> Table:
+    """See :func:`kernelprune.benchmark.describe_machine`."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for key, value in machine.items():
+        if isinstance(value, Mapping):
+            for name, version in value.items():
+                table.add_row(name, str(version) if version is not None else "not installed")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            table.add_row(key.replace("_", " "), text)
+    return table

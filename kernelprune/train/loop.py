@@ -1,0 +1,367 @@
+"""The training loop: SGD over a data set in memory, with checkpoints and exact resume."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+from torch.nn import functional
+
+from kernelprune import models
+from kernelprune.data import Dataset, batches, load, steps_per_epoch
+from kernelprune.errors import Error
+from kernelprune.train.checkpoint import (
+    Checkpoint,
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from kernelprune.train.evaluate import accuracy
+from kernelprune.train.options import TrainOptions
+from kernelprune.train.progress import TrainProgress
+from kernelprune.train.schedule import learning_rate
+
+# Options that may differ between a training and its continuation: they do not change the result.
+_FREE_OPTIONS = ("threads", "data_path", "checkpoint_steps")
+
+
+@dataclass
+class TrainResult:
+    """What a training did.
+
+    Attributes:
+        model: The trained model, in eval mode.
+        steps: Steps in all, those before a resume included.
+        seconds: Time of this call.
+        images_per_second: Of this call.
+        validation: Accuracy on the validation split after the last step; None without one.
+        history: One entry per epoch: step, loss, accuracy, validation.
+    """
+
+    model: nn.Module
+    steps: int
+    seconds: float
+    images_per_second: float
+    validation: float | None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware; elsewhere it is slow emulation."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:
+            flags = next((line for line in stream if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        return False
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags.split()))
+
+
+@contextlib.contextmanager
+def torch_threads(threads: int | None) -> Iterator[None]:
+    """Sets torch's threads for a block; None leaves them alone."""
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def channels_last(module: nn.Module) -> nn.Module:
+    """Keeps the weights in the memory order in which torch's convolutions are fastest here."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class Trainer:
+    """Trains one model.
+
+    The result depends on the options, the start weights and the data alone: batches are functions
+    of (seed, epoch, step). With one thread it is bit-identical from run to run, and whether or not
+    the training was interrupted.
+
+    Args:
+        model: Changed in place.
+        dataset: The training images.
+        options: Everything else.
+        validation: Images to check on after each epoch.
+        folder: Where checkpoints go; None writes none.
+        penalty: Added to the loss of each step, such as ``SynapticStrength.penalty``.
+        no_decay: Parameters that take no weight decay, besides BN and biases.
+        teacher: Its softened outputs are part of the target, with the weight ``distill``.
+        distill: 0..1.
+        extra_state: Noted in every checkpoint.
+        title: What the progress bar is called.
+        console: Where to show progress; None shows nothing.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: Dataset,
+        options: TrainOptions,
+        *,
+        validation: Dataset | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        penalty: Callable[[], torch.Tensor] | None = None,
+        no_decay: Iterable[nn.Parameter] = (),
+        teacher: nn.Module | None = None,
+        distill: float = 0.0,
+        extra_state: dict[str, Any] | None = None,
+        title: str = "train",
+        console: Console | None = None,
+    ) -> None:
+        self.model = channels_last(model)
+        self.dataset = dataset if options.limit is None else dataset.first(options.limit)
+        self.options = options
+        self.validation = validation
+        self.folder = None if folder is None else Path(folder)
+        self.penalty = penalty
+        self.teacher = teacher if distill > 0 else None
+        self.distill = distill
+        self.extra_state = extra_state or {}
+        self.title = title
+        self.console = console
+        self.history: list[dict[str, Any]] = []
+        self.step = 0
+        self.epoch_steps = steps_per_epoch(len(self.dataset), options.batch_size)
+        self.total_steps = max(round(options.epochs * self.epoch_steps), 1)
+        self.bfloat16 = options.precision == "bfloat16" or (
+            options.precision == "auto" and has_fast_bfloat16()
+        )
+        self.optimizer = self._make_optimizer(no_decay)
+
+    def _make_optimizer(self, no_decay: Iterable[nn.Parameter]) -> torch.optim.SGD:
+        spared = {id(parameter) for parameter in no_decay}
+        decayed: list[nn.Parameter] = []
+        free: list[nn.Parameter] = []
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                spare = parameter.ndim < 2 or id(parameter) in spared
+                (free if spare else decayed).append(parameter)
+        groups = [
+            {"params": decayed, "weight_decay": self.options.weight_decay},
+            {"params": free, "weight_decay": 0.0},
+        ]
+        return torch.optim.SGD(
+            [group for group in groups if group["params"]],
+            lr=self.options.learning_rate,
+            momentum=self.options.momentum,
+            nesterov=self.options.momentum > 0,
+        )
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def checkpoint(self) -> Checkpoint:
+        """The present state."""
+        tensors = {
+            f"momentum.{name}": self.optimizer.state[parameter]["momentum_buffer"]
+            for name, parameter in self.model.named_parameters()
+            if self.optimizer.state.get(parameter, {}).get("momentum_buffer") is not None
+        }
+        tensors["torch_rng_state"] = torch.get_rng_state()
+        state = {
+            "step": self.step,
+            "total_steps": self.total_steps,
+            "epoch": self.step // self.epoch_steps,
+            "options": self.options.to_dict(),
+            "history": self.history,
+            **self.extra_state,
+        }
+        return Checkpoint(self.model.state_dict(), tensors, state)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes on from a checkpoint of the same training.
+
+        Raises:
+            Error: It belongs to another model or to other options.
+        """
+        before, now = checkpoint.state.get("options", {}), self.options.to_dict()
+        for name in now:
+            if name not in _FREE_OPTIONS and before.get(name) != now[name]:
+                raise Error(
+                    f"the checkpoint in {self.folder} was trained with {name}="
+                    f"{before.get(name)!r}, not {now[name]!r}; use the same options or a new folder"
+                )
+        try:
+            self.model.load_state_dict(checkpoint.model)
+        except RuntimeError as error:
+            raise Error(f"the checkpoint in {self.folder} is of another model: {error}") from error
+        for name, parameter in self.model.named_parameters():
+            saved = checkpoint.optimizer.get(f"momentum.{name}")
+            if saved is not None:
+                # In the parameter's own memory order: then every later operation is the same one.
+                buffer = torch.empty_like(parameter).copy_(saved)
+                self.optimizer.state[parameter]["momentum_buffer"] = buffer
+        if "torch_rng_state" in checkpoint.optimizer:
+            torch.set_rng_state(checkpoint.optimizer["torch_rng_state"])
+        self.step = checkpoint.step
+        self.history = list(checkpoint.state.get("history", []))
+
+    def save(self) -> None:
+        if self.folder is not None:
+            save_checkpoint(self.folder, self.checkpoint())
+
+    # ------------------------------------------------------------------ training
+
+    def run(self) -> TrainResult:
+        """Trains to the end, from :attr:`step` on."""
+        start, started = self.step, time.perf_counter()
+        with (
+            torch_threads(self.options.threads),
+            TrainProgress(self.title, self.total_steps, start, self.console) as progress,
+        ):
+            self.model.train()
+            while self.step < self.total_steps:
+                self._run_epoch(progress)
+            self.model.eval()
+        seconds = time.perf_counter() - started
+        images = (self.step - start) * self.options.batch_size
+        last = self.history[-1]["validation"] if self.history else None
+        return TrainResult(
+            self.model, self.step, seconds, images / max(seconds, 1e-9), last, self.history
+        )
+
+    def _run_epoch(self, progress: TrainProgress) -> None:
+        epoch, first = divmod(self.step, self.epoch_steps)
+        augmentation = self.dataset.augmentation if self.options.augment else None
+        source = batches(
+            self.dataset,
+            self.options.batch_size,
+            seed=self.options.seed,
+            epoch=epoch,
+            start_step=first,
+            augmentation=augmentation,
+        )
+        every = self.options.checkpoint_steps
+        for images, labels in source:
+            if self.step >= self.total_steps:
+                break
+            loss, right = self._train_step(images, labels)
+            if not loss < float("inf"):
+                raise Error(
+                    f"the loss became {loss} at step {self.step}: lower the learning rate "
+                    f"(now {self.options.learning_rate})"
+                )
+            self.step += 1
+            progress.step(loss, right, len(labels))
+            if every is not None and self.step % every == 0 and self.step < self.total_steps:
+                self.save()
+        checked = None
+        if self.validation is not None:
+            checked = accuracy(self.model, self.validation)
+        self.history.append(
+            {
+                "step": self.step,
+                "loss": progress.loss,
+                "accuracy": progress.accuracy,
+                "validation": checked,
+            }
+        )
+        progress.epoch(self.step, checked)
+        self.save()
+
+    def _train_step(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+        """One update; returns the loss and the share of the batch that was right."""
+        options = self.options
+        rate = learning_rate(options.schedule, options.learning_rate, self.step, self.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            scores = self.model(images).float()
+            target = None
+            if self.teacher is not None:
+                with torch.no_grad():
+                    target = self.teacher(images).float()
+        loss = functional.cross_entropy(scores, labels, label_smoothing=options.label_smoothing)
+        if target is not None:
+            loss = (1 - self.distill) * loss + self.distill * _distance(scores, target)
+        if self.penalty is not None:
+            loss = loss + self.penalty()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        right = (scores.detach().argmax(dim=1) == labels).float().mean()
+        return float(loss.detach()), float(right)
+
+
+def _distance(scores: torch.Tensor, target: torch.Tensor, softness: float = 2.0) -> torch.Tensor:
+    """Cross entropy to the teacher's softened distribution, scaled to keep the gradient's size."""
+    wanted = functional.softmax(target / softness, dim=1)
+    return functional.cross_entropy(scores / softness, wanted) * softness**2
+
+
+def load_model(checkpoint: Checkpoint) -> tuple[nn.Module, TrainOptions]:
+    """The model of a checkpoint, in eval mode, and the options it was trained with.
+
+    Raises:
+        Error: The checkpoint's options or weights do not fit this version.
+    """
+    options = TrainOptions.from_dict(checkpoint.state.get("options", {}))
+    model = make_model(options, checkpoint.state.get("num_classes"), checkpoint.state.get("shape"))
+    try:
+        model.load_state_dict(checkpoint.model)
+    except RuntimeError as error:
+        raise Error(f"the checkpoint is not of a plain {options.model}: {error}") from error
+    return model.eval(), options
+
+
+def make_model(
+    options: TrainOptions, num_classes: int | None, shape: Iterable[int] | None
+) -> nn.Module:
+    """The untrained model for images of ``shape``; its weights depend on ``options.seed``."""
+    if num_classes is None or shape is None:
+        raise Error("the checkpoint does not say for which images and classes its model is")
+    channels = next(iter(shape))
+    torch.manual_seed(options.seed)
+    return models.create(
+        options.model, num_classes=num_classes, in_channels=channels, **options.model_options
+    )
+
+
+def fit(
+    options: TrainOptions,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+) -> TrainResult:
+    """Trains a model of the zoo on a data set and checks it on the validation split.
+
+    Args:
+        options: What to train and how.
+        folder: For checkpoints; None keeps none.
+        resume: Goes on from the folder's newest checkpoint, if it has one.
+        console: Where to show progress.
+
+    Raises:
+        Error: Unknown model or data set, data missing, or ``folder`` holds another training.
+    """
+    found = None if folder is None else latest_checkpoint(folder)
+    if found is not None and not resume:
+        raise Error(f"{folder} holds a training already; go on with --resume or use a new folder")
+    dataset = load(options.dataset, "train", path=options.data_path)
+    validation = load(options.dataset, "validation", path=options.data_path)
+    extra = {"num_classes": len(dataset.classes), "shape": list(dataset.shape), "kind": "train"}
+    model = make_model(options, len(dataset.classes), dataset.shape)
+    trainer = Trainer(
+        model,
+        dataset,
+        options,
+        validation=validation,
+        folder=folder,
+        extra_state=extra,
+        console=console,
+    )
+    if found is not None:
+        trainer.restore(load_checkpoint(found))
+    return trainer.run()

@@ -1,0 +1,163 @@
+"""Every option of training, pruning and export, for the API and for the command line alike."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from kernelprune.errors import Error
+
+SCHEDULES = ("one-cycle", "cosine", "step", "constant")
+PRECISIONS = ("auto", "float32", "bfloat16")
+METHODS = ("synaptic", "l1", "l2", "random")
+
+
+def _check(holds: bool, message: str) -> None:
+    if not holds:
+        raise Error(message)
+
+
+def from_dict(cls: type, values: dict[str, Any]) -> Any:
+    """An options object from a dictionary; keys of another version are refused by name."""
+    known = {entry.name for entry in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise Error(f"{cls.__name__} has no option {', '.join(unknown)}")
+    return cls(**values)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train.
+
+    Attributes:
+        model: Name for :func:`kernelprune.models.create`.
+        model_options: More arguments for it, such as ``{"width": 0.5}``.
+        dataset: Name for :func:`kernelprune.data.load`.
+        data_path: Folder with the data set's files; None searches the usual places.
+        epochs: Passes over the training images; 1.5 is one and a half.
+        batch_size: Images per step.
+        learning_rate: Its highest value.
+        schedule: ``"one-cycle"`` (a fifth up, then down as a cosine), ``"cosine"``, ``"step"`` (a
+            tenth at one half and a hundredth at three quarters) or ``"constant"``.
+        momentum: Of SGD with Nesterov's correction.
+        weight_decay: Of the convolutions' and linear weights only, not of BN and biases.
+        label_smoothing: Of the cross entropy.
+        augment: Random shifts and flips, where the data set allows them.
+        precision: ``"bfloat16"`` computes forward and backward passes in it (the weights stay
+            float32), ``"auto"`` does so where the processor has instructions for it.
+        threads: Of torch; None leaves its setting alone.
+        seed: Of the start weights and of the batches.
+        checkpoint_steps: Steps between two checkpoints; None for one at the end of each epoch.
+        limit: Takes only so many training images; None takes all.
+    """
+
+    model: str = "vgg_small"
+    model_options: dict[str, Any] = field(default_factory=dict)
+    dataset: str = "fashion-mnist"
+    data_path: str | None = None
+    epochs: float = 10.0
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    schedule: str = "one-cycle"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    augment: bool = True
+    precision: str = "auto"
+    threads: int | None = None
+    seed: int = 0
+    checkpoint_steps: int | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.epochs > 0, f"epochs must be more than 0, got {self.epochs}")
+        _check(self.batch_size > 1, f"batch_size must be at least 2, got {self.batch_size}")
+        _check(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
+        _check(
+            self.schedule in SCHEDULES,
+            f"unknown schedule {self.schedule!r}; there are: {', '.join(SCHEDULES)}",
+        )
+        _check(
+            self.precision in PRECISIONS,
+            f"unknown precision {self.precision!r}; there are: {', '.join(PRECISIONS)}",
+        )
+        _check(0 <= self.momentum < 1, f"momentum must be in [0, 1), got {self.momentum}")
+        _check(self.weight_decay >= 0, f"weight_decay must not be negative: {self.weight_decay}")
+        for name in ("threads", "checkpoint_steps", "limit"):
+            value = getattr(self, name)
+            _check(value is None or value > 0, f"{name} must be at least 1, got {value}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> TrainOptions:
+        return from_dict(TrainOptions, values)
+
+
+@dataclass(frozen=True)
+class PruneOptions:
+    """How to prune a trained model.
+
+    Attributes:
+        method: ``"synaptic"`` (Synaptic Strength, Lin et al., arXiv 1811.02454) or the baselines
+            ``"l1"``, ``"l2"`` (norm of a kernel) and ``"random"``.
+        density: Kept connections / all connections of the pruned layers, 0..1.
+        macs: At most this share of the multiply-adds is kept; None for no limit.
+        scope: How connections of different layers are compared: ``"layer"``, ``"global"``,
+            ``"global-normalised"``; None takes the method's default.
+        penalty: Weight of the strengths' L1 norm in the loss (synaptic only).
+        sparsify_epochs: Training with the penalty before pruning (synaptic only).
+        sparsify_learning_rate: Its highest learning rate.
+        finetune_epochs: Training after pruning.
+        finetune_learning_rate: Its highest learning rate.
+        distill: Share of the fine-tuning loss that is the distance to the unpruned network's
+            outputs, 0..1 (Hinton et al., arXiv 1503.02531).
+        seed: Of ``"random"`` and of the batches.
+    """
+
+    method: str = "synaptic"
+    density: float = 0.1
+    macs: float | None = None
+    scope: str | None = None
+    penalty: float = 1e-4
+    sparsify_epochs: float = 3.0
+    sparsify_learning_rate: float = 0.02
+    finetune_epochs: float = 5.0
+    finetune_learning_rate: float = 0.05
+    distill: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(
+            self.method in METHODS,
+            f"unknown method {self.method!r}; there are: {', '.join(METHODS)}",
+        )
+        _check(0 < self.density <= 1, f"density must be in (0, 1], got {self.density}")
+        _check(self.macs is None or 0 < self.macs <= 1, f"macs must be in (0, 1], got {self.macs}")
+        _check(self.penalty >= 0, f"penalty must not be negative, got {self.penalty}")
+        _check(self.sparsify_epochs >= 0, f"epochs must not be negative: {self.sparsify_epochs}")
+        _check(self.finetune_epochs >= 0, f"epochs must not be negative: {self.finetune_epochs}")
+        _check(0 <= self.distill <= 1, f"distill must be in [0, 1], got {self.distill}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> PruneOptions:
+        return from_dict(PruneOptions, values)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to write.
+
+    Attributes:
+        check: Runs the file on test images and compares with torch before it is done.
+        evaluate: Notes the accuracy on the test split in the file.
+    """
+
+    check: bool = True
+    evaluate: bool = True

@@ -1,0 +1,91 @@
+"""What a training shows: a live bar on a terminal, one line per epoch in a log file."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+# How much of the shown loss and accuracy is the past; about the last 50 steps.
+_SMOOTHING = 0.98
+
+
+class TrainProgress:
+    """Context manager; ``console=None`` shows nothing.
+
+    Args:
+        title: Such as ``"train"``.
+        total_steps: Of the whole training.
+        start_step: Where it goes on.
+        console: Where to show it.
+    """
+
+    def __init__(
+        self, title: str, total_steps: int, start_step: int, console: Console | None
+    ) -> None:
+        self.title = title
+        self.console = console
+        self.total_steps = total_steps
+        self.loss = 0.0
+        self.accuracy = 0.0
+        self.images = 0
+        self.weight = 0.0
+        self.started = time.perf_counter()
+        self.bar: Progress | None = None
+        if console is not None and console.is_terminal:
+            self.bar = Progress(
+                TextColumn("{task.description:<12}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[status]}"),
+                TimeRemainingColumn(),
+                console=console,
+            )
+            self.task = self.bar.add_task(
+                title, total=total_steps, completed=start_step, status="", start=True
+            )
+
+    def __enter__(self) -> TrainProgress:
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def step(self, loss: float, accuracy: float, images: int) -> None:
+        """Notes one batch: its loss, the share it got right, its size."""
+        self.weight = _SMOOTHING * self.weight + 1.0
+        self.loss += (loss - self.loss) / self.weight
+        self.accuracy += (accuracy - self.accuracy) / self.weight
+        self.images += images
+        if self.bar is not None:
+            self.bar.update(self.task, advance=1, status=self.status())
+
+    def status(self) -> str:
+        rate = self.images / max(time.perf_counter() - self.started, 1e-9)
+        return f"loss {self.loss:.3f}  accuracy {self.accuracy:.1%}  {rate:,.0f} images/s"
+
+    def epoch(self, step: int, validation: float | None) -> None:
+        """Writes one line at the end of an epoch."""
+        if self.console is None:
+            return
+        checked = "" if validation is None else f"  validation {validation:.2%}"
+        self.console.print(
+            f"{self.title:<12} step {step}/{self.total_steps}  {self.status()}{checked}",
+            highlight=False,
+        )

@@ -1,0 +1,230 @@
+"""Prunes a trained checkpoint: sparsify, prune, fine-tune; then writes the model file."""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import nn
+
+from kernelprune.capture import capture, export
+from kernelprune.data import Dataset, load
+from kernelprune.errors import Error
+from kernelprune.format import Graph
+from kernelprune.prune import Plan, SynapticStrength, finalize_masks, prune_connections
+from kernelprune.train.checkpoint import (
+    Checkpoint,
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from kernelprune.train.evaluate import accuracy
+from kernelprune.train.loop import Trainer, channels_last, load_model, torch_threads
+from kernelprune.train.options import ExportOptions, PruneOptions, TrainOptions
+
+
+@dataclass
+class PruneResult:
+    """What pruning did.
+
+    Attributes:
+        model: A plain module whose dropped kernels are zero, in eval mode.
+        folder: Its checkpoint, for :func:`export_run`.
+        validation: Accuracy on the validation split before and after.
+        connections: Kept and all connections of the whole network.
+        macs: Kept and all multiply-adds per image of the whole network.
+        plan: What the pruning step kept, layer by layer.
+    """
+
+    model: nn.Module
+    folder: Path | None
+    validation: tuple[float, float]
+    connections: tuple[int, int]
+    macs: tuple[int, int]
+    plan: Plan
+
+
+def prune_model(
+    model: nn.Module,
+    options: PruneOptions,
+    train: TrainOptions,
+    dataset: Dataset,
+    *,
+    validation: Dataset | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+) -> tuple[nn.Module, Plan]:
+    """Sparsifies (synaptic only), prunes and fine-tunes ``model``, which is changed.
+
+    Checkpoints of the two trainings go to ``folder/sparsify`` and ``folder/finetune``. The pruning
+    between them is a function of the weights, so a resumed run just does it again.
+
+    Args:
+        model: Trained.
+        options: How to prune.
+        train: How it was trained; what ``options`` does not say is as there.
+        dataset: The training images.
+        validation: Images to check on after each epoch.
+        folder: For checkpoints; None writes none.
+        resume: Goes on from the checkpoints in ``folder``.
+        console: Where to show progress.
+
+    Returns:
+        The plain pruned module in eval mode, and what the pruning step kept.
+
+    Raises:
+        Error: ``folder`` holds the checkpoints of other options; density and macs contradict each
+            other.
+    """
+    teacher = None
+    if options.distill > 0:
+        teacher = channels_last(copy.deepcopy(model).eval().requires_grad_(False))
+    example = dataset.images[:2].clone()
+
+    def train_on(phase: str, epochs: float, rate: float, **more: Any) -> None:
+        if epochs == 0:
+            return
+        place = None if folder is None else folder / phase
+        trainer = Trainer(
+            model,
+            dataset,
+            replace(train, epochs=epochs, learning_rate=rate, seed=options.seed),
+            validation=validation,
+            folder=place,
+            title=phase,
+            console=console,
+            teacher=teacher,
+            distill=options.distill,
+            extra_state={"prune": options.to_dict()},
+            **more,
+        )
+        found = latest_checkpoint(place) if resume and place is not None else None
+        if found is not None:
+            checkpoint = load_checkpoint(found)
+            if checkpoint.state.get("prune") != options.to_dict():
+                raise Error(f"{place} was made with other pruning options; use a new folder")
+            trainer.restore(checkpoint)
+        trainer.run()
+
+    finetune = ("finetune", options.finetune_epochs, options.finetune_learning_rate)
+    scope: dict[str, Any] = {} if options.scope is None else {"scope": options.scope}
+    if options.method != "synaptic":
+        plan = prune_connections(
+            model,
+            density=options.density,
+            macs=options.macs,
+            criterion=options.method,
+            x=example,
+            hold=True,
+            seed=options.seed,
+            **scope,
+        )
+        train_on(*finetune)
+        return finalize_masks(model).eval(), plan
+    pruner = SynapticStrength(model, example, penalty=options.penalty, **scope)
+    strengths = pruner.parameter_groups()[1]["params"]
+    train_on(
+        "sparsify",
+        options.sparsify_epochs,
+        options.sparsify_learning_rate,
+        penalty=pruner.penalty,
+        no_decay=strengths,
+    )
+    plan = pruner.prune(density=options.density, macs=options.macs)
+    train_on(*finetune, no_decay=strengths)
+    return pruner.finalize().eval(), plan
+
+
+def prune_run(
+    source: str | os.PathLike[str],
+    options: PruneOptions,
+    folder: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+) -> PruneResult:
+    """Prunes the model of a training's checkpoint and writes the result as a checkpoint.
+
+    Args:
+        source: A checkpoint, or the folder of a training.
+        options: How to prune.
+        folder: Where the pruned checkpoint goes, and those of the phases on the way.
+        resume: Goes on with a run of the same options that was interrupted.
+        console: Where to show progress.
+
+    Raises:
+        Error: No or a damaged checkpoint, unknown method, or ``folder`` is in use.
+    """
+    target = Path(folder)
+    if not resume and target.exists() and any(target.iterdir()):
+        raise Error(f"{target} is not empty; go on with --resume or use a new folder")
+    checkpoint = load_checkpoint(source)
+    model, train = load_model(checkpoint)
+    dataset = load(train.dataset, "train", path=train.data_path)
+    validation = load(train.dataset, "validation", path=train.data_path)
+    with torch_threads(train.threads):
+        before = accuracy(model, validation)
+        model, plan = prune_model(
+            model,
+            options,
+            train,
+            dataset if train.limit is None else dataset.first(train.limit),
+            validation=validation,
+            folder=target,
+            resume=resume,
+            console=console,
+        )
+        after = accuracy(model, validation)
+    state = {
+        **{key: checkpoint.state[key] for key in ("options", "num_classes", "shape")},
+        "kind": "pruned",
+        "step": checkpoint.step,
+        "prune": options.to_dict(),
+        "validation": after,
+    }
+    save_checkpoint(target, Checkpoint(model.state_dict(), {}, state))
+    graph = capture(model, validation.images[:1], keep_dead=True)
+    return PruneResult(
+        model,
+        target,
+        (before, after),
+        (graph.kept_connections(), graph.all_connections()),
+        (graph.macs(), graph.macs(dense=True)),
+        plan,
+    )
+
+
+def export_run(
+    source: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    options: ExportOptions | None = None,
+) -> Graph:
+    """Writes the model of a checkpoint, trained or pruned, as a model file.
+
+    Args:
+        source: A checkpoint, or the folder that holds one.
+        path: The ``.safetensors`` file.
+        options: See :class:`ExportOptions`.
+
+    Returns:
+        The graph that was written.
+
+    Raises:
+        Error: No or a damaged checkpoint; the file cannot be written.
+        UnsupportedOperator: The model has an op that a file cannot hold.
+    """
+    options = options or ExportOptions()
+    checkpoint = load_checkpoint(source)
+    model, train = load_model(checkpoint)
+    test = load(train.dataset, "test", path=train.data_path)
+    provenance = {"model": train.model, "dataset": train.dataset}
+    pruned = checkpoint.state.get("prune")
+    provenance["method"] = pruned["method"] if pruned else "dense"
+    if options.evaluate:
+        provenance["accuracy"] = f"{accuracy(model, test):.4f}"
+    return export(model, test.images[:1], path, **provenance)
