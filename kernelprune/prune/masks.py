@@ -105,7 +105,7 @@ def make_plain(module: nn.Module) -> None:
     The module's class, parameter names and their order are then those it had at first.
     """
     mask = next(p.mask for p in module.parametrizations.weight if hasattr(p, "mask"))  # type: ignore[union-attr, operator]
-    trains = module.parametrizations.weight.original.requires_grad  # type: ignore[union-attr]
+    trains = any(p.requires_grad for p in module.parametrizations.weight.parameters())  # type: ignore[union-attr]
     parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
     weight = module.weight
     assert isinstance(weight, nn.Parameter)

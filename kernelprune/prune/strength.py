@@ -41,12 +41,13 @@ class _Kernels(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+    def backward(
+        ctx: Any, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor, None]:
         direction, mask, norm, factor = ctx.saved_tensors
         along = (gradient * direction).sum((2, 3)) / norm
-        if direction.shape[2:] == (1, 1):  # a number has no direction that could change
-            across = torch.zeros_like(direction)
-        else:
+        across = None
+        if ctx.needs_input_grad[0]:
             across = direction * (-along / norm)[..., None, None]
             across.add_(gradient).mul_(factor[..., None, None])
         return across, along * mask, None

@@ -90,6 +90,9 @@ class SynapticStrength:
             measured = alive is None and measure
             scale = module.weight.new_ones(layer.in_channels) if alive is None else alive
             part = Strength(norm, mask, scale.to(norm.dtype), layer.groups, measured)
+            part.strength.requires_grad_(module.weight.requires_grad)
+            if layer.kernel == (1, 1):  # a single number has no direction to learn
+                module.weight.requires_grad_(False)
         parametrize.register_parametrization(module, "weight", part)
         if measured:
             self._hooks.append(module.register_forward_pre_hook(part.watch))
