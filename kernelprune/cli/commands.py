@@ -38,6 +38,9 @@ def demo(
     threads: Annotated[int, typer.Option(help="Threads of the timed runs.")] = 1,
     data_path: DataPath = None,
     seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 1,
+    minutes: Annotated[
+        float, typer.Option(help="Train fewer steps if the demo would take longer.")
+    ] = 5.5,
 ) -> None:
     """Train, prune, export and race one network: the whole story in at most 6 minutes.
 
@@ -53,7 +56,9 @@ def demo(
     """
     from kernelprune.cli.demo import DemoOptions, run_demo
 
-    options = DemoOptions(quick=quick, threads=threads, data_path=data_path, seed=seed)
+    options = DemoOptions(
+        quick=quick, threads=threads, data_path=data_path, seed=seed, minutes=minutes
+    )
     run_demo(out, options, console)
 
 
