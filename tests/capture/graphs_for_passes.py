@@ -11,6 +11,8 @@ from kernelprune.capture import to_torch
 from kernelprune.format import Graph, Node, Value
 from kernelprune.format.graph import infer_shape
 
+torch.set_num_threads(1)  # for tensors this small more threads only cost
+
 
 class Builder:
     """Every method appends a node and returns the name of its value."""

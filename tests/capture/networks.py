@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+torch.set_num_threads(1)  # for tensors this small more threads only cost
+
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
     """Float64, eval mode, BN statistics and scales that are neither 0 nor 1, and weights so large
@@ -37,7 +39,8 @@ def zero_kernels(model: nn.Module, density: float, seed: int = 0) -> nn.Module:
         weight = conv.weight.data
         mask = torch.rand(weight.shape[:2], generator=generator) < density
         mask[torch.rand(weight.shape[0], generator=generator) < 0.25] = False
-        mask[:, torch.rand(weight.shape[1], generator=generator) < 0.25] = False
+        if weight.shape[1] > 1:  # not depthwise
+            mask[:, torch.rand(weight.shape[1], generator=generator) < 0.25] = False
         weight *= mask[:, :, None, None]
     return model
 

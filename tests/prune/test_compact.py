@@ -1,0 +1,285 @@
+"""compact keeps the function, makes modules smaller, and leaves alone what is not safe to slice."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from capture.networks import NETWORKS, Basic, network, randomise, zero_kernels
+from torch import nn
+
+from kernelprune import Error, UnsupportedOperator
+from kernelprune.prune.compact import compact
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def check(model: nn.Module, x: torch.Tensor) -> nn.Module:
+    """Compacts, and compares in eval mode; the model itself must not change."""
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    smaller = compact(model, x)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    with torch.no_grad():
+        expected, found = model.eval()(x.clone()), smaller.eval()(x.clone())
+    assert found.shape == expected.shape
+    assert float((found - expected).norm() / expected.norm()) <= 1e-10
+    return smaller
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks(name: str) -> None:
+    """If this fails, compact breaks networks of this style."""
+    model, x = network(name)
+    zero_kernels(model, 0.3)
+    smaller = check(model, x)
+    assert type(smaller) is type(model)
+    if name != "functional":
+        assert parameters(smaller) < parameters(model)
+    again = compact(smaller, x)
+    assert parameters(again) == parameters(smaller)
+
+
+ZOO = [
+    ("vgg16", {"width": 0.25, "in_channels": 1}, 32),
+    ("resnet20", {}, 32),
+    ("resnet18", {}, 64),
+    ("resnet50", {}, 64),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "side"), ZOO, ids=[row[0] for row in ZOO])
+def test_zoo(name: str, options: dict, side: int) -> None:
+    """If this fails, compact breaks a network that users start from."""
+    from kernelprune import models
+
+    torch.manual_seed(0)
+    model = randomise(models.create(name, num_classes=10, **options))
+    zero_kernels(model, 0.1)
+    x = torch.randn(2, options.get("in_channels", 3), side, side, dtype=torch.float64)
+    assert parameters(check(model, x)) < 0.9 * parameters(model)
+
+
+def test_modules_say_their_new_size() -> None:
+    """If this fails, a compact model cannot be printed, saved and built again."""
+    model, x = network("vgg")
+    zero_kernels(model, 0.1)
+    smaller = check(model, x)
+    for module in smaller.modules():
+        if isinstance(module, nn.Conv2d):
+            assert module.weight.shape[:2] == (module.out_channels, module.in_channels)
+        elif isinstance(module, nn.Linear):
+            assert module.weight.shape == (module.out_features, module.in_features)
+        elif isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean.shape == (module.num_features,)
+
+
+def test_it_can_be_trained_further() -> None:
+    """If this fails, a compact model cannot be fine-tuned, or frozen parameters thaw."""
+    model, x = network("vgg")
+    zero_kernels(model, 0.1)
+    model.features[0].weight.requires_grad_(False)
+    smaller = check(model, x).train()
+    smaller(x).sum().backward()
+    for name, parameter in smaller.named_parameters():
+        assert parameter.requires_grad == (name != "features.0.weight")
+        assert (parameter.grad is not None) == parameter.requires_grad
+
+
+def dead_first(*rest: nn.Module, bias: bool = True) -> nn.Sequential:
+    """conv(3 -> 6) with a dead channel 2 that is the constant 0.7, then ``rest``."""
+    first = nn.Conv2d(3, 6, 3, padding=1, bias=bias)
+    model = nn.Sequential(first, *rest).double().eval()
+    with torch.no_grad():
+        first.weight[2] = 0
+        if bias:
+            first.bias[2] = 0.7
+    return model
+
+
+X = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+
+def test_constant_goes_into_the_next_bias() -> None:
+    """If this fails, the constant of a dead channel is lost."""
+    model = dead_first(nn.ReLU(), nn.Conv2d(6, 4, 3))
+    smaller = check(model, X)
+    assert smaller[0].out_channels == 5
+    expected = model[2].bias + 0.7 * model[2].weight[:, 2].sum((1, 2))
+    assert torch.allclose(smaller[2].bias, expected)
+
+
+def test_constant_goes_into_the_running_mean() -> None:
+    """If this fails, the constant is lost where the next layer has a batch norm and no bias."""
+    model = dead_first(nn.ReLU(), nn.Conv2d(6, 4, 3, bias=False), nn.BatchNorm2d(4))
+    smaller = check(randomise_bias(model), X)
+    assert smaller[0].out_channels == 5 and smaller[2].bias is None
+    assert not torch.equal(smaller[3].running_mean, model[3].running_mean)
+
+
+def test_constant_makes_a_bias() -> None:
+    """If this fails, the constant is lost where the next layer has nowhere to put it."""
+    smaller = check(dead_first(nn.ReLU(), nn.Conv2d(6, 4, 3, bias=False)), X)
+    assert smaller[0].out_channels == 5 and isinstance(smaller[2].bias, nn.Parameter)
+
+
+def test_constant_behind_padding_stays() -> None:
+    """If this fails, the border of the next layer is wrong."""
+    smaller = check(dead_first(nn.ReLU(), nn.Conv2d(6, 4, 3, padding=1)), X)
+    assert smaller[0].out_channels == 6
+
+
+def test_batch_norm_scale_zero() -> None:
+    """If this fails, channels pruned through their batch norm scale stay."""
+    norm = nn.BatchNorm2d(6)
+    model = dead_first(norm, nn.ReLU(), nn.Conv2d(6, 4, 1), bias=False)
+    with torch.no_grad():
+        norm.weight[4], norm.bias[4] = 0, 0.3
+        norm.bias[2] = 0.2
+    smaller = check(model, X)
+    assert smaller[0].out_channels == smaller[1].num_features == 4
+
+
+def randomise_bias(model: nn.Sequential) -> nn.Sequential:
+    """randomise, with the dead channel kept dead at 0.7."""
+    randomise(model)
+    with torch.no_grad():
+        model[0].weight[2], model[0].bias[2] = 0, 0.7
+    return model
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_depthwise_is_sliced(affine: bool) -> None:
+    """If this fails, MobileNet-style blocks stay at full size or break."""
+    depthwise = nn.Conv2d(6, 6, 3, padding=0, groups=6, bias=False)
+    model = dead_first(nn.ReLU(), depthwise, nn.BatchNorm2d(6, affine=affine), nn.Conv2d(6, 4, 1))
+    smaller = check(model, X)
+    assert smaller[0].out_channels == smaller[2].groups == smaller[3].num_features == 5
+
+
+def test_grouped_is_left_alone() -> None:
+    """If this fails, a grouped convolution ends with groups of unequal size."""
+    smaller = check(dead_first(nn.ReLU(), nn.Conv2d(6, 6, 3, groups=2), nn.Conv2d(6, 4, 1)), X)
+    assert smaller[0].out_channels == 6 and smaller[2].weight.shape == (6, 3, 3, 3)
+
+
+def test_shared_module_is_left_alone() -> None:
+    """If this fails, a module that two places use is sliced for one of them."""
+    shared = nn.Conv2d(6, 6, 3)
+    smaller = check(dead_first(shared, nn.ReLU(), shared, nn.Conv2d(6, 4, 1)), X)
+    assert smaller[0].out_channels == 6 and smaller[1].weight.shape == (6, 6, 3, 3)
+
+
+def test_shared_parameter_is_left_alone() -> None:
+    """If this fails, two modules that share one weight come apart."""
+    first, second = nn.Conv2d(6, 6, 3), nn.Conv2d(6, 6, 3)
+    second.weight = first.weight
+    smaller = check(dead_first(first, nn.ReLU(), second, nn.Conv2d(6, 4, 1)), X)
+    assert smaller[1].weight.shape == smaller[3].weight.shape == (6, 6, 3, 3)
+
+
+def test_parametrised_module_is_left_alone() -> None:
+    """If this fails, a weight that is computed in every forward is overwritten."""
+    normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(6, 4, 3))
+    smaller = check(dead_first(nn.ReLU(), normed), X)
+    assert smaller[0].out_channels == 6
+
+
+@pytest.mark.parametrize("unknown", [nn.SiLU(), nn.PixelShuffle(1), nn.Softmax(2)])
+def test_unknown_operator_keeps_its_channels(unknown: nn.Module) -> None:
+    """If this fails, an operator that capture does not know stops compact, or gets a channel less
+    than it was written for."""
+    model = dead_first(nn.ReLU(), nn.Conv2d(6, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 3), unknown)
+    with torch.no_grad():
+        model[2].weight[1] = 0
+        model[4].weight[3] = 0
+    smaller = check(model, X)
+    assert [smaller[i].out_channels for i in (0, 2, 4)] == [5, 4, 4]
+
+
+class Literal(nn.Module):
+    """Flattens with a number of features that is fixed in the code, or taken from the value."""
+
+    def __init__(self, fixed: bool) -> None:
+        super().__init__()
+        self.fixed = fixed
+        self.body = dead_first(nn.ReLU(), nn.Conv2d(6, 5, 3), nn.ReLU(), nn.MaxPool2d(6))
+        self.fc = nn.Linear(5, 3)
+        with torch.no_grad():
+            self.body[2].weight[1] = 0
+
+    def forward(self, x):
+        x = self.body(x)
+        return self.fc(x.view(-1, 5 if self.fixed else x.size(1)))
+
+
+@pytest.mark.parametrize(("fixed", "left"), [(True, 5), (False, 4)])
+def test_number_of_features_in_the_code(fixed: bool, left: int) -> None:
+    """If this fails, code such as view(-1, 512) breaks, or view(n, x.size(1)) is never sliced."""
+    smaller = check(Literal(fixed).double(), X)
+    assert smaller.body[0].out_channels == 5 and smaller.fc.in_features == left
+
+
+def test_residual_blocks_keep_their_sum() -> None:
+    """If this fails, a block's two branches end with different channels."""
+    model = randomise(nn.Sequential(nn.Conv2d(3, 8, 1), Basic(8, 8), nn.Conv2d(8, 4, 1)))
+    with torch.no_grad():
+        model[1].conv2.weight[3] = 0
+        model[2].weight[:, 5] = 0
+        model[1].conv1.weight[:, 5] = 0
+        model[1].conv1.weight[2] = 0
+        model[1].conv2.weight[:, 4] = 0
+    smaller = check(model, X)
+    assert smaller[0].out_channels == smaller[1].conv2.out_channels == 7
+    assert smaller[1].conv1.out_channels < 8 and smaller[2].in_channels == 7
+
+
+def test_training_mode_and_device_type_are_kept() -> None:
+    """If this fails, compact changes the type of a model or leaves it in eval mode."""
+    model = dead_first(nn.ReLU(), nn.Conv2d(6, 4, 3, bias=False)).float().train()
+    smaller = compact(model, X.float())
+    assert smaller.training and model.training
+    assert {parameter.dtype for parameter in smaller.parameters()} == {torch.float32}
+
+
+class CountsChannels(nn.Module):
+    """Computes with the number of channels, which the traced graph cannot show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = dead_first(nn.ReLU())
+        self.last = nn.Conv2d(6, 4, 3).double()
+
+    def forward(self, x):
+        x = self.body(x)
+        return self.last(x) if x.size(1) == 6 else self.last(x).relu()
+
+
+def test_code_that_depends_on_the_number_of_channels() -> None:
+    """If this fails, compact silently returns a model that computes something else."""
+    with pytest.raises(Error, match="CountsChannels cannot be made compact"):
+        compact(CountsChannels(), X)
+
+
+def test_untraceable_model() -> None:
+    """If this fails, a model that cannot be traced gives a traceback from inside torch."""
+
+    class Branch(nn.Module):
+        def forward(self, x):
+            return x if float(x.sum()) > 0 else -x
+
+    with pytest.raises((Error, UnsupportedOperator)):
+        compact(Branch(), X)
+
+
+def test_deep_copy() -> None:
+    """If this fails, training the compact model changes the model it came from."""
+    model = dead_first(nn.ReLU(), nn.Conv2d(6, 4, 3))
+    before = copy.deepcopy(model.state_dict())
+    smaller = compact(model, X)
+    with torch.no_grad():
+        for parameter in smaller.parameters():
+            parameter.add_(1.0)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
