@@ -44,8 +44,7 @@ int64_t check_inputs(const Engine& engine, const std::vector<FloatArray>& inputs
     }
     if (!right) {
       throw Error(ErrorKind::kShape, "input '" + info.name + "' must have the shape " +
-                                         shape_text(info.shape) + ", got " +
-                                         shape_text(inputs[i]));
+                                         shape_text(info.shape) + ", got " + shape_text(inputs[i]));
     }
   }
   return inputs[0].shape(0);

@@ -51,8 +51,8 @@ const KernelSet& select_kernels(const std::string& isa) {
     const std::string name = candidate.set->isa;
     if (wanted.empty() ? candidate.available : wanted == name) {
       if (candidate.available) return *candidate.set;
-      throw Error(ErrorKind::kDevice, origin + "=" + wanted +
-                                          ": this machine does not have that instruction set");
+      throw Error(ErrorKind::kDevice,
+                  origin + "=" + wanted + ": this machine does not have that instruction set");
     }
     known += (known.empty() ? "" : ", ") + name;
   }

@@ -21,7 +21,7 @@ struct KernelArgs {
 
   int64_t channels = 0;
   int64_t out_channels = 0;
-  int64_t in_stride = 0;   // floats from one channel to the next
+  int64_t in_stride = 0;  // floats from one channel to the next
   int64_t out_stride = 0;
   int64_t in_h = 0, in_w = 0;  // in_w is also the row pitch of the input, in pixels
   int64_t out_h = 0, out_w = 0;
@@ -47,10 +47,11 @@ struct Kernel {
 // The kernels of one vector width. "lanes" kernels need args.lanes == width; "planar" kernels
 // args.lanes == 1; the others take both.
 struct KernelTable {
-  int width;           // floats in a vector
-  int max_spmm_tile;   // vectors per tile of spmm
-  int max_tile_rows;   // rows per tile of planar_conv3x3 (one vector wide)
-  Kernel spmm;         // 1x1 convolution, or any convolution after im2col
+  int width;          // floats in a vector
+  int max_spmm_tile;  // vectors per tile of spmm
+  int max_tile_rows;  // rows per tile of planar_conv3x3 (one vector wide)
+  Kernel spmm;        // 1x1 convolution, or any convolution after im2col
+  Kernel spmm_dense;  // the same for density 1
   Kernel lanes_conv3x3_s1;
   Kernel lanes_conv3x3_s2;
   Kernel lanes_conv;       // any kernel, stride, dilation, padding

@@ -17,6 +17,7 @@ namespace {
 }  // namespace
 }  // namespace avx512
 
-extern constexpr KernelSet kKernelsAvx512 = {"avx512", 2, {avx512::make_table<avx512::Vec16>(), avx512::make_table<avx512::Vec8>()}};
+extern constexpr KernelSet kKernelsAvx512 = {
+    "avx512", 2, {avx512::make_table<avx512::Vec16>(), avx512::make_table<avx512::Vec8>()}};
 
 }  // namespace kernelprune

@@ -11,6 +11,7 @@ namespace {
 }  // namespace
 }  // namespace portable
 
-extern constexpr KernelSet kKernelsPortable = {"portable", 1, {portable::make_table<portable::Vec4>()}};
+extern constexpr KernelSet kKernelsPortable = {
+    "portable", 1, {portable::make_table<portable::Vec4>()}};
 
 }  // namespace kernelprune

@@ -34,8 +34,8 @@ struct Concat {
     for (size_t i = 1; i < inputs.size(); ++i) {
       const Shape& next = inputs[i];
       if (next.rank != output.rank || next.h != output.h || next.w != output.w) {
-        throw Error(ErrorKind::kFormat, "concatenates " + inputs[0].text() + " and " +
-                                            next.text() + ", whose maps differ");
+        throw Error(ErrorKind::kFormat, "concatenates " + inputs[0].text() + " and " + next.text() +
+                                            ", whose maps differ");
       }
       output.c += next.c;
     }

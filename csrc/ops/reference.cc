@@ -98,8 +98,8 @@ void compute(const AvgPool2d& op, const Connections&, const Inputs& inputs, Refe
     for (int64_t y = 0; y < out->shape.h; ++y) {
       for (int64_t x = 0; x < out->shape.w; ++x) {
         double sum = 0.0;
-        int64_t count = visit_window(window, *inputs[0], c, y, x,
-                                     [&](double value) { sum += value; });
+        int64_t count =
+            visit_window(window, *inputs[0], c, y, x, [&](double value) { sum += value; });
         if (op.count_include_pad) {
           count = padded_taps(y * window.stride_h - window.pad_top, window.kernel_h,
                               inputs[0]->shape.h, window.pad_bottom) *

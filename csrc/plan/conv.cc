@@ -15,8 +15,8 @@ struct TapRange {
 TapRange live_taps(int64_t kernel, int64_t stride, int64_t dilation, int64_t pad, int64_t in,
                    int64_t out) {
   const auto touches = [&](int64_t tap) {
-    const int64_t low = tap * dilation - pad;        // position of the tap for the first output,
-    const int64_t high = low + (out - 1) * stride;   // for the last
+    const int64_t low = tap * dilation - pad;       // position of the tap for the first output,
+    const int64_t high = low + (out - 1) * stride;  // for the last
     if (high < 0 || low >= in) return false;
     // Positions low, low + stride, ..: the first one that is not negative.
     const int64_t first = low >= 0 ? low : low + (-low + stride - 1) / stride * stride;
@@ -31,12 +31,11 @@ TapRange live_taps(int64_t kernel, int64_t stride, int64_t dilation, int64_t pad
 // A kernel whose outer taps only ever see the border is exactly the smaller kernel without them: a
 // 3x3 convolution with padding 1 on a 1x1 map is a 1x1 convolution.
 Window crop_window(const Window& window, const Shape& in, const Shape& out,
-                   const Connections& connections, CroppedWeights* cropped,
-                   const float** weight) {
-  const TapRange rows = live_taps(window.kernel_h, window.stride_h, window.dilation_h,
-                                  window.pad_top, in.h, out.h);
-  const TapRange columns = live_taps(window.kernel_w, window.stride_w, window.dilation_w,
-                                     window.pad_left, in.w, out.w);
+                   const Connections& connections, CroppedWeights* cropped, const float** weight) {
+  const TapRange rows =
+      live_taps(window.kernel_h, window.stride_h, window.dilation_h, window.pad_top, in.h, out.h);
+  const TapRange columns =
+      live_taps(window.kernel_w, window.stride_w, window.dilation_w, window.pad_left, in.w, out.w);
   Window small = window;
   small.kernel_h = rows.last - rows.first;
   small.kernel_w = columns.last - columns.first;
@@ -102,7 +101,7 @@ class ConvPlanner {
   }
 
   ConvPlan in_lanes(const KernelTable& table) {
-    if (reads_every_pixel_once(window_, in_, out_)) return finish(table.spmm, table, out_plane());
+    if (reads_every_pixel_once(window_, in_, out_)) return finish(spmm(table), table, out_plane());
     if (is_3x3(window_, 1)) return finish(table.lanes_conv3x3_s1, table, out_plane());
     if (is_3x3(window_, 2)) return finish(table.lanes_conv3x3_s2, table, out_plane());
     return finish(table.lanes_conv, table, out_plane());
@@ -112,7 +111,7 @@ class ConvPlanner {
     if (reads_every_pixel_once(window_, in_, out_)) {
       const KernelTable& table = planar_table(kernels, out_.pixels());
       if (out_.pixels() == 1) return finish(table.planar_dot, table, 1);
-      return finish(table.spmm, table, round_up(out_.pixels(), table.width));
+      return finish(spmm(table), table, round_up(out_.pixels(), table.width));
     }
     if (const KernelTable* table = small_map_table(kernels)) {
       return finish(table->planar_small3x3, *table, table->width);
@@ -126,10 +125,15 @@ class ConvPlanner {
     }
     const KernelTable& table = planar_table(kernels, out_.pixels());
     unfold_input(table);
-    return finish(table.spmm, table, round_up(out_.pixels(), table.width));
+    return finish(spmm(table), table, round_up(out_.pixels(), table.width));
   }
 
  private:
+  const Kernel& spmm(const KernelTable& table) const {
+    const bool dense = connections_.count() == in_.c * out_.c;
+    return dense ? table.spmm_dense : table.spmm;
+  }
+
   // The narrowest vectors that hold the whole map of a 3x3 convolution; null if there are none.
   const KernelTable* small_map_table(const KernelSet& kernels) const {
     const int64_t pixels = std::max(in_.pixels(), out_.pixels());

@@ -17,6 +17,7 @@ inline double kernel_efficiency(const std::string& kernel) {
   if (kernel == "planar_conv3x3") return 0.85;
   if (kernel == "planar_small3x3") return 0.5;
   if (kernel == "spmm") return 0.5;
+  if (kernel == "spmm_dense") return 0.75;
   if (kernel == "planar_dot") return 0.15;
   return 1.0;
 }

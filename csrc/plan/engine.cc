@@ -202,11 +202,12 @@ std::unique_ptr<Workspace> Engine::Impl::prepare(const std::vector<Batch>& batch
 }
 
 void Engine::Impl::check_run(size_t input_count, size_t output_count, int64_t batch) const {
-  if (batch < 1) throw Error(ErrorKind::kShape, "the batch has " + std::to_string(batch) + " images");
+  if (batch < 1)
+    throw Error(ErrorKind::kShape, "the batch has " + std::to_string(batch) + " images");
   if (input_count != inputs.size() || output_count != outputs.size()) {
-    throw Error(ErrorKind::kShape,
-                graph.source + ": the model has " + std::to_string(inputs.size()) +
-                    " inputs and " + std::to_string(outputs.size()) + " outputs");
+    throw Error(ErrorKind::kShape, graph.source + ": the model has " +
+                                       std::to_string(inputs.size()) + " inputs and " +
+                                       std::to_string(outputs.size()) + " outputs");
   }
 }
 
@@ -277,12 +278,12 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
                                         impl->kernels->isa + " has " + known);
   }
   for (int value : impl->graph.inputs) {
-    impl->inputs.push_back({impl->graph.values[value].name,
-                            dimensions(impl->graph.values[value].shape)});
+    impl->inputs.push_back(
+        {impl->graph.values[value].name, dimensions(impl->graph.values[value].shape)});
   }
   for (int value : impl->graph.outputs) {
-    impl->outputs.push_back({impl->graph.values[value].name,
-                             dimensions(impl->graph.values[value].shape)});
+    impl->outputs.push_back(
+        {impl->graph.values[value].name, dimensions(impl->graph.values[value].shape)});
   }
   return Engine(std::move(impl));
 }
@@ -388,8 +389,7 @@ void Engine::run_reference(const std::vector<const float*>& inputs,
     }
     for (size_t i = 0; i < outputs.size(); ++i) {
       const ReferenceValue& value = values[graph.outputs[i]];
-      std::copy(value.data.begin(), value.data.end(),
-                outputs[i] + image * value.shape.elements());
+      std::copy(value.data.begin(), value.data.end(), outputs[i] + image * value.shape.elements());
     }
   }
 }

@@ -101,8 +101,7 @@ class Lowering {
     const Operand from = use(storage_[in]);
     const Operand other = second < 0 ? Operand{} : use(storage_[second]);
     const Operand to = use(new_value(out));
-    Step& step =
-        add_step(kernel, table_->width, args, units, memory_cost(shape(in), shape(out)));
+    Step& step = add_step(kernel, table_->width, args, units, memory_cost(shape(in), shape(out)));
     step.in = from, step.residual = other, step.out = to;
   }
 
@@ -150,8 +149,7 @@ class Lowering {
       pack.out = packed;
       from = use(buffer);
     }
-    const Operand residual =
-        node.inputs.size() == 2 ? use(storage_[node.inputs[1]]) : Operand{};
+    const Operand residual = node.inputs.size() == 2 ? use(storage_[node.inputs[1]]) : Operand{};
     const Operand to = use(new_value(node.output));
     const Clamp clamp = clamp_of(activation);
     plan.args.low = clamp.low, plan.args.high = clamp.high;
@@ -213,8 +211,8 @@ class Lowering {
       const Shape& s = shape(input);
       const Operand from = use(storage_[input]);
       const Operand to = use(buffer, floats_in);
-      Step& step = add_step(table_->copy, table_->width, activation_args(s, s), s.c,
-                            memory_cost(s, s));
+      Step& step =
+          add_step(table_->copy, table_->width, activation_args(s, s), s.c, memory_cost(s, s));
       step.in = from, step.out = to;
       floats_in += s.elements() * lanes();
     }

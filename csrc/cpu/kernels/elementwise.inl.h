@@ -55,8 +55,8 @@ template <class V>
 struct CopyKernel {
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
     for_each_vector<V>(a, begin, end, [&](int64_t c, int64_t p, int64_t count) {
-      store_count<V>(a.out + c * a.out_stride + p,
-                     load_count<V>(a.in + c * a.in_stride + p, count), count);
+      store_count<V>(a.out + c * a.out_stride + p, load_count<V>(a.in + c * a.in_stride + p, count),
+                     count);
     });
   }
 };

@@ -32,8 +32,8 @@ KP_INLINE void lanes_conv_tile(const KernelArgs& a, int64_t y, int64_t x0, const
       const float* weight = a.weight + k * a.kernel_h * a.kernel_w;
       for (int64_t i = first; i < last; ++i) {
         for (int64_t j = 0; j < a.kernel_w; ++j) {
-          const float* in = channel + ((top + i * a.dilation_h) * a.in_w * L +
-                                       (left + j * a.dilation_w) * L);
+          const float* in =
+              channel + ((top + i * a.dilation_h) * a.in_w * L + (left + j * a.dilation_w) * L);
           const Vec w = V::broadcast(weight[i * a.kernel_w + j]);
           KP_UNROLL for (int s = 0; s < S; ++s) {
             if (!Interior && (columns[j] >> s & 1) == 0) continue;

@@ -49,6 +49,8 @@ struct Im2col {
           for (int64_t x = 0; x < first; ++x) out[x] = 0.0f;
           if (a.stride_w == 1) {
             for (int64_t x = first; x < last; ++x) out[x] = from[x];
+          } else if (a.stride_w == 2) {  // a constant, so that the compiler can use shuffles
+            for (int64_t x = first; x < last; ++x) out[x] = from[x * 2];
           } else {
             for (int64_t x = first; x < last; ++x) out[x] = from[x * a.stride_w];
           }

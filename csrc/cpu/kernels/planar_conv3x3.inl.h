@@ -49,8 +49,8 @@ KP_INLINE void planar_conv3x3_tile(const KernelArgs& a, int64_t y0, int64_t x0, 
         const bool partial = s == S - 1 && tail != 0;
         Vec sum = acc[r][s];
         if (a.residual != nullptr) {
-          sum = V::add(sum, partial ? V::load_partial(a.residual + at, tail)
-                                    : V::load(a.residual + at));
+          sum = V::add(sum,
+                       partial ? V::load_partial(a.residual + at, tail) : V::load(a.residual + at));
         }
         sum = clamp<V>(sum, low, high);
         if (partial) {

@@ -31,8 +31,8 @@ struct SumReduce {
 struct PoolSpan {
   int64_t first, last;  // taps [first, last)
   int64_t counted;      // taps that count for the average
-  KP_INLINE PoolSpan(int64_t start, int64_t kernel, int64_t dilation, int64_t size,
-                     int64_t pad_end, bool include_pad)
+  KP_INLINE PoolSpan(int64_t start, int64_t kernel, int64_t dilation, int64_t size, int64_t pad_end,
+                     bool include_pad)
       : first(0), last(kernel) {
     while (first < last && start + first * dilation < 0) ++first;
     while (first < last && start + (last - 1) * dilation >= size) --last;
@@ -65,8 +65,7 @@ struct LanesPool {
         const PoolSpan rows = pool_rows(a, y);
         for (int64_t x = 0; x < a.out_w; ++x) {
           const PoolSpan columns = pool_columns(a, x);
-          typename V::T sum =
-              V::broadcast(Reduce::kAverage ? 0.0f : -__builtin_inff());
+          typename V::T sum = V::broadcast(Reduce::kAverage ? 0.0f : -__builtin_inff());
           for (int64_t i = rows.first; i < rows.last; ++i) {
             const int64_t row = (y * a.stride_h - a.pad_top + i * a.dilation_h) * a.in_w;
             for (int64_t j = columns.first; j < columns.last; ++j) {
@@ -75,8 +74,8 @@ struct LanesPool {
             }
           }
           if (Reduce::kAverage) {
-            sum = V::mul(sum, V::broadcast(1.0f / static_cast<float>(rows.counted *
-                                                                     columns.counted)));
+            sum = V::mul(sum,
+                         V::broadcast(1.0f / static_cast<float>(rows.counted * columns.counted)));
           }
           V::store(out + (y * a.out_w + x) * L, sum);
         }

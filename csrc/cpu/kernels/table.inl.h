@@ -28,6 +28,7 @@ constexpr KernelTable make_table() {
   t.max_spmm_tile = Spmm<V>::kMaxTile;
   t.max_tile_rows = PlanarConv3x3<V>::kMaxTile;
   t.spmm = {"spmm", &Spmm<V>::run};
+  t.spmm_dense = {"spmm_dense", &SpmmDense<V>::run};
   t.lanes_conv3x3_s1 = {"lanes_conv3x3_s1", &LanesConv3x3<V, 1>::run};
   t.lanes_conv3x3_s2 = {"lanes_conv3x3_s2", &LanesConv3x3<V, 2>::run};
   t.lanes_conv = {"lanes_conv", &LanesConv<V>::run};

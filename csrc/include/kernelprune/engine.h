@@ -34,13 +34,13 @@ struct TensorInfo {
 struct LayerInfo {
   std::string name;
   std::string op;
-  std::string kernel;            // empty for nodes that need no work (flatten)
-  std::vector<int64_t> shape;    // output, per image
-  int64_t connections = 0;       // kept
-  int64_t all_connections = 0;   // kept and pruned
-  int64_t macs = 0;              // multiply-adds per image of the kept connections
-  int64_t dense_macs = 0;        // per image, had every connection been kept
-  double seconds = 0.0;          // profile only: median over the repeats, for the whole batch
+  std::string kernel;           // empty for nodes that need no work (flatten)
+  std::vector<int64_t> shape;   // output, per image
+  int64_t connections = 0;      // kept
+  int64_t all_connections = 0;  // kept and pruned
+  int64_t macs = 0;             // multiply-adds per image of the kept connections
+  int64_t dense_macs = 0;       // per image, had every connection been kept
+  double seconds = 0.0;         // profile only: median over the repeats, for the whole batch
 };
 
 class Engine {
