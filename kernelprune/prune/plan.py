@@ -219,10 +219,15 @@ def make_plan(
             raise Error("macs= needs an example input x: without it the map sizes are unknown")
         costs = {layer.name: layer.cost or 0 for layer in layers}
         dense = sum(math.prod(layer.shape) * costs[layer.name] for layer in layers)
-        fixed = [layer for layer in layers if not layer.prunable]
-        budget = int(macs * dense) - sum(
-            int(layer.present().sum()) * costs[layer.name] for layer in fixed
+        fixed = sum(
+            int(layer.present().sum()) * costs[layer.name] for layer in layers if not layer.prunable
         )
+        if fixed > macs * dense:
+            raise Error(
+                f"macs={macs}: the layers that are kept whole take {fixed / dense:.1%} of the "
+                "multiply-adds already; raise the budget or include= them"
+            )
+        budget = int(macs * dense) - fixed
     masks = select(scores, density=density, scope=scope, macs=budget, costs=costs, kept=kept)
     return Plan([_row(layer, masks.get(layer.name)) for layer in layers], masks, method, scope)
 

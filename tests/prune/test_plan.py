@@ -1,0 +1,99 @@
+"""The dry run: figures that can be checked by hand, a table that can be read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from prune.networks import Chain
+
+from kernelprune.errors import Error
+from kernelprune.prune import prune_connections
+
+X = torch.randn(1, 3, 8, 8)
+
+
+def plan(**options):
+    torch.manual_seed(0)
+    return prune_connections(Chain(), **{"density": 0.25, "x": X, **options})
+
+
+def test_rows_and_totals():
+    """Connections, map sizes or multiply-adds of a layer are wrong."""
+    result = plan()
+    rows = {row.name: row for row in result.rows}
+    assert list(rows) == ["conv1", "conv2", "conv3", "fc"]
+    conv2 = rows["conv2"]
+    assert (conv2.in_channels, conv2.out_channels, conv2.kernel) == (6, 6, (3, 3))
+    assert conv2.map_size == (4, 4) and conv2.connections == 36
+    assert conv2.macs == 36 * 9 * 16 and conv2.macs_kept == conv2.kept * 9 * 16
+    assert rows["fc"].connections == rows["fc"].kept == rows["fc"].macs == 32 * 5
+    assert [row.prunable for row in result.rows] == [False, True, True, False]
+    assert result.prunable_connections == 84 and result.prunable_kept == 21
+    assert result.prunable_density == 0.25
+    assert result.connections == 18 + 84 + 160 and result.kept == 18 + 21 + 160
+    dense = 18 * 9 * 64 + 36 * 9 * 16 + 48 * 4 + 160
+    assert result.macs == dense
+    assert result.macs_density == pytest.approx(result.macs_kept / dense)
+
+
+def test_table():
+    """Columns out of line, or a total that is missing."""
+    text = str(plan())
+    lines = text.splitlines()
+    assert lines[0] == "l1 (global)"
+    assert lines[1].split()[:6] == ["layer", "in", "out", "kernel", "map", "connections"]
+    table = [line for line in lines[1:] if not set(line) <= {"-"}]
+    assert [line.split("  ")[0] for line in table[1:]] == [
+        "conv1", "conv2", "conv3", "fc", "prunable layers", "whole model",
+    ]  # fmt: skip
+    end = lines[1].index("density") + len("density")
+    for line in table[1:]:
+        assert line[end - 1].isdigit() and line[end : end + 1] in (" ", "")
+    assert "kept whole" in table[1] and "of the MACs" in table[-1]
+
+
+def test_layers_under_one_percent_are_named():
+    """A layer that is as good as cut off goes unnoticed."""
+    model = Chain(channels=40)
+    with torch.no_grad():
+        model.conv2.weight.mul_(1e-6)
+    result = prune_connections(model, density=0.1, x=X)
+    assert result.warnings == [
+        "layer 'conv2' keeps 1 of 1600 connections (0.06%): it may be cut off in effect"
+    ]
+    assert "under 1 %" in str(result)
+    assert str(result).splitlines()[-1] == f"warning: {result.warnings[0]}"
+    assert not plan().warnings
+
+
+def test_dictionary_is_json():
+    """A plan cannot be written into a report."""
+    result = plan()
+    read = json.loads(json.dumps(result.to_dict()))
+    assert read["totals"]["macs_kept"] == result.macs_kept
+    assert read["layers"][1]["kernel"] == [3, 3]
+    assert read["layers"][1]["kept"] == result.rows[1].kept
+    assert (read["method"], read["scope"]) == ("l1", "global")
+
+
+def test_without_an_example_input():
+    """No map sizes are known: the plan says so instead of guessing, and refuses a budget."""
+    result = plan(x=None)
+    assert result.macs is None and result.macs_kept is None and result.macs_density is None
+    assert result.rows[1].map_size is None and result.prunable_kept == 21
+    assert "of the MACs" not in str(result)
+    assert [row.prunable for row in result.rows] == [False, True, True, False]
+    with pytest.raises(Error, match="macs= needs an example input"):
+        plan(x=None, macs=0.5)
+    with pytest.raises(Error, match="macs=1.5"):
+        plan(macs=1.5)
+
+
+def test_budget_counts_the_whole_model():
+    """A budget of the multiply-adds that leaves out the layers that are kept whole."""
+    result = plan(density=0.5, macs=0.75)
+    assert result.prunable_kept == 42
+    assert result.macs_density <= 0.75
+    assert result.macs_kept > 0.75 * result.macs - 144  # 144: one connection of conv2
