@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/aligned_buffer.h"
 #include "plan/cost.h"
 
 namespace kernelprune {
@@ -96,7 +97,7 @@ class ConvPlanner {
     a.lanes = lanes;
     a.channels = in.c, a.out_channels = out.c;
     a.in_h = in.h, a.in_w = in.w, a.out_h = out.h, a.out_w = out.w;
-    a.in_stride = in.pixels() * lanes, a.out_stride = out.pixels() * lanes;
+    a.in_stride = channel_stride(in, lanes), a.out_stride = channel_stride(out, lanes);
     set_window(window, &a);
   }
 
@@ -187,6 +188,12 @@ class ConvPlanner {
 };
 
 }  // namespace
+
+int64_t channel_stride(const Shape& shape, int64_t lanes) {
+  constexpr int64_t kLine = kCacheLine / sizeof(float);
+  const int64_t floats = shape.pixels() * lanes;
+  return floats < kLine ? floats : round_up(floats, kLine);
+}
 
 void set_window(const Window& window, KernelArgs* args) {
   args->kernel_h = window.kernel_h, args->kernel_w = window.kernel_w;

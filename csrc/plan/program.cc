@@ -54,7 +54,7 @@ class Lowering {
   }
 
   int new_value(int value) {
-    storage_[value] = new_buffer(shape(value).elements() * lanes());
+    storage_[value] = new_buffer(shape(value).c * channel_stride(shape(value), lanes()));
     return storage_[value];
   }
 
@@ -72,7 +72,8 @@ class Lowering {
     args.lanes = lanes();
     args.channels = in.c, args.out_channels = out.c;
     args.in_h = in.h, args.in_w = in.w, args.out_h = out.h, args.out_w = out.w;
-    args.in_stride = in.pixels() * lanes(), args.out_stride = out.pixels() * lanes();
+    args.in_stride = channel_stride(in, lanes());
+    args.out_stride = channel_stride(out, lanes());
     const Clamp none = clamp_of(Activation::kNone);
     args.low = none.low, args.high = none.high;
     return args;
@@ -214,12 +215,21 @@ class Lowering {
       Step& step =
           add_step(table_->copy, table_->width, activation_args(s, s), s.c, memory_cost(s, s));
       step.in = from, step.out = to;
-      floats_in += s.elements() * lanes();
+      floats_in += s.c * channel_stride(s, lanes());
     }
   }
 
-  // [C][H][W][L] read as [C*H*W][L] is the same memory.
-  void lower(const Flatten&, const Node& node) { storage_[node.output] = storage_[node.inputs[0]]; }
+  // [C][H][W][L] read as [C*H*W][L] is the same memory, unless there are gaps between channels.
+  void lower(const Flatten&, const Node& node) {
+    const Shape& in = shape(node.inputs[0]);
+    if (channel_stride(in, lanes()) == in.pixels() * lanes()) {
+      storage_[node.output] = storage_[node.inputs[0]];
+      return;
+    }
+    KernelArgs args = activation_args(in, in);
+    args.out_stride = in.pixels() * lanes();
+    add_value_step(table_->copy, args, node.inputs[0], -1, node.output, in.c);
+  }
 
   void finish() {
     program_.workspace_floats = assign_offsets(&buffers_);
