@@ -82,8 +82,8 @@ def attach_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
         if held is not None:
             held.mask.copy_(mask)
             continue
-        device = module.weight.device
-        own = mask.detach().to(device, torch.bool).clone()
+        weight = _weight_of(model, name, mask)[1]
+        own = mask.detach().to(weight.device, torch.bool).clone()
         parametrize.register_parametrization(module, "weight", Mask(own))
 
 

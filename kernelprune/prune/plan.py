@@ -107,8 +107,8 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the masks, as plain numbers, strings and lists (json)."""
-        names = ("connections", "kept", "density", "prunable_connections", "prunable_kept")
-        names += ("prunable_density", "macs", "macs_kept", "macs_density")
+        names = ["connections", "kept", "density", "prunable_connections", "prunable_kept"]
+        names += ["prunable_density", "macs", "macs_kept", "macs_density"]
         return {
             "method": self.method,
             "scope": self.scope,
