@@ -88,7 +88,7 @@ def _check_same(model: nn.Module, graph: Graph, inputs: tuple[torch.Tensor, ...]
 def run(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
     """All outputs of ``model`` in eval mode, as float64 tensors on the CPU."""
     with torch.no_grad(), eval_mode(model):
-        outputs = model(*inputs)
+        outputs = model(*(tensor.clone() for tensor in inputs))  # it may overwrite its input
     leaves = torch.utils._pytree.tree_leaves(outputs)
     return [leaf.detach().cpu().double() for leaf in leaves if isinstance(leaf, torch.Tensor)]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.export.graph_signature import OutputKind
 
 from kernelprune.capture.call import Call
 from kernelprune.capture.operators import OPERATORS
@@ -64,8 +65,6 @@ def _export(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.export.
                 "[N,C,H,W] or of vectors [N,F]"
             )
     examples = tuple(t.detach()[:1].expand(2, *t.shape[1:]).contiguous() for t in inputs)
-    batch = torch.export.Dim("batch", min=1, max=1 << 20)
-    shapes: Any = tuple({0: batch} for _ in examples)
     try:
         with eval_mode(model), torch.no_grad(), warnings.catch_warnings():
             # About torch's own use of its own pytree module: nothing a user can act on.
@@ -86,9 +85,15 @@ def _export(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.export.
         ) from error
 
 
-def _varargs(model: nn.Module) -> bool:
+def _dynamic_shapes(model: nn.Module, count: int) -> tuple[Any, ...]:
+    """torch.export's specification: axis 0 of every input is the batch, the same symbol in all."""
+    batch = torch.export.Dim("batch", min=1, max=1 << 20)
+    axes: list[Any] = [{0: batch} for _ in range(count)]
     kinds = [p.kind for p in inspect.signature(model.forward).parameters.values()]
-    return bool(kinds) and kinds[0] == inspect.Parameter.VAR_POSITIONAL
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(axes)
+    fixed = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*axes[:fixed], tuple(axes[fixed:]))  # forward(a, *rest)
 
 
 class _Walk:
@@ -103,7 +108,7 @@ class _Walk:
         self.graph = Graph([], [], [])
         self.names: set[str] = set()
         self.shapes: dict[str, Shape] = {}
-        self.batch: Any = None
+        self.batch = ""  # the symbol that stands for the batch in torch's shapes
 
     def run(self) -> Graph:
         for fx_node in self.program.graph.nodes:
@@ -138,7 +143,7 @@ class _Walk:
         value = fx_node.meta.get("val")
         if not isinstance(value, torch.Tensor):
             raise Error(f"the model's input '{fx_node.name}' is not a tensor")
-        self.batch = value.shape[0] if self.batch is None else self.batch
+        self.batch = str(value.shape[0])
         name = self.unique(fx_node.name)
         shape = tuple(int(side) for side in value.shape[1:])
         if len(shape) not in (1, 3):
@@ -151,8 +156,11 @@ class _Walk:
         self.env[fx_node] = name
 
     def _outputs(self, fx_node: Any) -> None:
-        mutated = len(self.program.graph_signature.buffers_to_mutate)
-        for result in list(fx_node.args[0])[mutated:]:
+        # Before the results come the new values of buffers and inputs that the model overwrites.
+        specs = self.program.graph_signature.output_specs
+        for result, spec in zip(fx_node.args[0], specs, strict=True):
+            if spec.kind is not OutputKind.USER_OUTPUT or result is None:
+                continue
             value = self.env.get(result)
             if not isinstance(value, str):
                 raise Error(f"the model's output '{result}' does not depend on its input")
@@ -164,30 +172,30 @@ class _Walk:
         value = fx_node.meta.get("val")
         if fx_node.target is getitem:
             source = self.env[fx_node.args[0]]
-            self.env[fx_node] = source[fx_node.args[1]] if isinstance(source, tuple) else source
+            many = isinstance(source, (tuple, list))
+            self.env[fx_node] = source[fx_node.args[1]] if many else source
             if self.env[fx_node] is None and fx_node.users:
                 self.refuse(fx_node, f"only the first result of {fx_node.args[0]} is supported")
             return
-        reads = [self.env.get(argument) for argument in fx_node.all_input_nodes]
-        if not any(isinstance(item, (str, tuple)) for item in reads):
-            self._constant(fx_node)
-            return
         if not isinstance(value, (torch.Tensor, tuple, list)):
             return  # a size or an assertion about sizes: settled by the shapes
-        self.env[fx_node] = self._translate(fx_node, value)
+        if all(self._is_constant(argument) for argument in fx_node.all_input_nodes):
+            self.env[fx_node] = self._constant(fx_node)
+        else:
+            self.env[fx_node] = self._translate(fx_node, value)
 
-    def _constant(self, fx_node: Any) -> None:
+    def _is_constant(self, argument: Any) -> bool:
+        found = self.env.get(argument)
+        return isinstance(found, torch.Tensor) or (
+            isinstance(found, (tuple, list)) and all(isinstance(f, torch.Tensor) for f in found)
+        )
+
+    def _constant(self, fx_node: Any) -> Any:
         """An operator on parameters alone (a mask, a weight norm): its result is a parameter."""
-
-        def resolve(argument: Any) -> Any:
-            return self.env.get(argument)
-
-        if not isinstance(fx_node.meta.get("val"), (torch.Tensor, tuple, list)):
-            return
-        args = torch.fx.map_arg(fx_node.args, resolve)
-        kwargs = torch.fx.map_arg(fx_node.kwargs, resolve)
+        args = torch.fx.map_arg(fx_node.args, self.env.__getitem__)
+        kwargs = torch.fx.map_arg(fx_node.kwargs, self.env.__getitem__)
         with torch.no_grad():
-            self.env[fx_node] = fx_node.target(*args, **kwargs)
+            return fx_node.target(*args, **kwargs)
 
     def _translate(self, fx_node: Any, value: Any) -> Any:
         schema = getattr(fx_node.target, "_schema", None)
@@ -197,7 +205,7 @@ class _Walk:
             if handler is None:
                 raise UnsupportedOperator("has no counterpart here")
             first = value[0] if isinstance(value, (tuple, list)) else value
-            if first.dim() == 0 or first.shape[0] is not self.batch and not self._is_batch(first):
+            if first.dim() == 0 or str(first.shape[0]) != self.batch:
                 raise UnsupportedOperator(
                     f"gives shape {list(first.shape)}, whose first axis is not the batch: images "
                     "of one batch would mix; reshape with flatten(1)"
@@ -208,9 +216,6 @@ class _Walk:
             if self.opaque:
                 return self._opaque(fx_node, operator, value)
             self.refuse(fx_node, str(error), operator)
-
-    def _is_batch(self, tensor: torch.Tensor) -> bool:
-        return str(tensor.shape[0]) == str(self.batch)
 
     def _arguments(self, fx_node: Any, schema: Any) -> dict[str, Any]:
         """Arguments by their names in the ATen schema, defaults filled in."""

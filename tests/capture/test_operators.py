@@ -145,6 +145,7 @@ REFUSED = [
     ("add alpha", lambda p, x: torch.add(x, x, alpha=2), "aten::add.*alpha"),
     ("add constant", lambda p, x: x + 1.0, "aten::add.*constant"),
     ("add parameter", lambda p, x: x + p.v.view(4, 1, 1), "aten::add.*constant"),
+    ("zeros of the batch", lambda p, x: x + torch.zeros(x.size(0), 4, 9, 8), "aten::zeros"),
     ("add broadcast", lambda p, x: x + x.mean((2, 3), True), "aten::add.*broadcast"),
     ("cat height", lambda p, x: torch.cat([x, x], 2), "aten::cat.*axis 2"),
     ("transposed", lambda p, x: f.conv_transpose2d(x, p.k), "aten::conv_transpose2d"),

@@ -8,7 +8,7 @@ from capture.networks import Functional, network
 from torch import nn
 
 from kernelprune import Error, ShapeError, UnsupportedOperator
-from kernelprune.capture import to_torch, trace
+from kernelprune.capture import capture, to_torch, trace
 
 
 def test_names_and_modules() -> None:
@@ -91,6 +91,43 @@ def test_several_inputs_and_outputs() -> None:
     assert graph.outputs == ["add", "relu", "b"] or len(graph.outputs) == 3
     found = to_torch(graph)(torch.ones(1, 2, 3, 3), -3 * torch.ones(1, 2, 3, 3))
     assert [float(y.mean()) for y in found] == [-2.0, 0.0, -3.0]
+
+
+def test_variable_arguments() -> None:
+    """If this fails, a model whose forward takes *inputs cannot be exported."""
+
+    class Sum(nn.Module):
+        def forward(self, *parts):
+            return parts[0] + parts[1]
+
+    graph = trace(Sum(), (torch.randn(1, 2, 3, 3), torch.randn(1, 2, 3, 3)))
+    assert [node.op for node in graph.nodes] == ["add"] and len(graph.inputs) == 2
+
+
+def test_model_that_overwrites_its_input() -> None:
+    """If this fails, an in-place ReLU at the start adds an output or spoils the user's images."""
+    x = -torch.ones(2, 3, 4, 4)
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 2, 3))
+    graph = capture(model, x)
+    assert len(graph.outputs) == 1 and [node.op for node in graph.nodes] == ["activation", "conv2d"]
+    assert float(x.max()) == -1.0
+
+
+def test_model_that_counts_its_calls() -> None:
+    """If this fails, a buffer that the model updates turns up as an output."""
+
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return x.relu(), None
+
+    model = Counting()
+    graph = trace(model, torch.randn(1, 3, 4, 4))
+    assert graph.outputs == ["relu"] and float(model.calls) == 0.0
 
 
 def test_wrong_example_input() -> None:
