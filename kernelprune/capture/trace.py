@@ -65,6 +65,7 @@ def _export(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.export.
                 "[N,C,H,W] or of vectors [N,F]"
             )
     examples = tuple(t.detach()[:1].expand(2, *t.shape[1:]).contiguous() for t in inputs)
+    dynamic_shapes = _dynamic_shapes(model, len(examples))
     try:
         with eval_mode(model), torch.no_grad(), warnings.catch_warnings():
             # About torch's own use of its own pytree module: nothing a user can act on.
@@ -72,7 +73,7 @@ def _export(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.export.
             program = torch.export.export(
                 model,
                 examples,
-                dynamic_shapes={"args": shapes} if _varargs(model) else shapes,
+                dynamic_shapes=dynamic_shapes,
                 strict=False,
             )
             # An empty table decomposes nothing; it only replaces in-place operators and views of
