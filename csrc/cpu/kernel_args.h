@@ -48,20 +48,19 @@ struct Kernel {
 // args.lanes == 1; the others take both.
 struct KernelTable {
   int width;          // floats in a vector
-  int max_spmm_tile;  // vectors per tile of spmm
-  int max_tile_rows;  // rows per tile of planar_conv3x3 (one vector wide)
   Kernel spmm;        // 1x1 convolution, or any convolution after im2col
   Kernel spmm_dense;  // the same for density 1
   Kernel lanes_conv3x3_s1;
   Kernel lanes_conv3x3_s2;
-  Kernel lanes_conv;       // any kernel, stride, dilation, padding
-  Kernel planar_conv3x3;   // stride 1, input padded by pad_planes
-  Kernel planar_small3x3;  // map of at most `width` pixels; null without a permute instruction
-  Kernel planar_dot;       // 1x1 map: one dot product per output channel
+  Kernel lanes_conv;         // any kernel, stride, dilation, padding
+  Kernel planar_conv3x3_s1;  // input padded by pad_planes
+  Kernel planar_conv3x3_s2;  // input padded and split by split_phases
+  Kernel planar_small3x3;    // map of at most `width` pixels; null without a permute instruction
+  Kernel planar_dot;         // 1x1 map: one dot product per output channel
   Kernel lanes_max_pool, lanes_avg_pool, lanes_global_avg_pool;
   Kernel planar_max_pool, planar_avg_pool, planar_global_avg_pool;
   Kernel add, activation, copy, softmax;
-  Kernel pad_planes, im2col;
+  Kernel pad_planes, split_phases, im2col;
   Kernel nchw_to_lanes, lanes_to_nchw;
   // Runs independent FMAs on registers only; returns how many multiply-adds it did.
   int64_t (*fma_loop)(int64_t iterations);

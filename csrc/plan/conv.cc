@@ -119,10 +119,12 @@ class ConvPlanner {
     }
     // Maps of up to 4 columns would leave half of every vector empty; im2col fills them.
     constexpr int64_t kNarrow = 4;
-    if (is_3x3(window_, 1) && out_.w > kNarrow) {
+    const bool wide = out_.w > kNarrow;
+    if (wide && (is_3x3(window_, 1) || is_3x3(window_, 2))) {
       const KernelTable& table = planar_table(kernels, out_.w);
+      const Kernel& kernel = is_3x3(window_, 1) ? table.planar_conv3x3_s1 : table.planar_conv3x3_s2;
       pad_input(table);
-      return finish(table.planar_conv3x3, table, out_.h * round_up(out_.w, table.width));
+      return finish(kernel, table, out_.h * round_up(out_.w, table.width));
     }
     const KernelTable& table = planar_table(kernels, out_.pixels());
     unfold_input(table);
@@ -159,12 +161,14 @@ class ConvPlanner {
     return plan_;
   }
 
-  // Zero border around every channel, so that planar_conv3x3 needs no edge cases.
+  // Zero border around every channel, so that planar_conv3x3 needs no edge cases; with stride 2
+  // each channel becomes four planes of half the size.
   void pad_input(const KernelTable& table) {
+    const bool split = window_.stride_h == 2;
     KernelArgs pack = plan_.args;
-    pack.out_h = out_.h + 2, pack.out_w = out_.w + 2;
-    pack.out_stride = pack.out_h * pack.out_w;
-    plan_.pack = table.pad_planes;
+    pack.out_h = out_.h + (split ? 1 : 2), pack.out_w = out_.w + (split ? 1 : 2);
+    pack.out_stride = pack.out_h * pack.out_w * (split ? 4 : 1);
+    plan_.pack = split ? table.split_phases : table.pad_planes;
     plan_.pack_args = pack;
     plan_.packed_floats = in_.c * pack.out_stride;
     plan_.args.in_h = pack.out_h, plan_.args.in_w = pack.out_w;

@@ -14,7 +14,8 @@ inline double kernel_efficiency(const std::string& kernel) {
   if (kernel == "lanes_conv3x3_s1") return 0.92;
   if (kernel == "lanes_conv3x3_s2") return 0.85;
   if (kernel == "lanes_conv") return 0.75;
-  if (kernel == "planar_conv3x3") return 0.85;
+  if (kernel == "planar_conv3x3_s1") return 0.7;
+  if (kernel == "planar_conv3x3_s2") return 0.5;
   if (kernel == "planar_small3x3") return 0.5;
   if (kernel == "spmm") return 0.5;
   if (kernel == "spmm_dense") return 0.75;

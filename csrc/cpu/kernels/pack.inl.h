@@ -26,6 +26,33 @@ struct PadPlanes {
   }
 };
 
+// Zero border and split by parity for planar_conv3x3 with stride 2: in [C][H][W] ->
+// out [C][2][2][out_h][out_w], out[c][i][j][y][x] = in[c][2y + i - pad_top][2x + j - pad_left], 0
+// outside.
+struct SplitPhases {
+  static void run(const KernelArgs& a, int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
+      const float* in = a.in + c * a.in_stride;
+      float* out = a.out + c * a.out_stride;
+      for (int64_t phase = 0; phase < 4; ++phase) {
+        const int64_t left = phase % 2 - a.pad_left;
+        int64_t first = 0, last = a.out_w;  // columns inside the map
+        while (first < last && 2 * first + left < 0) ++first;
+        while (first < last && 2 * (last - 1) + left >= a.in_w) --last;
+        for (int64_t y = 0; y < a.out_h; ++y, out += a.out_w) {
+          const int64_t row = 2 * y + phase / 2 - a.pad_top;
+          const bool inside = row >= 0 && row < a.in_h;
+          const float* from = in + (inside ? row * a.in_w + left : 0);
+          for (int64_t x = 0; x < (inside ? first : a.out_w); ++x) out[x] = 0.0f;
+          if (!inside) continue;
+          for (int64_t x = first; x < last; ++x) out[x] = from[2 * x];
+          for (int64_t x = last; x < a.out_w; ++x) out[x] = 0.0f;
+        }
+      }
+    }
+  }
+};
+
 // im2col for spmm: in [C][H][W] -> out [C][taps][out_stride], out[c][i*KW+j][y*OW+x] =
 // in[c][y*stride_h - pad_top + i*dilation_h][x*stride_w - pad_left + j*dilation_w], 0 outside.
 struct Im2col {

@@ -1,25 +1,28 @@
-// Connection-sparse 3x3 convolution, stride 1, of one image ("planar": lanes are pixels of a row).
+// Connection-sparse 3x3 convolution, stride 1 or 2, of one image ("planar": lanes are pixels of a
+// row).
 //
 //   out[o][y][x] = act( bias[o] + residual + sum_k sum_(dy,dx) weight[k][dy][dx] *
-//                       in[col[k]][y + dy][x + dx] )
+//                       in[col[k]][y*stride + dy][x*stride + dx] )
 //
-// Layouts: in [C][in_h][in_w], already padded (see pack.inl.h, pad_planes), so every tap of every
-// output lies inside; out [O][OH][OW].
-// Registers: R rows x S vectors of one output channel, R * S <= 16 (8 with 16 registers). For each
-// of the 3 column shifts a row of the window is loaded once and feeds the 3 output rows above,
-// level and below: 3R / (R + 2) FMAs per load. Measured on Zen 4, density 0.1, share of FMA peak:
-// 16 rows x 1 zmm 98 % (128ch 16x16); 8 rows x 2 zmm 95 % (64ch 32x32); 8 rows x 1 ymm 83 %
-// (256ch 8x8). Tried and lost: 8 rows x 2 ymm 87 % and 88 %; 4 rows x 4 ymm 78 % (64ch 32x32);
-// prefetching the next connection's rows, within 2 % either way.
-// Preconditions: in may be read one vector past the last row.
+// Layouts: the input is already padded, so every tap of every output lies inside (pack.inl.h).
+// Stride 1 (pad_planes): in [C][in_h][in_w]. Stride 2 (split_phases): in [C][2][2][in_h][in_w],
+// rows and columns split by parity, so that every tap is a load of neighbouring pixels. out
+// [O][OH][OW]. Registers: R rows x S vectors of one output channel, R * S <= 16 (8 with 16
+// registers). For each of the 3 column shifts a row of the window is loaded once and feeds the 3
+// output rows above, level and below: 3R / (R + 2) FMAs per load, 3R / (2R + 1) with stride 2.
+// Measured on Zen 4, density 0.1, share of FMA peak: 16 rows x 1 zmm 98 % (128ch 16x16); 8 rows x 2
+// zmm 95 % (64ch 32x32); 8 rows x 1 ymm 83 % (256ch 8x8). Tried and lost: 8 rows x 2 ymm 87 % and
+// 88 %; 4 rows x 4 ymm 78 % (64ch 32x32); prefetching the next connection's rows, within 2 % either
+// way. Preconditions: in may be read one vector past the last row.
 
-template <class V, int R, int S>
+template <class V, int Stride, int R, int S>
 KP_INLINE void planar_conv3x3_tile(const KernelArgs& a, int64_t y0, int64_t x0, int64_t tail,
                                    int64_t begin, int64_t end) {
   using Vec = typename V::T;
   const Vec low = V::broadcast(a.low), high = V::broadcast(a.high);
   const int64_t pitch = a.in_w;
   const int64_t origin = y0 * pitch + x0;
+  const int64_t phase = a.in_h * a.in_w;
   for (int64_t o = begin; o < end; ++o) {
     Vec acc[R][S];
     KP_UNROLL for (int r = 0; r < R; ++r) {
@@ -30,15 +33,19 @@ KP_INLINE void planar_conv3x3_tile(const KernelArgs& a, int64_t y0, int64_t x0, 
       const float* in = a.in + a.col[k] * a.in_stride + origin;
       const float* weight = a.weight + k * 9;
       KP_UNROLL for (int dx = 0; dx < 3; ++dx) {
-        const Vec w0 = V::broadcast(weight[dx]);
-        const Vec w1 = V::broadcast(weight[3 + dx]);
-        const Vec w2 = V::broadcast(weight[6 + dx]);
-        KP_UNROLL for (int y = 0; y < R + 2; ++y) {
+        const Vec w[3] = {V::broadcast(weight[dx]), V::broadcast(weight[3 + dx]),
+                          V::broadcast(weight[6 + dx])};
+        KP_UNROLL for (int y = 0; y < (R - 1) * Stride + 3; ++y) {
+          const float* row = in + y * pitch + dx;
+          if (Stride == 2) row = in + (y % 2 * 2 + dx % 2) * phase + y / 2 * pitch + dx / 2;
           KP_UNROLL for (int s = 0; s < S; ++s) {
-            const Vec v = V::load(in + y * pitch + dx + s * V::kWidth);
-            if (y < R) acc[y][s] = V::fma(v, w0, acc[y][s]);
-            if (y >= 1 && y <= R) acc[y - 1][s] = V::fma(v, w1, acc[y - 1][s]);
-            if (y >= 2) acc[y - 2][s] = V::fma(v, w2, acc[y - 2][s]);
+            const Vec v = V::load(row + s * V::kWidth);
+            KP_UNROLL for (int dy = 0; dy < 3; ++dy) {
+              const int r = y - dy;
+              if (r >= 0 && r % Stride == 0 && r / Stride < R) {
+                acc[r / Stride][s] = V::fma(v, w[dy], acc[r / Stride][s]);
+              }
+            }
           }
         }
       }
@@ -63,7 +70,7 @@ KP_INLINE void planar_conv3x3_tile(const KernelArgs& a, int64_t y0, int64_t x0, 
   }
 }
 
-template <class V>
+template <class V, int Stride>
 struct PlanarConv3x3 {
   static constexpr int kMaxTile = V::kRegisters == 32 ? 16 : 8;
 
@@ -73,7 +80,7 @@ struct PlanarConv3x3 {
     struct Tile {
       static void run(const KernelArgs& a, int64_t y0, int64_t x0, int64_t tail, int64_t begin,
                       int64_t end) {
-        planar_conv3x3_tile<V, R, S>(a, y0, x0, tail, begin, end);
+        planar_conv3x3_tile<V, Stride, R, S>(a, y0, x0, tail, begin, end);
       }
     };
 

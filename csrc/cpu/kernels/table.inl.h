@@ -25,14 +25,13 @@ template <class V>
 constexpr KernelTable make_table() {
   KernelTable t{};
   t.width = V::kWidth;
-  t.max_spmm_tile = Spmm<V>::kMaxTile;
-  t.max_tile_rows = PlanarConv3x3<V>::kMaxTile;
   t.spmm = {"spmm", &Spmm<V>::run};
   t.spmm_dense = {"spmm_dense", &SpmmDense<V>::run};
   t.lanes_conv3x3_s1 = {"lanes_conv3x3_s1", &LanesConv3x3<V, 1>::run};
   t.lanes_conv3x3_s2 = {"lanes_conv3x3_s2", &LanesConv3x3<V, 2>::run};
   t.lanes_conv = {"lanes_conv", &LanesConv<V>::run};
-  t.planar_conv3x3 = {"planar_conv3x3", &PlanarConv3x3<V>::run};
+  t.planar_conv3x3_s1 = {"planar_conv3x3_s1", &PlanarConv3x3<V, 1>::run};
+  t.planar_conv3x3_s2 = {"planar_conv3x3_s2", &PlanarConv3x3<V, 2>::run};
   if constexpr (V::kPermutes) t.planar_small3x3 = {"planar_small3x3", &PlanarSmall3x3<V>::run};
   t.planar_dot = {"planar_dot", &PlanarDot<V>::run};
   t.lanes_max_pool = {"lanes_max_pool", &LanesPool<V, MaxReduce>::run};
@@ -46,6 +45,7 @@ constexpr KernelTable make_table() {
   t.copy = {"copy", &CopyKernel<V>::run};
   t.softmax = {"softmax", &SoftmaxKernel::run};
   t.pad_planes = {"pad_planes", &PadPlanes<V>::run};
+  t.split_phases = {"split_phases", &SplitPhases::run};
   t.im2col = {"im2col", &Im2col::run};
   t.nchw_to_lanes = {"nchw_to_lanes", &NchwToLanes::run};
   t.lanes_to_nchw = {"lanes_to_nchw", &LanesToNchw::run};
