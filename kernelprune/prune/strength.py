@@ -16,12 +16,24 @@ from torch import nn
 from kernelprune.prune.layers import expand
 
 
+def _over_taps(products: torch.Tensor) -> torch.Tensor:
+    """Sum ``[O, I, kh, kw] -> [O, I]``; a reduction over one element is slow in torch."""
+    return products[:, :, 0, 0] if products.shape[2:] == (1, 1) else products.sum((2, 3))
+
+
+def norms(kernels: torch.Tensor) -> torch.Tensor:
+    """Frobenius norms ``[O, I, kh, kw] -> [O, I]`` (many times faster than torch's vector_norm
+    when the weights are in channels_last). Never 0: weight decay wears a pruned direction away,
+    and nothing may divide by it then."""
+    smallest = torch.finfo(kernels.dtype).tiny
+    return _over_taps(kernels.square()).sqrt().clamp_min(smallest)
+
+
 def plain_kernels(
     direction: torch.Tensor, strength: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:
     """The formula in plain operators: direction ``[O, I, kh, kw]``, strength, mask ``[O, I]``."""
-    norm = torch.linalg.vector_norm(direction, dim=(2, 3))
-    return direction * (strength * mask / norm)[..., None, None]
+    return direction * (strength * mask / norms(direction))[..., None, None]
 
 
 class _Kernels(torch.autograd.Function):
@@ -34,7 +46,7 @@ class _Kernels(torch.autograd.Function):
     def forward(
         ctx: Any, direction: torch.Tensor, strength: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        norm = torch.linalg.vector_norm(direction, dim=(2, 3))
+        norm = norms(direction)
         factor = strength * mask / norm
         ctx.save_for_backward(direction, mask, norm, factor)
         return direction * factor[..., None, None]
@@ -45,7 +57,7 @@ class _Kernels(torch.autograd.Function):
         ctx: Any, gradient: torch.Tensor
     ) -> tuple[torch.Tensor | None, torch.Tensor, None]:
         direction, mask, norm, factor = ctx.saved_tensors
-        along = (gradient * direction).sum((2, 3)) / norm
+        along = _over_taps(gradient * direction) / norm
         across = None
         if ctx.needs_input_grad[0]:
             across = direction * (-along / norm)[..., None, None]
@@ -122,8 +134,8 @@ def start(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
     has been pruned before and stays pruned, unless the whole layer is zero; its V is any unit
     vector, so that nothing divides by zero.
     """
-    norm = torch.linalg.vector_norm(weight, dim=(2, 3))
-    mask = norm > 0
+    mask = weight.detach().flatten(2).ne(0).any(2)
+    norm = norms(weight) * mask
     direction = weight.clone()
     direction[~mask] = 1 / (weight.shape[2] * weight.shape[3]) ** 0.5
     return direction, norm, mask if bool(mask.any()) else torch.ones_like(mask)
