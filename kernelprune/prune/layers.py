@@ -77,8 +77,9 @@ def find_layers(
     """All convolutions and linear layers, in the order of the graph (else of the modules).
 
     Prunable are the convolutions but the first ones (those that read the model's input), the
-    classifier (the last layers before the output, linear or not) and what ``ignore`` selects;
-    ``include`` selects convolutions that are prunable all the same. Linear layers never are.
+    classifier (the last layers before the output, linear or not), those that share a weight with
+    another module, and what ``ignore`` selects; ``include`` selects first or last convolutions that
+    are prunable all the same. Linear layers never are.
     Raises Error when a selector is a name or module that the model does not have, or when
     nothing is left to prune.
     """
@@ -94,6 +95,7 @@ def find_layers(
         layers = _read_graph(layers, graph)
         ends = _ends_by_graph(graph)
     ignored, included = _selected(modules, ignore), _selected(modules, include)
+    ignored |= _tied(layers)
     for layer in layers:
         kept_whole = layer.name in ends and layer.name not in included
         layer.prunable = isinstance(layer.module, nn.Conv2d) and not (
@@ -147,6 +149,13 @@ def _ends_by_graph(graph: Graph) -> set[str]:
             else:
                 final.update(node.inputs)
     return ends
+
+
+def _tied(layers: list[Layer]) -> set[str]:
+    """Layers that share their weight with another module: pruning one would prune both."""
+    weights = [layer.module.weight for layer in layers]  # alive together, so the ids are distinct
+    ids = [id(weight) for weight in weights]
+    return {layer.name for layer, own in zip(layers, ids, strict=True) if ids.count(own) > 1}
 
 
 def _selected(modules: dict[str, nn.Module], items: Iterable[Selector] | Selector) -> set[str]:

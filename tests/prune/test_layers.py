@@ -79,6 +79,16 @@ def test_convolutional_classifier_and_repeated_module():
     assert [layer.cost for layer in layers] == [9 * 64, 9 * 64 + 9 * 16, 16]
 
 
+def test_tied_weights_are_left_alone():
+    """Pruning a convolution changes another one that shares its weight."""
+    model = two_blocks()
+    first, second = model.get_submodule("layer1.0.conv1"), model.get_submodule("layer1.0.conv2")
+    second.weight = first.weight
+    graph = trace(model, torch.randn(1, 3, 8, 8))
+    for known in (graph, None):
+        assert prunable(model, known) == ALL - {"1.0.conv1", "1.0.conv2"}
+
+
 def test_expand_follows_the_groups():
     """A number per input channel reaches the wrong connections of a grouped convolution."""
     channels = torch.arange(6.0)
