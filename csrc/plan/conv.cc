@@ -78,7 +78,8 @@ const KernelTable& planar_table(const KernelSet& kernels, int64_t row) {
   double best_cost = 0.0;
   for (int i = 0; i < kernels.count; ++i) {
     const KernelTable& table = kernels.tables[i];
-    const double cost = static_cast<double>(round_up(row, table.width)) * (i == 0 ? 1.0 : 1.15);
+    const double cost =
+        static_cast<double>(round_up(row, table.width)) * (i == 0 ? 1.0 : kNarrowVectorCost);
     if (i == 0 || cost < best_cost) best = &table, best_cost = cost;
   }
   return *best;
@@ -87,8 +88,13 @@ const KernelTable& planar_table(const KernelSet& kernels, int64_t row) {
 class ConvPlanner {
  public:
   ConvPlanner(const Window& window, const Shape& in, const Shape& out,
-              const Connections& connections, int64_t lanes, const float* weight)
-      : window_(window), in_(in), out_(out), connections_(connections), lanes_(lanes) {
+              const Connections& connections, int64_t lanes, const float* weight, int widest)
+      : widest_(widest),
+        window_(window),
+        in_(in),
+        out_(out),
+        connections_(connections),
+        lanes_(lanes) {
     KernelArgs& a = plan_.args;
     a.row_ptr = connections.row_ptr.data();
     a.col = connections.col.data();
@@ -158,6 +164,7 @@ class ConvPlanner {
     const double macs = static_cast<double>(connections_.count()) *
                         static_cast<double>(window_.taps()) * static_cast<double>(floats);
     plan_.cost = macs / kernel_efficiency(kernel.name);
+    if (table.width < widest_) plan_.cost *= kNarrowVectorCost;
     return plan_;
   }
 
@@ -188,6 +195,7 @@ class ConvPlanner {
   const Shape in_, out_;
   const Connections& connections_;
   const int64_t lanes_;
+  const int widest_;  // floats in the widest vector
   ConvPlan plan_;
 };
 
@@ -212,7 +220,7 @@ ConvPlan plan_convolution(const Window& window, const Shape& in, const Shape& ou
                           const KernelTable& table, int64_t lanes, CroppedWeights* cropped) {
   const float* weight = connections.weight.data();
   const Window small = crop_window(window, in, out, connections, cropped, &weight);
-  ConvPlanner planner(small, in, out, connections, lanes, weight);
+  ConvPlanner planner(small, in, out, connections, lanes, weight, kernels.tables[0].width);
   return lanes == 1 ? planner.planar(kernels) : planner.in_lanes(table);
 }
 

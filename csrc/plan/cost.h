@@ -14,14 +14,18 @@ inline double kernel_efficiency(const std::string& kernel) {
   if (kernel == "lanes_conv3x3_s1") return 0.92;
   if (kernel == "lanes_conv3x3_s2") return 0.85;
   if (kernel == "lanes_conv") return 0.75;
-  if (kernel == "planar_conv3x3_s1") return 0.7;
-  if (kernel == "planar_conv3x3_s2") return 0.5;
-  if (kernel == "planar_small3x3") return 0.5;
+  if (kernel == "planar_conv3x3_s1") return 0.65;
+  if (kernel == "planar_conv3x3_s2") return 0.4;
+  if (kernel == "planar_small3x3") return 0.4;
   if (kernel == "spmm") return 0.5;
   if (kernel == "spmm_dense") return 0.75;
   if (kernel == "planar_dot") return 0.15;
   return 1.0;
 }
+
+// A multiply-add with vectors of 8 against one with vectors of 16: loop and index overhead is
+// shared by half as many lanes.
+constexpr double kNarrowVectorCost = 1.15;
 
 // Multiply-adds at peak that fit in the time to read and write one float of an activation.
 constexpr double kCostPerFloat = 6.0;

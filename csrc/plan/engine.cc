@@ -13,6 +13,7 @@
 #include "model/reader.h"
 #include "ops/reference.h"
 #include "plan/program.h"
+#include "plan/split.h"
 
 namespace kernelprune {
 namespace {
@@ -55,14 +56,6 @@ class WorkspacePool {
   std::array<std::atomic<Workspace*>, 64> slots_{};
 };
 
-// `count` lane groups of one program, from image `first` on.
-struct Batch {
-  const Program* program;
-  int64_t first;
-  int64_t images;
-  int64_t groups() const { return (images + program->lanes - 1) / program->lanes; }
-};
-
 std::vector<int64_t> dimensions(const Shape& shape) {
   if (shape.rank == 1) return {shape.c};
   return {shape.c, shape.h, shape.w};
@@ -81,6 +74,7 @@ struct Engine::Impl {
   const KernelSet* kernels = nullptr;
   int threads = 1;
   std::vector<Program> programs;  // widest lanes first, planar last
+  std::unique_ptr<const BatchSplitter> splitter;
   std::vector<TensorInfo> inputs, outputs;
   mutable WorkspacePool workspaces;
 
@@ -90,7 +84,6 @@ struct Engine::Impl {
     const std::vector<float*>& outputs;
   };
 
-  std::vector<Batch> split(int64_t batch) const;
   const float* locate(const Operand& operand, const Tensors& tensors, float* arena,
                       int64_t image) const;
   void run_step(const Step& step, const Tensors& tensors, float* arena, int64_t image,
@@ -99,30 +92,10 @@ struct Engine::Impl {
                  int64_t images) const;
   void run_together(const Program& program, const Tensors& tensors, float* arena, int64_t image,
                     int64_t images, std::vector<double>* step_seconds) const;
-  std::unique_ptr<Workspace> prepare(const std::vector<Batch>& batches) const;
+  std::unique_ptr<Workspace> prepare(const Shares& shares) const;
   void check_run(size_t input_count, size_t output_count, int64_t batch) const;
   std::vector<LayerInfo> layers(int64_t batch) const;
 };
-
-// As many full groups of the widest mode as there are; the rest in the mode that costs least.
-std::vector<Batch> Engine::Impl::split(int64_t batch) const {
-  const Program& widest = programs.front();
-  const int64_t full = batch / widest.lanes;
-  const int64_t rest = batch % widest.lanes;
-  std::vector<Batch> batches;
-  if (full > 0) batches.push_back({&widest, 0, full * widest.lanes});
-  if (rest > 0) {
-    Batch best{nullptr, full * widest.lanes, rest};
-    double best_cost = 0.0;
-    for (const Program& program : programs) {
-      const Batch candidate{&program, best.first, rest};
-      const double cost = program.cost * static_cast<double>(candidate.groups());
-      if (best.program == nullptr || cost < best_cost) best = candidate, best_cost = cost;
-    }
-    batches.push_back(best);
-  }
-  return batches;
-}
 
 const float* Engine::Impl::locate(const Operand& operand, const Tensors& tensors, float* arena,
                                   int64_t image) const {
@@ -177,13 +150,13 @@ void Engine::Impl::run_together(const Program& program, const Tensors& tensors, 
   });
 }
 
-std::unique_ptr<Workspace> Engine::Impl::prepare(const std::vector<Batch>& batches) const {
+std::unique_ptr<Workspace> Engine::Impl::prepare(const Shares& shares) const {
   size_t arenas = 0;
   int64_t floats = 0;
-  for (const Batch& batch : batches) {
-    const bool shared = batch.groups() >= threads;  // every thread has images of its own
+  for (const Share& share : shares) {
+    const bool shared = share.groups() >= threads;  // every thread has images of its own
     arenas = std::max(arenas, shared ? static_cast<size_t>(threads) : size_t{1});
-    floats = std::max(floats, batch.program->workspace_floats);
+    floats = std::max(floats, share.program->workspace_floats);
   }
   std::unique_ptr<Workspace> workspace = workspaces.take();
   try {
@@ -212,7 +185,7 @@ void Engine::Impl::check_run(size_t input_count, size_t output_count, int64_t ba
 }
 
 std::vector<LayerInfo> Engine::Impl::layers(int64_t batch) const {
-  const Program& program = *split(batch).front().program;
+  const Program& program = *splitter->split(batch).begin()->program;
   std::vector<LayerInfo> layers;
   for (const Node& node : graph.nodes) {
     LayerInfo layer;
@@ -277,6 +250,7 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
     throw Error(ErrorKind::kDevice, "lanes=" + std::to_string(options.lanes) + ": " +
                                         impl->kernels->isa + " has " + known);
   }
+  impl->splitter = std::make_unique<const BatchSplitter>(impl->programs);
   for (int value : impl->graph.inputs) {
     impl->inputs.push_back(
         {impl->graph.values[value].name, dimensions(impl->graph.values[value].shape)});
@@ -299,7 +273,7 @@ std::vector<LayerInfo> Engine::layers(int64_t batch) const {
 
 int64_t Engine::workspace_bytes(int64_t batch) const {
   int64_t floats = 0, arenas = 1;
-  for (const Batch& part : impl_->split(std::max<int64_t>(batch, 1))) {
+  for (const Share& part : impl_->splitter->split(std::max<int64_t>(batch, 1))) {
     floats = std::max(floats, part.program->workspace_floats);
     if (part.groups() >= impl_->threads) arenas = impl_->threads;
   }
@@ -309,10 +283,10 @@ int64_t Engine::workspace_bytes(int64_t batch) const {
 void Engine::run(const std::vector<const float*>& inputs, const std::vector<float*>& outputs,
                  int64_t batch) const {
   impl_->check_run(inputs.size(), outputs.size(), batch);
-  const std::vector<Batch> batches = impl_->split(batch);
-  std::unique_ptr<Workspace> workspace = impl_->prepare(batches);
+  const Shares shares = impl_->splitter->split(batch);
+  std::unique_ptr<Workspace> workspace = impl_->prepare(shares);
   const Impl::Tensors tensors{inputs, outputs};
-  for (const Batch& part : batches) {
+  for (const Share& part : shares) {
     const Program& program = *part.program;
     const auto images_in = [&](int64_t group) {
       return std::min(program.lanes, part.images - group * program.lanes);
@@ -343,13 +317,13 @@ std::vector<LayerInfo> Engine::profile(const std::vector<const float*>& inputs,
   impl_->check_run(inputs.size(), outputs.size(), batch);
   if (repeats < 1) throw Error(ErrorKind::kGeneral, "profile needs at least one repeat");
   std::vector<LayerInfo> layers = impl_->layers(batch);
-  const std::vector<Batch> batches = impl_->split(batch);
-  std::unique_ptr<Workspace> workspace = impl_->prepare(batches);
+  const Shares shares = impl_->splitter->split(batch);
+  std::unique_ptr<Workspace> workspace = impl_->prepare(shares);
   const Impl::Tensors tensors{inputs, outputs};
   std::vector<std::vector<double>> seconds(layers.size());
   for (int repeat = 0; repeat <= repeats; ++repeat) {
     std::vector<double> node_seconds(layers.size(), 0.0);
-    for (const Batch& part : batches) {
+    for (const Share& part : shares) {
       const Program& program = *part.program;
       std::vector<double> step_seconds(program.steps.size(), 0.0);
       for (int64_t group = 0; group < part.groups(); ++group) {
