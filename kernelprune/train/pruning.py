@@ -222,7 +222,7 @@ def export_run(
     checkpoint = load_checkpoint(source)
     model, train = load_model(checkpoint)
     test = load(train.dataset, "test", path=train.data_path)
-    provenance = {"model": train.model, "dataset": train.dataset}
+    provenance = {"architecture": train.model, "dataset": train.dataset}
     pruned = checkpoint.state.get("prune")
     provenance["method"] = pruned["method"] if pruned else "dense"
     if options.evaluate:

@@ -1,0 +1,333 @@
+"""The command line: what it prints, what it writes, how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graphs import GraphBuilder
+
+import kernelprune
+from kernelprune.cli import main
+from kernelprune.cli.parse import parse_assignments, parse_batches, parse_names
+from kernelprune.errors import Error
+
+COMMANDS = ["demo", "train", "prune", "export", "run", "bench", "inspect", "doctor"]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A model for the digits: one convolution, the mean of each map, ten scores."""
+    build = GraphBuilder(np.random.default_rng(3))
+    y = build.conv2d(build.input((1, 8, 8)), 10, padding=(1, 1, 1, 1))
+    y = build.conv2d(y, 10, padding=(1, 1, 1, 1), density=0.3)
+    y = build.node("global_avg_pool", [y], (10, 1, 1))
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(build.file(build.node("flatten", [y], (10,))))
+    return path
+
+
+class Result:
+    def __init__(self, code: int, out: str, error: str) -> None:
+        self.code, self.out, self.error = code, out, error
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]):
+    """Calls the command line in this process."""
+
+    def run(*arguments: object) -> Result:
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        text = capsys.readouterr()
+        return Result(int(caught.value.code or 0), text.out, text.err)
+
+    return run
+
+
+# --- help ----------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_command(call) -> None:
+    """If this fails, a command cannot be found."""
+    result = call("--help")
+    assert result.code == 0
+    assert all(f" {command} " in result.out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches(call, command: str) -> None:
+    """If this fails, a command's help breaks or has no example that can be typed."""
+    result = call(command, "--help")
+    assert result.code == 0
+    assert "Examples" in result.out and f"kernelprune {command}" in result.out
+
+
+def test_version(call) -> None:
+    """If this fails, a bug report cannot say which version it is about."""
+    result = call("--version")
+    assert (result.code, result.out.strip()) == (0, f"kernelprune {kernelprune.__version__}")
+
+
+def test_no_command_shows_help(call) -> None:
+    """If this fails, the first thing a user types is answered with a traceback."""
+    result = call()
+    assert result.code == 2 and "demo" in result.out + result.error
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+def test_inspect(call, file: Path) -> None:
+    """If this fails, a user cannot see what is in a file."""
+    result = call("inspect", file, "--batch", 16)
+    assert result.code == 0
+    for words in ("conv2d_0", "10x8x8", "100.0%", "multiply-adds", "file size", "lanes"):
+        assert words in result.out
+
+
+def test_run_on_a_data_set(call, file: Path, tmp_path: Path) -> None:
+    """If this fails, the accuracy that a file claims cannot be checked."""
+    scores = tmp_path / "scores.npy"
+    result = call("run", file, "--data", "digits", "--batch", 17, "--output", scores)
+    assert result.code == 0 and "accuracy" in result.out and "360 images" in result.out
+    assert np.load(scores).shape == (360, 10)
+
+
+def test_run_on_an_array(call, file: Path, tmp_path: Path) -> None:
+    """If this fails, the engine cannot be used from a shell."""
+    x = np.random.default_rng(0).standard_normal((5, 1, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    result = call(
+        "run", file, "--input", tmp_path / "x.npy", "--output", tmp_path / "y.npy", "--batch", 2
+    )
+    assert result.code == 0
+    expected = kernelprune.Engine(file).run(x)
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_bench(call, file: Path, tmp_path: Path) -> None:
+    """If this fails, the race cannot be run, or its figures are lost."""
+    result = call(
+        "bench",
+        file,
+        "--batch",
+        "1,3",
+        "--seconds",
+        0.01,
+        "--per-layer",
+        "--json",
+        tmp_path / "result.json",
+    )
+    assert result.code == 0
+    for words in ("kernelprune", "onnxruntime", "openvino", "torch", "speed-up", "of peak"):
+        assert words in result.out
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert {row["batch"] for row in found["rows"]} == {1, 3}
+
+
+def test_doctor(call) -> None:
+    """If this fails, an installation cannot be checked, or the engine computes wrongly here."""
+    result = call("doctor")
+    assert result.code == 0
+    assert "self-test portable: passed" in result.out
+    assert "FMA peak" in result.out and "all is well" in result.out
+
+
+def test_doctor_notices_a_wrong_engine(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, the self-test passes whatever the engine computes."""
+    genuine = kernelprune.Engine.run
+    monkeypatch.setattr(
+        kernelprune.Engine, "run", lambda engine, *inputs: genuine(engine, *inputs) * 1.001
+    )
+    result = call("doctor")
+    assert result.code == 1 and "FAILED" in result.out
+
+
+def test_train_prune_export(call, tmp_path: Path) -> None:
+    """If this fails, the commands do not fit together."""
+    dense, pruned, file = (tmp_path / name for name in ("dense", "pruned", "model.safetensors"))
+    train = ["train", "--out", dense, "--data", "digits", "--epochs", 1, "--threads", 1]
+    train += ["--model-option", "width=0.25", "--batch", 64]
+    result = call(*train)
+    assert result.code == 0 and "validation accuracy" in result.out
+    assert call(*train).error.startswith("error:")
+    assert call(*train, "--resume").code == 0
+    result = call(
+        *("prune", "--from", dense, "--out", pruned, "--method", "l1", "--density", 0.25),
+        *("--macs", 0.4, "--finetune-epochs", 0.5),
+    )
+    assert result.code == 0 and "features.3" in result.out and "connections" in result.out
+    result = call("export", "--from", pruned, "--out", file)
+    assert result.code == 0 and file.stat().st_size > 0
+    assert "l1" in call("inspect", file).out
+
+
+def test_quick_demo(call, tmp_path: Path) -> None:
+    """If this fails, `make demo` fails at one of its steps."""
+    result = call("demo", "--quick", "--out", tmp_path / "demo")
+    assert result.code == 0
+    for words in ("accuracy, torch", "connections", "file size", "OpenVINO", "features.17"):
+        assert words in result.out
+    found = json.loads((tmp_path / "demo" / "demo.json").read_text())
+    assert found["differing"] <= 2
+    assert found["accuracy"]["dense"] > 0.8
+    assert found["plan"]["totals"]["macs_density"] <= 0.15
+    race = found["race"]
+    assert race["facts"]["dense_macs"] == found["plan"]["totals"]["macs"]
+    assert race["dense_file"] == "dense.safetensors"
+    assert {row["name"] for row in race["rows"]} == {
+        "kernelprune",
+        "torch",
+        "onnxruntime",
+        "openvino",
+    }
+    # What it says to type next works.
+    file = tmp_path / "demo" / "pruned.safetensors"
+    assert call("run", file, "--data", "digits").code == 0
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def damaged(path: Path, kind: str) -> Path:
+    content = path.read_bytes()
+    wrong = {"cut": content[: len(content) // 2], "noise": b"\xff" * 500, "empty": b""}[kind]
+    target = path.with_name(f"{kind}.safetensors")
+    target.write_bytes(wrong)
+    return target
+
+
+def check_error(result: Result, *words: str) -> None:
+    """One line on standard error, exit code 2, no traceback."""
+    assert result.code == 2
+    assert result.error.startswith("error: ") and result.error.count("\n") == 1, result.error
+    for word in words:
+        assert word in result.error
+
+
+@pytest.mark.parametrize("command", ["inspect", "run", "bench"])
+def test_bad_files(call, file: Path, tmp_path: Path, command: str) -> None:
+    """If this fails, a missing or damaged file ends in a traceback."""
+    more = ["--data", "digits"] if command == "run" else []
+    check_error(call(command, tmp_path / "none.safetensors", *more), "none.safetensors")
+    check_error(call(command, tmp_path, *more), tmp_path.name)
+    for kind in ("cut", "noise", "empty"):
+        check_error(call(command, damaged(file, kind), *more), f"{kind}.safetensors")
+
+
+def test_bad_arrays(call, file: Path, tmp_path: Path) -> None:
+    """If this fails, a wrong array ends in a traceback, or in scores of garbage."""
+    path = tmp_path / "x.npy"
+    for array, words in [
+        (np.zeros((2, 3, 8, 8), np.float32), "[N, 1, 8, 8]"),
+        (np.zeros((0, 1, 8, 8), np.float32), "[0, 1, 8, 8]"),
+        (np.zeros((), np.float32), "[]"),
+        (np.zeros((2, 1, 8, 8), np.int64), "int64"),
+        (np.array([{}]), "x.npy"),
+    ]:
+        np.save(path, array)
+        check_error(call("run", file, "--input", path), words)
+    path.write_bytes(b"not an array")
+    check_error(call("run", file, "--input", path), "x.npy")
+    check_error(call("run", file, "--input", tmp_path / "none.npy"), "no such file")
+    np.savez(tmp_path / "many.npz", a=np.zeros(3))
+    check_error(call("run", file, "--input", tmp_path / "many.npz"), "several arrays")
+    np.save(path, np.zeros((2, 1, 8, 8), np.float32))
+    away = tmp_path / "missing" / "y.npy"
+    check_error(call("run", file, "--input", path, "--output", away), "cannot write")
+
+
+def test_bad_options(call, file: Path, tmp_path: Path) -> None:
+    """If this fails, a wrong option ends in a traceback, or is taken silently."""
+    check_error(call("bogus"), "bogus", "--help")
+    check_error(call("inspect"), "FILE")
+    check_error(call("inspect", file, "--colour", "red"), "--colour", "kernelprune inspect --help")
+    check_error(call("inspect", file, "--batch", "many"), "--batch")
+    check_error(call("inspect", file, "--batch", 0), "--batch")
+    check_error(call("inspect", file, "--isa", "sse9"), "sse9")
+    check_error(call("inspect", file, "--threads", 0), "threads")
+    check_error(call("run", file), "--data")
+    check_error(call("run", file, "--data", "digits", "--input", "x.npy"), "--data")
+    check_error(call("run", file, "--data", "mnist"), "mnist", "fashion-mnist")
+    check_error(call("run", file, "--data", "fashion-mnist"), "[N, 1, 8, 8]")
+    check_error(call("bench", file, "--batch", "1,x"), "1,x")
+    check_error(call("bench", file, "--against", "caffe"), "caffe")
+    check_error(call("bench", file, "--dense", tmp_path / "none"), "none")
+    out = tmp_path / "out"
+    check_error(call("train", "--out", out, "--model", "vgg99", "--data", "digits"), "vgg99")
+    check_error(call("train", "--out", out, "--model-option", "width"), "NAME=VALUE")
+    check_error(
+        call("train", "--out", out, "--data", "digits", "--model-option", "depth=9"), "depth"
+    )
+    check_error(call("train", "--out", out, "--epochs", 0), "epochs")
+    missing = tmp_path / "none"
+    check_error(call("train", "--out", out, "--data-path", missing), "dataset-fashion-mnist")
+    check_error(call("prune", "--from", missing, "--out", out), "no checkpoint")
+    check_error(call("prune", "--from", missing, "--out", out, "--method", "magic"), "magic")
+    check_error(call("prune", "--from", missing, "--out", out, "--density", 2), "density")
+    check_error(call("export", "--from", missing), "no checkpoint")
+
+
+def test_missing_isa_from_the_environment(
+    call, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a machine without an instruction set crashes or runs another one silently."""
+    monkeypatch.setenv("KERNELPRUNE_ISA", "avx1024")
+    check_error(call("inspect", file), "avx1024")
+    result = call("doctor")
+    assert result.code == 1 and "avx1024" in result.out
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    """If this fails, an error cannot be looked into, or tracebacks appear unasked."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for flags, expected in ([], False), (["--debug"], True):
+        command = [sys.executable, "-m", "kernelprune.cli", *flags, "inspect", "none"]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode != 0
+        assert ("Traceback" in done.stderr) == expected
+        assert "none: no such file" in done.stderr
+
+
+def test_missing_package_is_named(call, monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    """If this fails, an engine-only installation answers `bench` with a traceback."""
+
+    def missing(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("kernelprune.benchmark.benchmark", missing)
+    check_error(call("bench", file), "'torch'", "pip install")
+
+
+def test_bugs_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a bug of ours looks like a mistake of the user."""
+
+    def bug(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("kernelprune.cli.doctor.examine", bug)
+    with pytest.raises(ZeroDivisionError):
+        main(["doctor"])
+
+
+# --- values --------------------------------------------------------------------------------------
+
+
+def test_parse() -> None:
+    """If this fails, lists on the command line are taken apart wrongly."""
+    assert parse_batches("1,64") == (1, 64)
+    assert parse_names("torch, openvino") == ("torch", "openvino")
+    assert parse_names("none") == ()
+    assert parse_assignments(["width=0.5", "blocks=3", "stem=cifar"]) == {
+        "width": 0.5,
+        "blocks": 3,
+        "stem": "cifar",
+    }
+    with pytest.raises(Error):
+        parse_assignments(["=3"])

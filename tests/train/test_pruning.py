@@ -1,0 +1,105 @@
+"""Sparsify, prune, fine-tune, export: from one checkpoint to the next."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from kernelprune.errors import Error
+from kernelprune.format import read
+from kernelprune.train import (
+    PruneOptions,
+    TrainOptions,
+    export_run,
+    fit,
+    latest_checkpoint,
+    load_checkpoint,
+    load_model,
+    prune_run,
+)
+
+OPTIONS = PruneOptions(
+    density=0.2, macs=0.3, sparsify_epochs=0.5, finetune_epochs=1.0, finetune_learning_rate=0.02
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    options = TrainOptions(
+        dataset="digits",
+        model_options={"width": 0.25},
+        epochs=3.0,
+        batch_size=64,
+        learning_rate=0.05,
+        threads=1,
+        precision="float32",
+    )
+    fit(options, folder)
+    return folder
+
+
+@pytest.mark.parametrize("method", ["synaptic", "l1", "l2", "random"])
+def test_prunes_and_fine_tunes(trained: Path, tmp_path: Path, method: str) -> None:
+    """If this fails, a method drops too few connections, or fine-tuning revives them."""
+    result = prune_run(trained, replace(OPTIONS, method=method), tmp_path / "out")
+    assert result.plan.prunable_density == pytest.approx(0.2, abs=0.02)
+    assert result.macs[0] <= 0.3 * result.macs[1]
+    kept = sum(
+        int((weight.abs().sum((2, 3)) != 0).sum())
+        for weight in result.model.state_dict().values()
+        if weight.ndim == 4
+    )
+    assert kept == sum(row.kept for row in result.plan.rows if row.name != "classifier")
+    model, _ = load_model(load_checkpoint(tmp_path / "out"))
+    for name, value in result.model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_interrupted_pruning_resumes_to_the_same_weights(trained: Path, tmp_path: Path) -> None:
+    """If this fails, a pruning that was killed ends somewhere else."""
+    prune_run(trained, OPTIONS, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    shutil.rmtree(tmp_path / "parts" / "finetune")
+    for path in (tmp_path / "parts").glob("checkpoint-*"):
+        shutil.rmtree(path)
+    with pytest.raises(Error, match="--resume"):
+        prune_run(trained, OPTIONS, tmp_path / "parts")
+    with pytest.raises(Error, match="other pruning options"):
+        prune_run(trained, replace(OPTIONS, density=0.3), tmp_path / "parts", resume=True)
+    prune_run(trained, OPTIONS, tmp_path / "parts", resume=True)
+    files = [latest_checkpoint(tmp_path / name) for name in ("whole", "parts")]
+    assert files[0] is not None and files[1] is not None
+    first, second = ((path / "model.safetensors").read_bytes() for path in files if path)
+    assert first == second
+
+
+def test_export(trained: Path, tmp_path: Path) -> None:
+    """If this fails, a checkpoint does not become a model file, or the file hides its origin."""
+    prune_run(trained, OPTIONS, tmp_path / "out")
+    graph = export_run(tmp_path / "out", tmp_path / "model.safetensors")
+    found, metadata = read(tmp_path / "model.safetensors")
+    assert found.kept_connections() == graph.kept_connections()
+    assert metadata["method"] == "synaptic" and metadata["dataset"] == "digits"
+    assert 0.0 <= float(metadata["accuracy"]) <= 1.0
+    export_run(trained, tmp_path / "dense.safetensors")
+    assert read(tmp_path / "dense.safetensors")[1]["method"] == "dense"
+    assert read(tmp_path / "dense.safetensors")[0].density() == 1.0
+
+
+def test_distillation_runs(trained: Path, tmp_path: Path) -> None:
+    """If this fails, the teacher is pruned along with the student."""
+    result = prune_run(trained, replace(OPTIONS, distill=0.5), tmp_path / "out")
+    assert result.plan.prunable_density == pytest.approx(0.2, abs=0.02)
+
+
+def test_missing_source(tmp_path: Path) -> None:
+    """If this fails, a wrong path ends in a traceback."""
+    with pytest.raises(Error, match="no checkpoint"):
+        prune_run(tmp_path / "nothing", OPTIONS, tmp_path / "out")
+    with pytest.raises(Error, match="no checkpoint"):
+        export_run(tmp_path / "nothing", tmp_path / "model.safetensors")
