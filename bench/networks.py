@@ -1,0 +1,57 @@
+"""The networks that are raced, with random kernels kept in all convolutions but the first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from kernelprune import models
+from kernelprune.capture import capture
+from kernelprune.format import Graph
+from kernelprune.prune import prune_connections
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model of the zoo and the images it gets."""
+
+    model: str
+    side: int
+    batches: tuple[int, ...]
+    classes: int = 10
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def example(self) -> torch.Tensor:
+        return torch.zeros(1, 3, self.side, self.side)
+
+    def module(self, density: float) -> nn.Module:
+        """Random weights, random connections: their time depends on how many there are only."""
+        model = models.create(
+            self.model, num_classes=self.classes, in_channels=3, seed=0, **self.options
+        )
+        pruned = prune_connections(
+            model, density=density, criterion="random", scope="layer", x=self.example()
+        )
+        with torch.no_grad():
+            # The lost variance is put back, so that activations neither vanish nor grow.
+            for name, mask in pruned.masks.items():
+                model.get_submodule(name).weight.mul_(float(mask.float().mean()) ** -0.5)
+        return model.eval()
+
+    def graph(self, density: float, *, keep_dead: bool = False) -> Graph:
+        """With ``keep_dead`` the network keeps the size it had before pruning."""
+        return capture(self.module(density), self.example(), keep_dead=keep_dead)
+
+
+_IMAGENET = {"stem": "imagenet"}
+
+NETWORKS = {
+    "vgg16-32": Network("vgg16", 32, (1, 64)),
+    "resnet18-32": Network("resnet18", 32, (1, 64), options={"stem": "cifar"}),
+    "resnet56-32": Network("resnet56", 32, (1, 64)),
+    "resnet18-224": Network("resnet18", 224, (1, 16), 1000, _IMAGENET),
+    "resnet50-224": Network("resnet50", 224, (1, 16), 1000, _IMAGENET),
+}
