@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from prune.networks import Chain, lived_in, train
+from prune.networks import Chain, lived_in, train, two_blocks
 from torch import nn
 
 from kernelprune.errors import Error
@@ -37,7 +37,7 @@ def test_norms_keep_the_largest_kernels(criterion, order):
 
 
 def test_random_depends_on_the_seed_alone():
-    """Random pruning that cannot be repeated, or that depends on the weights or on the order."""
+    """Random pruning that cannot be repeated, depends on the weights, or repeats by layer."""
     torch.manual_seed(1)
     first = prune_connections(chain(), density=0.5, criterion="random", seed=3).masks
     torch.manual_seed(2)
@@ -51,6 +51,8 @@ def test_random_depends_on_the_seed_alone():
     assert torch.equal(drawn, torch.rand(()))
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert set(alone) == {"conv2"} and int(alone["conv2"].sum()) == 18
+    twins = prune_connections(two_blocks(), density=0.5, criterion="random", scope="layer").masks
+    assert not torch.equal(twins["layer1.0.conv1"], twins["layer1.0.conv2"])
     other = prune_connections(chain(), density=0.5, criterion="random", seed=4).masks
     assert not torch.equal(first["conv2"], other["conv2"])
 
