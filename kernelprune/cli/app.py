@@ -51,8 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import kernelprune.cli.commands  # noqa: F401 -- registers the commands
 
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # Known before parsing, because parsing itself may be what fails.
+    # Taken out before parsing: it may stand anywhere, and parsing itself may be what fails.
     debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         code = app(arguments, prog_name="kernelprune", standalone_mode=False)
     except Exception as error:

@@ -287,8 +287,12 @@ def test_missing_isa_from_the_environment(
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     """If this fails, an error cannot be looked into, or tracebacks appear unasked."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for flags, expected in ([], False), (["--debug"], True):
-        command = [sys.executable, "-m", "kernelprune.cli", *flags, "inspect", "none"]
+    for arguments, expected in (
+        (["inspect", "none"], False),
+        (["--debug", "inspect", "none"], True),
+        (["inspect", "none", "--debug"], True),
+    ):
+        command = [sys.executable, "-m", "kernelprune.cli", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         assert done.returncode != 0
         assert ("Traceback" in done.stderr) == expected
