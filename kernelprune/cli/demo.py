@@ -87,7 +87,7 @@ class DemoOptions:
                 batch_size=64,
                 threads=1,
             )
-            prune = replace(prune, sparsify_epochs=2.0, finetune_epochs=6.0)
+            prune = replace(prune, sparsify_epochs=3.0, finetune_epochs=9.0)
         return train, prune
 
 
@@ -273,10 +273,10 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
 
 def _show(result: DemoResult, plan: Plan, dataset: str, show: Console) -> None:
     show.print()
-    show.print(layer_density_table(plan, result.race))
     show.print(summary_table(result.accuracy, result.differing, result.images, result.race))
     for name, reason in result.race.missing.items():
         show.print(f"{name}: {reason}")
+    show.print(layer_density_table(plan, result.race))
     minutes, seconds = divmod(result.seconds["total"], 60)
     show.print(f"\nDone in {minutes:.0f} min {seconds:.0f} s. The pruned network is {result.file}")
     show.print(f"(its dense origin and all figures lie beside it, in {result.file.parent}). Next:")

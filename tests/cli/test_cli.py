@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graphs import GraphBuilder
+from rich.console import Console
 
 import kernelprune
 from kernelprune.cli import main
+from kernelprune.cli.demo import DemoOptions, _fit_time
 from kernelprune.cli.parse import parse_assignments, parse_batches, parse_names
+from kernelprune.data import load
 from kernelprune.errors import Error
 
 COMMANDS = ["demo", "train", "prune", "export", "run", "bench", "inspect", "doctor"]
@@ -192,6 +195,18 @@ def test_quick_demo(call, tmp_path: Path) -> None:
     assert call("run", file, "--data", "digits").code == 0
 
 
+def test_demo_ends_in_time_on_a_slow_machine() -> None:
+    """If this fails, the demo takes as long as it takes."""
+    options = DemoOptions(quick=True)
+    train, prune = options.recipe()
+    data, console = load(train.dataset), Console(quiet=True)
+    assert _fit_time(train, prune, data, 60.0, console) == (train, prune, 1.0)
+    shorter, less, scale = _fit_time(train, prune, data, 0.76, console)
+    assert 0 < scale < 1
+    assert shorter.epochs == train.epochs * scale
+    assert less.finetune_epochs == prune.finetune_epochs * scale
+
+
 # --- errors --------------------------------------------------------------------------------------
 
 
@@ -307,6 +322,14 @@ def test_missing_package_is_named(call, monkeypatch: pytest.MonkeyPatch, file: P
 
     monkeypatch.setattr("kernelprune.benchmark.benchmark", missing)
     check_error(call("bench", file), "'torch'", "pip install")
+
+
+def test_engine_only_installation(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, `kernelprune` without its packages answers with a traceback."""
+    monkeypatch.delattr("kernelprune.cli.app")
+    monkeypatch.delitem(sys.modules, "kernelprune.cli.app")
+    monkeypatch.setitem(sys.modules, "typer", None)
+    check_error(call("doctor"), "typer", "pip install")
 
 
 def test_bugs_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
