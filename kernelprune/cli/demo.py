@@ -22,7 +22,7 @@ from kernelprune.benchmark import BenchmarkResult, BenchOptions, benchmark
 from kernelprune.benchmark.machine import usable_cores
 from kernelprune.capture import export
 from kernelprune.cli.demo_table import layer_density_table, summary_table
-from kernelprune.data import Dataset, load
+from kernelprune.data import Dataset, load, steps_per_epoch
 from kernelprune.errors import Error
 from kernelprune.prune import Plan
 from kernelprune.runtime import Engine
@@ -74,7 +74,7 @@ class DemoOptions:
             sparsify_epochs=1.0,
             sparsify_learning_rate=0.03,
             finetune_epochs=3.0,
-            finetune_learning_rate=0.05,
+            finetune_learning_rate=0.1,
             seed=self.seed,
         )
         if self.quick:
@@ -102,7 +102,8 @@ class DemoResult:
         race: The benchmark of the pruned file, the peers running the dense one.
         plan: What pruning kept, layer by layer.
         seconds: Of each phase.
-        steps_scale: Share of the recipe's steps that were trained; 1 unless training is slow here.
+        steps_scale: Share of the recipe's steps that were trained before pruning and for it; 1
+            unless training is slow here.
         file: The pruned model file.
     """
 
@@ -112,7 +113,7 @@ class DemoResult:
     race: BenchmarkResult
     plan: dict[str, Any]
     seconds: dict[str, float]
-    steps_scale: float
+    steps_scale: tuple[float, float]
     file: Path
 
     def to_dict(self) -> dict[str, Any]:
@@ -159,94 +160,154 @@ def run_demo(
     Raises:
         Error: Data missing, or ``out`` cannot be written.
     """
-    options = options or DemoOptions()
-    show = console or Console(quiet=True)
-    clock = _Clock()
-    train, prune = options.recipe()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Error(f"cannot make the folder {out}: {error.strerror}") from error
-    dataset = load(train.dataset, "train", path=train.data_path)
-    validation = load(train.dataset, "validation", path=train.data_path)
-    model = make_model(train, len(dataset.classes), dataset.shape)
-    show.print(
-        f"{train.model} on {train.dataset}: {len(dataset):,} training images of "
-        f"{'x'.join(map(str, dataset.shape))}, {train.threads} threads"
-    )
-    clock.lap("load")
-    train, prune, scale = _fit_time(train, prune, dataset, options.minutes, show)
-
-    trainer = Trainer(model, dataset, train, validation=validation, title="train", console=console)
-    trainer.run()
-    clock.lap("train")
-    example = dataset.images[:1].clone()
-    origin = {"architecture": train.model, "dataset": train.dataset}
-    dense_file, pruned_file = out / "dense.safetensors", out / "pruned.safetensors"
-    export(model, example, dense_file, **origin, method="dense")
-    dense = copy.deepcopy(model)
-    model, plan = prune_model(model, prune, train, dataset, validation=validation, console=console)
-    clock.lap("prune")
-    export(model, example, pruned_file, **origin, method=prune.method)
-    clock.lap("export")
-
-    test = load(train.dataset, "test", path=train.data_path)
-    with torch_threads(train.threads):
-        accuracy, differing = _compare(dense, model, pruned_file, test)
-    clock.lap("test")
-    show.print("racing the engines ...")
-    race = benchmark(
-        pruned_file,
-        options=BenchOptions(
-            batch=(1, 64),
-            threads=options.threads,
-            seconds=options.bench_seconds * (0.1 if options.quick else 1.0),
-            dense_path=str(dense_file),
-            per_layer=True,
-        ),
-    )
-    clock.lap("race")
+    demo = _Demo(out, options or DemoOptions(), console)
+    dense = demo.train_dense()
+    pruned, plan = demo.prune(copy.deepcopy(dense))
+    accuracy, differing, images = demo.test(dense, pruned)
+    race = demo.race()
     result = DemoResult(
-        accuracy, differing, len(test), race, plan.to_dict(), clock.seconds, scale, pruned_file
+        accuracy,
+        differing,
+        images,
+        race,
+        plan.to_dict(),
+        demo.clock.seconds,
+        demo.scales,
+        demo.pruned_file,
     )
     _write_json(out / "demo.json", result.to_dict())
-    _show(result, plan, train.dataset, show)
+    _show(result, plan, demo.recipe.dataset, demo.show)
     return result
 
 
-def _fit_time(
-    train: TrainOptions, prune: PruneOptions, dataset: Dataset, minutes: float, show: Console
-) -> tuple[TrainOptions, PruneOptions, float]:
-    """The recipe with fewer steps, if this machine cannot train all of them in time.
+class _Demo:
+    """The phases of the demo and what they share."""
 
-    Times a few steps of a throw-away copy, the first ones apart: they set up torch's kernels.
-    """
+    def __init__(self, out: Path, options: DemoOptions, console: Console | None) -> None:
+        self.options, self.console = options, console
+        self.show = console or Console(quiet=True)
+        self.clock = _Clock()
+        self.recipe, self.pruning = options.recipe()
+        self.dense_file, self.pruned_file = out / "dense.safetensors", out / "pruned.safetensors"
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Error(f"cannot make the folder {out}: {error.strerror}") from error
+        recipe = self.recipe
+        self.data = load(recipe.dataset, "train", path=recipe.data_path)
+        self.validation = load(recipe.dataset, "validation", path=recipe.data_path)
+        self.scales = (1.0, 1.0)
+        self.show.print(
+            f"{recipe.model} on {recipe.dataset}: {len(self.data):,} training images of "
+            f"{'x'.join(map(str, self.data.shape))}, {recipe.threads} threads"
+        )
+        self.clock.lap("load")
+
+    def time_left(self) -> float:
+        """Seconds for training."""
+        spent = self.clock.seconds["total"]
+        return self.options.minutes * 60.0 - _OTHER_SECONDS - spent
+
+    def export(self, model: nn.Module, file: Path, method: str) -> None:
+        origin = {"architecture": self.recipe.model, "dataset": self.recipe.dataset}
+        export(model, self.data.images[:1].clone(), file, **origin, method=method)
+
+    def train_dense(self) -> nn.Module:
+        recipe, pruning = self.recipe, self.pruning
+        later = pruning.sparsify_epochs + pruning.finetune_epochs
+        cost = _seconds_per_step(recipe, self.data)
+        scale = _time_scale(
+            recipe.epochs + later, recipe, self.data, cost, self.time_left(), self.show
+        )
+        model = make_model(recipe, len(self.data.classes), self.data.shape)
+        trainer = Trainer(
+            model,
+            self.data,
+            replace(recipe, epochs=recipe.epochs * scale),
+            validation=self.validation,
+            console=self.console,
+        )
+        cost = trainer.run().seconds / trainer.total_steps
+        self.clock.lap("train")
+        # Again, by what training really took: other programs may have come or gone.
+        again = _time_scale(later, recipe, self.data, cost, self.time_left(), self.show)
+        self.scales = (scale, again)
+        self.export(model, self.dense_file, "dense")
+        return model
+
+    def prune(self, model: nn.Module) -> tuple[nn.Module, Plan]:
+        model, plan = prune_model(
+            model,
+            _scaled(self.pruning, self.scales[1]),
+            self.recipe,
+            self.data,
+            validation=self.validation,
+            console=self.console,
+        )
+        self.export(model, self.pruned_file, self.pruning.method)
+        self.clock.lap("prune")
+        return model, plan
+
+    def test(self, dense: nn.Module, pruned: nn.Module) -> tuple[dict[str, float], int, int]:
+        """Accuracy of the three, on how many images engine and torch differ, and of how many."""
+        data = load(self.recipe.dataset, "test", path=self.recipe.data_path)
+        with torch_threads(self.recipe.threads):
+            accuracy, differing = _compare(dense, pruned, self.pruned_file, data)
+        self.clock.lap("test")
+        return accuracy, differing, len(data)
+
+    def race(self) -> BenchmarkResult:
+        self.show.print("racing the engines ...")
+        options = BenchOptions(
+            batch=(1, 64),
+            threads=self.options.threads,
+            seconds=self.options.bench_seconds * (0.1 if self.options.quick else 1.0),
+            dense_path=str(self.dense_file),
+            per_layer=True,
+        )
+        result = benchmark(self.pruned_file, options=options)
+        self.clock.lap("race")
+        return result
+
+
+def _seconds_per_step(train: TrainOptions, dataset: Dataset) -> float:
+    """Trains a throw-away copy for a few steps, after some that set up torch's kernels."""
     model = make_model(train, len(dataset.classes), dataset.shape)
-    probe = replace(train, epochs=1e-9, augment=True)
 
     def steps(count: int) -> float:
-        trainer = Trainer(model, dataset, probe)
+        trainer = Trainer(model, dataset, train)
         trainer.total_steps = count
         return trainer.run().seconds / count
 
     steps(2)
-    cost = steps(6)
-    epochs = train.epochs + prune.sparsify_epochs + prune.finetune_epochs
-    expected = epochs * (len(dataset) // train.batch_size) * cost
-    scale = min(1.0, max(minutes * 60.0 - _OTHER_SECONDS, 1.0) / expected)
-    if scale == 1.0:
-        return train, prune, scale
-    show.print(
-        f"training is slow here ({train.batch_size / cost:,.0f} images/s): "
-        f"{scale:.0%} of the recipe's steps"
-    )
-    train = replace(train, epochs=train.epochs * scale)
-    prune = replace(
+    return steps(6)
+
+
+def _time_scale(
+    epochs: float, train: TrainOptions, dataset: Dataset, cost: float, seconds: float, show: Console
+) -> float:
+    """The share of ``epochs`` that can be trained in ``seconds`` at ``cost`` seconds per step.
+
+    A tenth at least: a demo that trains nothing shows nothing.
+    """
+    expected = epochs * steps_per_epoch(len(dataset), train.batch_size) * cost
+    scale = max(seconds / expected, 0.1)
+    if scale > 0.95:  # about enough; the margin of the other phases covers it
+        scale = 1.0
+    else:
+        show.print(
+            f"training is slow here ({train.batch_size / cost:,.0f} images/s): "
+            f"{scale:.0%} of the recipe's steps"
+        )
+    return scale
+
+
+def _scaled(prune: PruneOptions, scale: float) -> PruneOptions:
+    return replace(
         prune,
         sparsify_epochs=prune.sparsify_epochs * scale,
         finetune_epochs=prune.finetune_epochs * scale,
     )
-    return train, prune, scale
 
 
 def _compare(

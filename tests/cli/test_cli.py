@@ -15,7 +15,7 @@ from rich.console import Console
 
 import kernelprune
 from kernelprune.cli import main
-from kernelprune.cli.demo import DemoOptions, _fit_time
+from kernelprune.cli.demo import DemoOptions, _seconds_per_step, _time_scale
 from kernelprune.cli.parse import parse_assignments, parse_batches, parse_names
 from kernelprune.data import load
 from kernelprune.errors import Error
@@ -197,14 +197,18 @@ def test_quick_demo(call, tmp_path: Path) -> None:
 
 def test_demo_ends_in_time_on_a_slow_machine() -> None:
     """If this fails, the demo takes as long as it takes."""
-    options = DemoOptions(quick=True)
-    train, prune = options.recipe()
+    train, _ = DemoOptions(quick=True).recipe()
     data, console = load(train.dataset), Console(quiet=True)
-    assert _fit_time(train, prune, data, 60.0, console) == (train, prune, 1.0)
-    shorter, less, scale = _fit_time(train, prune, data, 0.76, console)
-    assert 0 < scale < 1
-    assert shorter.epochs == train.epochs * scale
-    assert less.finetune_epochs == prune.finetune_epochs * scale
+    cost = _seconds_per_step(train, data)
+    assert 1e-4 < cost < 10
+
+    def scale(seconds: float) -> float:
+        return _time_scale(2.0, train, data, 0.5, seconds, console)
+
+    # Two epochs of 19 steps of half a second.
+    assert scale(100.0) == 1.0
+    assert scale(9.5) == pytest.approx(0.5)
+    assert scale(-5.0) == 0.1
 
 
 # --- errors --------------------------------------------------------------------------------------
