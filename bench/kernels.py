@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from kernelprune.benchmark import describe_machine
+from kernelprune.benchmarking import describe_machine
 from kernelprune.format import Graph, Node, Value, write
 from kernelprune.runtime import Engine, fma_peak
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from bench.networks import NETWORKS
-from kernelprune.benchmark import Candidate, describe_machine, measure
-from kernelprune.benchmark.peers import NotInstalled, Peer, make_peer
+from kernelprune.benchmarking import Candidate, describe_machine, measure
+from kernelprune.benchmarking.peers import NotInstalled, Peer, make_peer
 from kernelprune.errors import Error
 from kernelprune.format import Graph, write
 from kernelprune.runtime import Engine, fma_peak

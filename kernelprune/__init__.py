@@ -23,9 +23,19 @@ _PUBLIC = {
     "prune_connections": "kernelprune.prune",
     "compact": "kernelprune.prune.compact",
     "export": "kernelprune.capture",
-    "benchmark": "kernelprune.benchmark",
+    "benchmark": "kernelprune.benchmarking",
 }
-_SUBPACKAGES = ("capture", "data", "format", "models", "prune", "report", "runtime", "train")
+_SUBPACKAGES = (
+    "benchmarking",
+    "capture",
+    "data",
+    "format",
+    "models",
+    "prune",
+    "report",
+    "runtime",
+    "train",
+)
 
 __all__ = [
     "DeviceError",

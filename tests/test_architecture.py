@@ -41,8 +41,8 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "capture": {"errors", "format"},
     "prune": {"errors", "models", "capture", "format"},
     "train": {"errors", "models", "data", "prune", "capture", "format"},
-    "benchmark": {"errors", "format", "capture", "runtime"},
-    "report": {"errors", "format", "runtime", "benchmark"},
+    "benchmarking": {"errors", "format", "capture", "runtime"},
+    "report": {"errors", "format", "runtime", "benchmarking"},
 }
 CLI_ARROWS = {*PYTHON_ARROWS, "_core"}
 

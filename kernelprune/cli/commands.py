@@ -283,7 +283,7 @@ def bench(
 
       kernelprune bench pruned.safetensors --dense dense.safetensors
     """
-    from kernelprune.benchmark import BenchOptions, benchmark
+    from kernelprune.benchmarking import BenchOptions, benchmark
     from kernelprune.report import benchmark_table, layer_table
 
     options = BenchOptions(

@@ -18,8 +18,8 @@ import numpy as np
 from rich.console import Console
 from torch import nn
 
-from kernelprune.benchmark import BenchmarkResult, BenchOptions, benchmark
-from kernelprune.benchmark.machine import usable_cores
+from kernelprune.benchmarking import BenchmarkResult, BenchOptions, benchmark
+from kernelprune.benchmarking.machine import usable_cores
 from kernelprune.capture import export
 from kernelprune.cli.demo_table import layer_density_table, summary_table
 from kernelprune.data import Dataset, load, steps_per_epoch

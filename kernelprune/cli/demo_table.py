@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich import box
 from rich.table import Table
 
-from kernelprune.benchmark import BenchmarkResult
+from kernelprune.benchmarking import BenchmarkResult
 from kernelprune.prune import Plan
 from kernelprune.report import count, file_size
 

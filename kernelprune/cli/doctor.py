@@ -108,7 +108,7 @@ def examine() -> tuple[bool, list[Any]]:
     Returns:
         Whether the engine works, and tables and lines to print.
     """
-    from kernelprune.benchmark import describe_machine
+    from kernelprune.benchmarking import describe_machine
     from kernelprune.report import machine_table
 
     machine = describe_machine()

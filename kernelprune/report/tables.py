@@ -8,7 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from kernelprune.benchmark import BenchmarkResult
+from kernelprune.benchmarking import BenchmarkResult
 from kernelprune.format import Graph
 from kernelprune.runtime import LayerProfile
 
@@ -132,7 +132,7 @@ def benchmark_table(result: BenchmarkResult) -> Table:
 
 
 def machine_table(machine: Mapping[str, Any]) -> Table:
-    """See :func:`kernelprune.benchmark.describe_machine`."""
+    """See :func:`kernelprune.benchmarking.describe_machine`."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()

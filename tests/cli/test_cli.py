@@ -324,7 +324,7 @@ def test_missing_package_is_named(call, monkeypatch: pytest.MonkeyPatch, file: P
     def missing(*_: object, **__: object) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr("kernelprune.benchmark.benchmark", missing)
+    monkeypatch.setattr("kernelprune.benchmarking.benchmark", missing)
     check_error(call("bench", file), "'torch'", "pip install")
 
 

@@ -9,7 +9,7 @@ import pytest
 from graphs import GraphBuilder
 from rich.console import Console
 
-from kernelprune.benchmark import benchmark
+from kernelprune.benchmarking import benchmark
 from kernelprune.format import read
 from kernelprune.report import (
     benchmark_table,

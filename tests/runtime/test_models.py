@@ -81,4 +81,3 @@ def test_model_file_is_little_more_than_its_weights(tmp_path: Path) -> None:
     graph = kp.export(model, torch.randn(2, 3, 32, 32), path)
     weights = sum(node.kept_connections() * 9 * 4 for node in graph.nodes if node.op == "conv2d")
     assert path.stat().st_size <= 1.11 * weights
-

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kernelprune.benchmark.onnx_model import to_onnx
+from kernelprune.benchmarking.onnx_model import to_onnx
 from kernelprune.errors import Error
 from kernelprune.format.graph import Graph
 

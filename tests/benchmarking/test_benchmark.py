@@ -12,8 +12,8 @@ import pytest
 from graphs import GraphBuilder
 
 import kernelprune
-from kernelprune.benchmark import BenchOptions, Candidate, Timing, benchmark, measure
-from kernelprune.benchmark import api as module
+from kernelprune.benchmarking import BenchOptions, Candidate, Timing, benchmark, measure
+from kernelprune.benchmarking import api as module
 from kernelprune.errors import DeviceError, Error, FormatError, ShapeError
 
 

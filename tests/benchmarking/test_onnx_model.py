@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from graphs import GraphBuilder
 
-from kernelprune.benchmark.onnx_model import to_onnx
-from kernelprune.benchmark.options import PEERS
-from kernelprune.benchmark.peers import NotInstalled, make_peer
+from kernelprune.benchmarking.onnx_model import to_onnx
+from kernelprune.benchmarking.options import PEERS
+from kernelprune.benchmarking.peers import NotInstalled, make_peer
 from kernelprune.errors import UnsupportedOperator
 from kernelprune.format import Graph, Node, Value, read
 from kernelprune.runtime import Engine

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from kernelprune.benchmark.harness import Candidate, measure
-from kernelprune.benchmark.machine import describe_machine
-from kernelprune.benchmark.options import BenchOptions
-from kernelprune.benchmark.peers import NotInstalled, Outputs, Peer, make_peer
-from kernelprune.benchmark.result import ENGINE, BenchmarkResult, BenchmarkRow
+from kernelprune.benchmarking.harness import Candidate, measure
+from kernelprune.benchmarking.machine import describe_machine
+from kernelprune.benchmarking.options import BenchOptions
+from kernelprune.benchmarking.peers import NotInstalled, Outputs, Peer, make_peer
+from kernelprune.benchmarking.result import ENGINE, BenchmarkResult, BenchmarkRow
 from kernelprune.errors import Error, ShapeError
 from kernelprune.format import Graph, read
 from kernelprune.runtime import Engine, LayerProfile, fma_peak

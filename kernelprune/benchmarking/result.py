@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kernelprune.benchmark.harness import Timing
+from kernelprune.benchmarking.harness import Timing
 from kernelprune.errors import Error
 from kernelprune.runtime import LayerProfile
 
@@ -53,7 +53,7 @@ class BenchmarkResult:
         rows: One per candidate and batch size.
         missing: Peers that could not run, and why.
         layers: Profile of the engine by batch size, if it was asked for.
-        machine: See :func:`kernelprune.benchmark.describe_machine`.
+        machine: See :func:`kernelprune.benchmarking.describe_machine`.
     """
 
     file: str
