@@ -168,27 +168,53 @@ class ConvPlanner {
     return plan_;
   }
 
+  // Cuts the output into strips of about equal height, a multiple of `unit` rows if possible.
+  // `pack_row_floats`: what one more output row adds to the packed input.
+  template <typename MakeStrip>
+  void cut_into_strips(int64_t unit, int64_t pack_row_floats, const MakeStrip& make_strip) {
+    // A quarter of the smallest second-level cache of AVX-512 machines.
+    constexpr int64_t kPackedFloats = (int64_t{256} << 10) / sizeof(float);
+    const int64_t units = std::max<int64_t>(1, kPackedFloats / (unit * pack_row_floats));
+    const int64_t strips = (out_.h + unit * units - 1) / (unit * units);
+    for (int64_t i = 0; i < strips; ++i) {
+      const int64_t first = out_.h * i / strips, last = out_.h * (i + 1) / strips;
+      Strip strip;
+      strip.args = strip.pack_args = plan_.args;
+      strip.args.out_h = last - first;
+      strip.pack_args.pad_top -= first * window_.stride_h;
+      strip.out_offset = first * out_.w;
+      make_strip(last - first, &strip);
+      plan_.strips.push_back(strip);
+    }
+  }
+
   // Zero border around every channel, so that planar_conv3x3 needs no edge cases; with stride 2
   // each channel becomes four planes of half the size.
   void pad_input(const KernelTable& table) {
     const bool split = window_.stride_h == 2;
-    KernelArgs pack = plan_.args;
-    pack.out_h = out_.h + (split ? 1 : 2), pack.out_w = out_.w + (split ? 1 : 2);
-    pack.out_stride = pack.out_h * pack.out_w * (split ? 4 : 1);
+    const int64_t border = split ? 1 : 2, planes = split ? 4 : 1;
+    const int64_t width = out_.w + border;
     plan_.pack = split ? table.split_phases : table.pad_planes;
-    plan_.pack_args = pack;
-    plan_.packed_floats = in_.c * pack.out_stride;
-    plan_.args.in_h = pack.out_h, plan_.args.in_w = pack.out_w;
-    plan_.args.in_stride = pack.out_stride;
+    constexpr int64_t kTileRows = 8;
+    cut_into_strips(kTileRows, in_.c * planes * width, [&](int64_t rows, Strip* strip) {
+      KernelArgs& pack = strip->pack_args;
+      pack.out_h = rows + border, pack.out_w = width;
+      pack.out_stride = pack.out_h * width * planes;
+      strip->packed_floats = in_.c * pack.out_stride;
+      strip->args.in_h = pack.out_h, strip->args.in_w = width;
+      strip->args.in_stride = pack.out_stride;
+    });
   }
 
   void unfold_input(const KernelTable& table) {
-    KernelArgs pack = plan_.args;
-    pack.out_stride = round_up(out_.pixels(), table.width);
     plan_.pack = table.im2col;
-    plan_.pack_args = pack;
-    plan_.packed_floats = in_.c * window_.taps() * pack.out_stride;
-    plan_.args.in_stride = pack.out_stride;
+    cut_into_strips(1, in_.c * window_.taps() * out_.w, [&](int64_t rows, Strip* strip) {
+      KernelArgs& pack = strip->pack_args;
+      pack.out_h = rows;
+      pack.out_stride = round_up(rows * out_.w, table.width);
+      strip->packed_floats = in_.c * window_.taps() * pack.out_stride;
+      strip->args.in_stride = pack.out_stride;
+    });
   }
 
   const Window window_;

@@ -16,16 +16,24 @@ namespace kernelprune {
 // load for each FMA.
 int64_t channel_stride(const Shape& shape, int64_t lanes);
 
+// Output rows of a convolution whose input is copied into another layout first. The copy of one
+// strip stays in the second-level cache until the convolution has read it, whatever the map's size.
+struct Strip {
+  KernelArgs pack_args;  // all but activation pointers
+  KernelArgs args;       // all but activation pointers and clamp
+  int64_t packed_floats = 0;
+  int64_t out_offset = 0;  // floats from the start of a channel to the strip
+};
+
 struct ConvPlan {
   Kernel kernel{};
   int width = 0;
   KernelArgs args;  // all but activation pointers and clamp
   double cost = 0.0;
 
-  // Set when the input is copied into another layout first.
+  // Set when the input is packed; `args` is then unused.
   Kernel pack{};
-  KernelArgs pack_args;
-  int64_t packed_floats = 0;
+  std::vector<Strip> strips;
 };
 
 // `table` is the one whose width is `lanes`, or the widest for lanes 1; planar kernels may be taken

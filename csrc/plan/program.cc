@@ -138,25 +138,38 @@ class Lowering {
   void lower_convolution(const Window& window, Activation activation, const Node& node) {
     const Shape& in = shape(node.inputs[0]);
     const Shape& out = shape(node.output);
-    ConvPlan plan = plan_convolution(window, in, out, node.connections, kernels_, *table_, lanes(),
-                                     &program_.cropped);
-    Operand from = use(storage_[node.inputs[0]]);
-    if (plan.packed_floats > 0) {
-      const int buffer = new_buffer(plan.packed_floats);
-      const Operand packed = use(buffer);
-      Step& pack = add_step(plan.pack, plan.width, plan.pack_args, in.c,
-                            kCostPerFloat * static_cast<double>(plan.packed_floats));
-      pack.in = from;
-      pack.out = packed;
-      from = use(buffer);
-    }
-    const Operand residual = node.inputs.size() == 2 ? use(storage_[node.inputs[1]]) : Operand{};
-    const Operand to = use(new_value(node.output));
+    const ConvPlan plan = plan_convolution(window, in, out, node.connections, kernels_, *table_,
+                                           lanes(), &program_.cropped);
     const Clamp clamp = clamp_of(activation);
-    plan.args.low = clamp.low, plan.args.high = clamp.high;
-    Step& step = add_step(plan.kernel, plan.width, plan.args, out.c, plan.cost);
-    step.bounds = balance_rows(node.connections, parts_);
-    step.in = from, step.residual = residual, step.out = to;
+    const auto add_convolution = [&](KernelArgs args, const Operand& from, int64_t out_offset,
+                                     double cost) {
+      const Operand residual =
+          node.inputs.size() == 2 ? use(storage_[node.inputs[1]], out_offset) : Operand{};
+      if (storage_[node.output] < 0) new_value(node.output);
+      const Operand to = use(storage_[node.output], out_offset);
+      args.low = clamp.low, args.high = clamp.high;
+      Step& step = add_step(plan.kernel, plan.width, args, out.c, cost);
+      step.bounds = balance_rows(node.connections, parts_);
+      step.in = from, step.residual = residual, step.out = to;
+    };
+    if (plan.strips.empty()) {
+      add_convolution(plan.args, use(storage_[node.inputs[0]]), 0, plan.cost);
+      return;
+    }
+    int64_t packed_floats = 0;
+    for (const Strip& strip : plan.strips) {
+      packed_floats = std::max(packed_floats, strip.packed_floats);
+    }
+    const int buffer = new_buffer(packed_floats);
+    for (const Strip& strip : plan.strips) {
+      const Operand from = use(storage_[node.inputs[0]]);
+      const Operand packed = use(buffer);
+      Step& pack = add_step(plan.pack, plan.width, strip.pack_args, in.c,
+                            kCostPerFloat * static_cast<double>(strip.packed_floats));
+      pack.in = from, pack.out = packed;
+      add_convolution(strip.args, use(buffer), strip.out_offset,
+                      plan.cost / static_cast<double>(plan.strips.size()));
+    }
   }
 
   template <typename Op>
