@@ -217,11 +217,11 @@ class ConvPlanner {
     });
   }
 
+  const int widest_;  // floats in the widest vector
   const Window window_;
   const Shape in_, out_;
   const Connections& connections_;
   const int64_t lanes_;
-  const int widest_;  // floats in the widest vector
   ConvPlan plan_;
 };
 

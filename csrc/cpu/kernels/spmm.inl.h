@@ -82,6 +82,23 @@ KP_INLINE void spmm_tile(const KernelArgs& a, int64_t taps, int64_t offset, int6
   }
 }
 
+// Cuts the plane into tiles of at most `Most` vectors and calls Tile<vectors>::run for each;
+// `depth` is passed on.
+template <class V, template <int> class Tile, int Most>
+KP_INLINE void for_each_tile(const KernelArgs& a, int64_t depth, int64_t begin, int64_t end) {
+  const int64_t plane = a.out_h * a.out_w * a.lanes;
+  const int64_t vectors = (plane + V::kWidth - 1) / V::kWidth;
+  const Pieces pieces(vectors, Most);
+  int64_t vector = 0;
+  for (int64_t piece = 0; piece < pieces.count; ++piece) {
+    const int64_t size = pieces.size(piece);
+    const int64_t offset = vector * V::kWidth;
+    vector += size;
+    const int64_t tail = vector == vectors ? plane % V::kWidth : 0;
+    call_sized<Tile, Most>(size, a, depth, offset, tail, begin, end);
+  }
+}
+
 template <class V>
 struct Spmm {
   static constexpr int kMaxTile = V::kRegisters == 32 ? 16 : 8;
@@ -95,18 +112,7 @@ struct Spmm {
   };
 
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
-    const int64_t taps = a.kernel_h * a.kernel_w;
-    const int64_t plane = a.out_h * a.out_w * a.lanes;
-    const int64_t vectors = (plane + V::kWidth - 1) / V::kWidth;
-    const Pieces pieces(vectors, kMaxTile);
-    int64_t vector = 0;
-    for (int64_t piece = 0; piece < pieces.count; ++piece) {
-      const int64_t size = pieces.size(piece);
-      const int64_t offset = vector * V::kWidth;
-      vector += size;
-      const int64_t tail = vector == vectors ? plane % V::kWidth : 0;
-      call_sized<Tile, kMaxTile>(size, a, taps, offset, tail, begin, end);
-    }
+    for_each_tile<V, Tile, kMaxTile>(a, a.kernel_h * a.kernel_w, begin, end);
   }
 };
 
@@ -155,17 +161,6 @@ struct SpmmDense {
   };
 
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
-    const int64_t depth = a.channels * a.kernel_h * a.kernel_w;
-    const int64_t plane = a.out_h * a.out_w * a.lanes;
-    const int64_t vectors = (plane + V::kWidth - 1) / V::kWidth;
-    const Pieces pieces(vectors, kTile);
-    int64_t vector = 0;
-    for (int64_t piece = 0; piece < pieces.count; ++piece) {
-      const int64_t size = pieces.size(piece);
-      const int64_t offset = vector * V::kWidth;
-      vector += size;
-      const int64_t tail = vector == vectors ? plane % V::kWidth : 0;
-      call_sized<Tile, kTile>(size, a, depth, offset, tail, begin, end);
-    }
+    for_each_tile<V, Tile, kTile>(a, a.channels * a.kernel_h * a.kernel_w, begin, end);
   }
 };

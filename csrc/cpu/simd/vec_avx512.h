@@ -1,5 +1,7 @@
 // 16 floats (AVX-512F), and 8 floats with the 32 registers and masks of AVX-512VL, which fit maps
 // narrower than 9 pixels better. Included inside the anonymous namespace of kernels_avx512.cc.
+#include "cpu/simd/vec_ymm.h"
+
 struct Vec16 {
   using T = __m512;
   static constexpr int kWidth = 16;
@@ -38,24 +40,13 @@ struct Vec16 {
   static float sum(T v) { return _mm512_reduce_add_ps(v); }
 };
 
-struct Vec8 {
-  using T = __m256;
-  static constexpr int kWidth = 8;
-  static constexpr bool kPermutes = true;
+struct Vec8 : VecYmm {
   static constexpr int kRegisters = 32;
 
-  static T zero() { return _mm256_setzero_ps(); }
-  static T broadcast(float x) { return _mm256_set1_ps(x); }
-  static T load(const float* p) { return _mm256_loadu_ps(p); }
-  static void store(float* p, T v) { _mm256_storeu_ps(p, v); }
   static __mmask8 mask(int64_t n) { return static_cast<__mmask8>((1u << n) - 1u); }
   static T load_partial(const float* p, int64_t n) { return _mm256_maskz_loadu_ps(mask(n), p); }
   static void store_partial(float* p, T v, int64_t n) { _mm256_mask_storeu_ps(p, mask(n), v); }
-  static T gather(const float* base, const uint32_t* index) {
-    const __m256i i = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
-    return _mm256_i32gather_ps(base, i, 4);
-  }
-  static T fma(T a, T b, T c) { return _mm256_fmadd_ps(a, b, c); }
+
   // A shuffle of the lanes that leaves some lanes out.
   struct Permutation {
     __m256i from;
@@ -68,14 +59,5 @@ struct Vec8 {
   // c + b * (a shuffled); lanes left out keep c.
   static T fma_permuted(T a, const Permutation& p, T b, T c) {
     return _mm256_mask3_fmadd_ps(_mm256_permutexvar_ps(p.from, a), b, c, p.inside);
-  }
-  static T add(T a, T b) { return _mm256_add_ps(a, b); }
-  static T mul(T a, T b) { return _mm256_mul_ps(a, b); }
-  static T max(T a, T b) { return _mm256_max_ps(a, b); }
-  static T min(T a, T b) { return _mm256_min_ps(a, b); }
-  static float sum(T v) {
-    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
   }
 };

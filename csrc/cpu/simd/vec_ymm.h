@@ -1,0 +1,27 @@
+// What the 8-float vectors of AVX2 and of AVX-512VL share; they differ in registers and masks.
+// Included by vec_avx2.h and vec_avx512.h, inside their anonymous namespaces.
+struct VecYmm {
+  using T = __m256;
+  static constexpr int kWidth = 8;
+  static constexpr bool kPermutes = true;
+
+  static T zero() { return _mm256_setzero_ps(); }
+  static T broadcast(float x) { return _mm256_set1_ps(x); }
+  static T load(const float* p) { return _mm256_loadu_ps(p); }
+  static void store(float* p, T v) { _mm256_storeu_ps(p, v); }
+  static T gather(const float* base, const uint32_t* index) {
+    const __m256i i = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
+    return _mm256_i32gather_ps(base, i, 4);
+  }
+  static T fma(T a, T b, T c) { return _mm256_fmadd_ps(a, b, c); }
+  static T add(T a, T b) { return _mm256_add_ps(a, b); }
+  static T mul(T a, T b) { return _mm256_mul_ps(a, b); }
+  // The instruction returns its second operand when either is NaN: a NaN in b is kept.
+  static T max(T a, T b) { return _mm256_max_ps(a, b); }
+  static T min(T a, T b) { return _mm256_min_ps(a, b); }
+  static float sum(T v) {
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+  }
+};
