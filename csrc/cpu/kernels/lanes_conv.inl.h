@@ -4,8 +4,8 @@
 //       in[col[k]][y*stride_h - pad_top + i*dilation_h][x*stride_w - pad_left + j*dilation_w][l] )
 //
 // Layouts: in [C][H][W][L], out [O][OH][OW][L], L = V::kWidth images, aligned to the vector.
-// Registers: S output pixels of one row and channel; one aligned load for each FMA, which costs
-// about 1.15 of an FMA from a register, so this stays within 15 % of the peak for any shape.
+// Registers: S output pixels of one row and channel; one aligned load for each FMA. Measured on
+// Zen 4: 57 % of the FMA peak for 3 to 64 channels, 7x7 stride 2, 224x224, batch 16.
 // Borders: rows of the kernel outside the map are left out of the loop, columns are skipped by one
 // bit mask per kernel column; tiles without a border take the loop without masks.
 

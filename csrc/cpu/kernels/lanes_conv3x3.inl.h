@@ -9,9 +9,10 @@
 // Borders: a tile that touches the border skips the taps outside the map by two bit masks, one for
 // rows and one for columns, instead of multiplying zeros (at 4x4 only 69 % of the taps are inside).
 // The masks do not change inside a tile, so the branches are predicted.
-// Tried and lost: a 4x4 tile of all output channels before the next tile keeps the input window in
-// L2 at most; the other order (all tiles of a channel, then the next channel) reads the whole input
-// once per output channel and is slower as soon as the input passes the L2 cache.
+// Order: all output channels of a tile before the next tile, so that the tile's input window can
+// stay in the second-level cache. The other order was not tried.
+// Tried and lost: one cache line more between channels whose maps are a multiple of 1 KiB, against
+// cache sets that collide: no difference at 64ch 32x32, 128ch 16x16, 256ch 8x8, 64ch 56x56.
 
 template <class V, int R, int S, int Stride, bool Interior>
 KP_INLINE void lanes_conv3x3_tile(const KernelArgs& a, int64_t y0, int64_t x0, uint32_t rows,

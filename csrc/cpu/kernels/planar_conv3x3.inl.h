@@ -7,13 +7,20 @@
 // Layouts: the input is already padded, so every tap of every output lies inside (pack.inl.h).
 // Stride 1 (pad_planes): in [C][in_h][in_w]. Stride 2 (split_phases): in [C][2][2][in_h][in_w],
 // rows and columns split by parity, so that every tap is a load of neighbouring pixels. out
-// [O][OH][OW]. Registers: R rows x S vectors of one output channel, R * S <= 16 (8 with 16
-// registers). For each of the 3 column shifts a row of the window is loaded once and feeds the 3
-// output rows above, level and below: 3R / (R + 2) FMAs per load, 3R / (2R + 1) with stride 2.
-// Measured on Zen 4, density 0.1, share of FMA peak: 16 rows x 1 zmm 98 % (128ch 16x16); 8 rows x 2
-// zmm 95 % (64ch 32x32); 8 rows x 1 ymm 83 % (256ch 8x8). Tried and lost: 8 rows x 2 ymm 87 % and
-// 88 %; 4 rows x 4 ymm 78 % (64ch 32x32); prefetching the next connection's rows, within 2 % either
-// way. Preconditions: in may be read one vector past the last row.
+// [O][OH][OW].
+//
+// Registers: R rows x S vectors of one output channel, R * S <= 16 (8 with 16 registers). For each
+// of the 3 column shifts a row of the window is loaded once and feeds the 3 output rows above,
+// level and below: 3R / (R + 2) FMAs per load, 3R / (2R + 1) with stride 2.
+//
+// An experiment of this loop alone (Zen 4, stride 1, density 0.1, no padding step, input in cache),
+// share of an FMA peak of 118 GFLOP/s: 16 rows x 1 zmm 99 % (128ch 16x16), 8 rows x 2 zmm 96 %
+// (64ch 32x32), 8 rows x 1 ymm 79 to 83 % (256ch 8x8). Lost: 8 rows x 2 ymm 82 % (64ch 32x32) and
+// 88 % (128ch 16x16), 4 rows x 4 ymm 78 % (64ch 32x32). Prefetching the next connection's rows
+// changed zmm by 3 % at most and made ymm 4 to 9 % faster; it is not used here yet. What the engine
+// reaches with the padding step is in bench/results/kernels.json.
+//
+// Preconditions: in may be read one vector past the last row.
 
 template <class V, int Stride, int R, int S>
 KP_INLINE void planar_conv3x3_tile(const KernelArgs& a, int64_t y0, int64_t x0, int64_t tail,
