@@ -127,11 +127,19 @@ void set_python_error(const Error& error) {
   PyErr_SetString(type.ptr(), error.what());
 }
 
-EngineOptions make_options(int threads, const std::string& isa, int64_t lanes) {
+Precision precision_from(const std::string& name) {
+  if (name == "fast") return Precision::kFast;
+  if (name == "strict") return Precision::kStrict;
+  throw Error(ErrorKind::kGeneral, "precision=" + name + ": there are fast and strict");
+}
+
+EngineOptions make_options(int threads, const std::string& isa, int64_t lanes,
+                           const std::string& precision) {
   EngineOptions options;
   options.threads = threads;
   options.isa = isa;
   options.lanes = lanes;
+  options.precision = precision_from(precision);
   return options;
 }
 
@@ -166,20 +174,23 @@ PYBIND11_MODULE(_core, m) {
   py::class_<Engine>(m, "Engine")
       .def_static(
           "load",
-          [](const std::string& path, int threads, const std::string& isa, int64_t lanes) {
+          [](const std::string& path, int threads, const std::string& isa, int64_t lanes,
+             const std::string& precision) {
             py::gil_scoped_release unlocked;
-            return Engine::load(path, make_options(threads, isa, lanes));
+            return Engine::load(path, make_options(threads, isa, lanes, precision));
           },
-          py::arg("path"), py::arg("threads"), py::arg("isa"), py::arg("lanes"))
+          py::arg("path"), py::arg("threads"), py::arg("isa"), py::arg("lanes"),
+          py::arg("precision") = "fast")
       .def_static(
           "load_bytes",
           [](const py::bytes& bytes, const std::string& name, int threads, const std::string& isa,
-             int64_t lanes) {
+             int64_t lanes, const std::string& precision) {
             const std::string_view view = bytes;
             return Engine::load_bytes(reinterpret_cast<const uint8_t*>(view.data()), view.size(),
-                                      name, make_options(threads, isa, lanes));
+                                      name, make_options(threads, isa, lanes, precision));
           },
-          py::arg("bytes"), py::arg("name"), py::arg("threads"), py::arg("isa"), py::arg("lanes"))
+          py::arg("bytes"), py::arg("name"), py::arg("threads"), py::arg("isa"), py::arg("lanes"),
+          py::arg("precision") = "fast")
       .def_property_readonly("inputs", &Engine::inputs)
       .def_property_readonly("outputs", &Engine::outputs)
       .def_property_readonly("isa", &Engine::isa)

@@ -19,6 +19,14 @@ struct KernelArgs {
   const float* weight = nullptr;
   const float* bias = nullptr;
 
+  // Winograd.
+  float* work = nullptr;              // memory for sums before the inverse transform
+  const uint32_t* live = nullptr;     // [channels] the input channels that are transformed
+  const float* zeros = nullptr;       // [out_channels]
+  int64_t tile_first = 0, tiles = 0;  // the tiles of this call, or the rows of tiles (planar)
+  int64_t tiles_w = 0;                // tiles in a row
+  bool dense = false;                 // every output channel reads every live channel
+
   int64_t channels = 0;
   int64_t out_channels = 0;
   int64_t in_stride = 0;  // floats from one channel to the next

@@ -1,13 +1,15 @@
-// The choice of kernel for one convolution or linear layer.
+// The ways to compute one convolution or linear layer: kernels, layouts, expected costs.
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "cpu/kernel_args.h"
-#include "ops/conv2d.h"
+#include "kernelprune/engine.h"
 #include "ops/connections.h"
-#include "plan/program.h"
+#include "ops/conv2d.h"
+#include "plan/weights.h"
 
 namespace kernelprune {
 
@@ -16,35 +18,61 @@ namespace kernelprune {
 // load for each FMA.
 int64_t channel_stride(const Shape& shape, int64_t lanes);
 
-// Output rows of a convolution whose input is copied into another layout first. The copy of one
-// strip stays in the second-level cache until the convolution has read it, whatever the map's size.
-struct Strip {
-  KernelArgs pack_args;  // all but activation pointers
-  KernelArgs args;       // all but activation pointers and clamp
-  int64_t packed_floats = 0;
-  int64_t out_offset = 0;  // floats from the start of a channel to the strip
-};
+// One kernel call of a convolution.
+struct Stage {
+  // The layer's input or output, in place of a number of scratch memory.
+  static constexpr int kLayer = -1;
+  static constexpr int kNone = -2;
 
-struct ConvPlan {
   Kernel kernel{};
-  int width = 0;
-  KernelArgs args;  // all but activation pointers and clamp
-  double cost = 0.0;
+  KernelArgs args;                               // all but the pointers, and the clamp
+  int from = kLayer, to = kLayer, work = kNone;  // what it reads, writes, and needs besides
+  int64_t out_offset = 0;                        // floats from the start of a channel; to kLayer
+  int64_t units = 0;                             // of work, to be shared among threads
+  double cost = 0.0;                             // see plan/cost.h
 
-  // Set when the input is packed; `args` is then unused.
-  Kernel pack{};
-  std::vector<Strip> strips;
+  // Writes the layer's output: adds the residual, applies the activation, works by output channel.
+  bool finishes() const { return to == kLayer; }
 };
 
-// `table` is the one whose width is `lanes`, or the widest for lanes 1; planar kernels may be taken
-// from any table of `kernels`. Weights that had to be cut are added to `cropped`.
-ConvPlan plan_convolution(const Window& window, const Shape& in, const Shape& out,
-                          const Connections& connections, const KernelSet& kernels,
-                          const KernelTable& table, int64_t lanes, CroppedWeights* cropped);
+// One way to compute the layer.
+struct ConvCandidate {
+  std::string name;   // tells the candidates of a layer apart
+  int width = 0;      // floats in a vector
+  double cost = 0.0;  // the sum over the stages
+  std::vector<Stage> stages;
+  std::vector<int64_t> scratch;  // floats of each scratch memory
+
+  // The weights that the finishing stages need.
+  WeightForm form = WeightForm::kAsInFile;
+  Window window;  // of the layer
+  TapRectangle kept;
+};
+
+// The convolution to be planned.
+struct ConvProblem {
+  Window window;
+  Shape in, out;
+  const Connections& connections;
+  int64_t lanes;
+  Precision precision;
+};
+
+// All candidates, in a fixed order; there is at least one. `table` is the one whose width is
+// `lanes`, or the widest for lanes 1; planar kernels may be taken from any table of `kernels`.
+std::vector<ConvCandidate> convolution_candidates(const ConvProblem& problem,
+                                                  const KernelSet& kernels,
+                                                  const KernelTable& table);
+
+// Points the stages at their weights, which `store` makes if they are not there yet.
+void bind_weights(const ConvProblem& problem, WeightStore* store, ConvCandidate* candidate);
 
 // Cuts the output channels into parts of equal work, counted in connections.
 std::vector<int64_t> balance_rows(const Connections& connections, int parts);
 
 void set_window(const Window& window, KernelArgs* args);
+
+// What the kernels of every candidate need; `window` may be a part of the layer's.
+KernelArgs convolution_args(const ConvProblem& problem, const Window& window);
 
 }  // namespace kernelprune

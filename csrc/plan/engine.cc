@@ -73,6 +73,7 @@ struct Engine::Impl {
   Graph graph;
   const KernelSet* kernels = nullptr;
   int threads = 1;
+  WeightStore weights;
   std::vector<Program> programs;  // widest lanes first, planar last
   std::unique_ptr<const BatchSplitter> splitter;
   std::vector<TensorInfo> inputs, outputs;
@@ -121,6 +122,7 @@ void Engine::Impl::run_step(const Step& step, const Tensors& tensors, float* are
   args.in = locate(step.in, tensors, arena, image);
   args.residual = locate(step.residual, tensors, arena, image);
   args.out = const_cast<float*>(locate(step.out, tensors, arena, image));
+  args.work = const_cast<float*>(locate(step.work, tensors, arena, image));
   step.kernel.run(args, begin, end);
 }
 
@@ -244,7 +246,8 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
   for (int64_t lanes : modes) {
     known += (known.empty() ? "" : ", ") + std::to_string(lanes);
     if (options.lanes != 0 && options.lanes != lanes) continue;
-    impl->programs.push_back(make_program(impl->graph, *impl->kernels, lanes, options.threads));
+    const PlanOptions plan{lanes, options.threads, options.precision};
+    impl->programs.push_back(make_program(impl->graph, *impl->kernels, plan, &impl->weights));
   }
   if (impl->programs.empty()) {
     throw Error(ErrorKind::kDevice, "lanes=" + std::to_string(options.lanes) + ": " +

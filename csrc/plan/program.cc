@@ -13,11 +13,12 @@ namespace {
 
 class Lowering {
  public:
-  Lowering(const Graph& graph, const KernelSet& kernels, int64_t lanes, int parts)
-      : graph_(graph), kernels_(kernels), parts_(parts) {
-    program_.lanes = lanes;
+  Lowering(const Graph& graph, const KernelSet& kernels, const PlanOptions& options,
+           WeightStore* weights)
+      : graph_(graph), kernels_(kernels), options_(options), weights_(weights) {
+    program_.lanes = options.lanes;
     for (int i = kernels.count - 1; i >= 0; --i) {
-      if (lanes == 1 || kernels.tables[i].width == lanes) table_ = &kernels.tables[i];
+      if (planar() || kernels.tables[i].width == lanes()) table_ = &kernels.tables[i];
     }
     storage_.assign(graph.values.size(), -1);
   }
@@ -86,14 +87,16 @@ class Lowering {
     step.kernel = kernel;
     step.vector_width = width;
     step.args = args;
-    for (int part = 0; part <= parts_; ++part) step.bounds.push_back(units * part / parts_);
-    step.cost = cost + kCostPerStep;
+    const int parts = options_.parts;
+    for (int part = 0; part <= parts; ++part) step.bounds.push_back(units * part / parts);
+    step.cost = cost;
     program_.steps.push_back(step);
     return program_.steps.back();
   }
 
   double memory_cost(const Shape& a, const Shape& b) const {
-    return kCostPerFloat * static_cast<double>((a.elements() + b.elements()) * lanes());
+    return kCostPerStep +
+           kCostPerFloat * static_cast<double>((a.elements() + b.elements()) * lanes());
   }
 
   // A step that reads value `in` (and `second`, if not negative) and writes a new value.
@@ -138,38 +141,40 @@ class Lowering {
   void lower_convolution(const Window& window, Activation activation, const Node& node) {
     const Shape& in = shape(node.inputs[0]);
     const Shape& out = shape(node.output);
-    const ConvPlan plan = plan_convolution(window, in, out, node.connections, kernels_, *table_,
-                                           lanes(), &program_.cropped);
-    const Clamp clamp = clamp_of(activation);
-    const auto add_convolution = [&](KernelArgs args, const Operand& from, int64_t out_offset,
-                                     double cost) {
-      const Operand residual =
-          node.inputs.size() == 2 ? use(storage_[node.inputs[1]], out_offset) : Operand{};
-      if (storage_[node.output] < 0) new_value(node.output);
-      const Operand to = use(storage_[node.output], out_offset);
-      args.low = clamp.low, args.high = clamp.high;
-      Step& step = add_step(plan.kernel, plan.width, args, out.c, cost);
-      step.bounds = balance_rows(node.connections, parts_);
-      step.in = from, step.residual = residual, step.out = to;
+    const ConvProblem problem{window, in, out, node.connections, lanes(), options_.precision};
+    ConvCandidate chosen = choose(convolution_candidates(problem, kernels_, *table_));
+    bind_weights(problem, weights_, &chosen);
+    std::vector<int> scratch;
+    for (int64_t floats : chosen.scratch) scratch.push_back(new_buffer(floats));
+    const auto operand = [&](int memory, int value, int64_t offset) {
+      if (memory == Stage::kNone) return Operand{};
+      if (memory == Stage::kLayer) return use(storage_[value], offset);
+      return use(scratch[static_cast<size_t>(memory)]);
     };
-    if (plan.strips.empty()) {
-      add_convolution(plan.args, use(storage_[node.inputs[0]]), 0, plan.cost);
-      return;
+    const Clamp clamp = clamp_of(activation);
+    for (const Stage& stage : chosen.stages) {
+      const Operand from = operand(stage.from, node.inputs[0], 0);
+      const Operand work = operand(stage.work, -1, 0);
+      Operand residual;
+      if (stage.finishes()) {
+        if (storage_[node.output] < 0) new_value(node.output);
+        if (node.inputs.size() == 2) residual = use(storage_[node.inputs[1]], stage.out_offset);
+      }
+      const Operand to = operand(stage.to, node.output, stage.out_offset);
+      Step& step = add_step(stage.kernel, chosen.width, stage.args, stage.units, stage.cost);
+      step.in = from, step.residual = residual, step.out = to, step.work = work;
+      if (!stage.finishes()) continue;
+      step.args.low = clamp.low, step.args.high = clamp.high;
+      step.bounds = balance_rows(node.connections, options_.parts);
     }
-    int64_t packed_floats = 0;
-    for (const Strip& strip : plan.strips) {
-      packed_floats = std::max(packed_floats, strip.packed_floats);
-    }
-    const int buffer = new_buffer(packed_floats);
-    for (const Strip& strip : plan.strips) {
-      const Operand from = use(storage_[node.inputs[0]]);
-      const Operand packed = use(buffer);
-      Step& pack = add_step(plan.pack, plan.width, strip.pack_args, in.c,
-                            kCostPerFloat * static_cast<double>(strip.packed_floats));
-      pack.in = from, pack.out = packed;
-      add_convolution(strip.args, use(buffer), strip.out_offset,
-                      plan.cost / static_cast<double>(plan.strips.size()));
-    }
+  }
+
+  // On equal cost the first one wins.
+  static ConvCandidate choose(std::vector<ConvCandidate> candidates) {
+    const auto cheaper = [](const ConvCandidate& a, const ConvCandidate& b) {
+      return a.cost < b.cost;
+    };
+    return std::move(*std::min_element(candidates.begin(), candidates.end(), cheaper));
   }
 
   template <typename Op>
@@ -252,7 +257,7 @@ class Lowering {
       operand->at = buffers_[use.buffer].offset + use.floats_in;
     };
     for (Step& step : program_.steps) {
-      resolve(&step.in), resolve(&step.residual), resolve(&step.out);
+      for (Operand* operand : {&step.in, &step.residual, &step.out, &step.work}) resolve(operand);
       program_.cost += step.cost;
     }
   }
@@ -260,7 +265,8 @@ class Lowering {
   const Graph& graph_;
   const KernelSet& kernels_;
   const KernelTable* table_ = nullptr;
-  const int parts_;
+  const PlanOptions options_;
+  WeightStore* weights_;
   int node_ = -1;
   Program program_;
   std::vector<BufferLifetime> buffers_;  // in the order of their first use
@@ -270,8 +276,9 @@ class Lowering {
 
 }  // namespace
 
-Program make_program(const Graph& graph, const KernelSet& kernels, int64_t lanes, int parts) {
-  return Lowering(graph, kernels, lanes, parts).run();
+Program make_program(const Graph& graph, const KernelSet& kernels, const PlanOptions& options,
+                     WeightStore* weights) {
+  return Lowering(graph, kernels, options, weights).run();
 }
 
 }  // namespace kernelprune

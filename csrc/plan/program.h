@@ -3,12 +3,12 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <string>
 #include <vector>
 
 #include "cpu/kernel_args.h"
 #include "model/graph.h"
+#include "plan/conv.h"
 
 namespace kernelprune {
 
@@ -25,29 +25,27 @@ struct Step {
   Kernel kernel{};
   int vector_width = 0;
   KernelArgs args;
-  Operand in, residual, out;
+  Operand in, residual, out, work;
   std::vector<int64_t> bounds;  // part p computes units [bounds[p], bounds[p+1])
   double cost = 0.0;            // estimate, see plan/cost.h
 };
-
-// Weights of a convolution whose kernel was cut down to the taps that ever touch the map.
-using CroppedWeights = std::deque<std::vector<float>>;
 
 struct Program {
   int64_t lanes = 1;
   std::vector<Step> steps;
   int64_t workspace_floats = 0;
   double cost = 0.0;  // of one lane group; comparable between the programs of one graph
-  CroppedWeights cropped;
-
-  // Steps point into `cropped`: a copy would leave them pointing at the original.
-  Program() = default;
-  Program(Program&&) = default;
-  Program& operator=(Program&&) = default;
 };
 
-// Lowers the graph for lane groups of `lanes` images; `tables` is the instruction set in use. The
-// program keeps pointers into `graph`, which must outlive it.
-Program make_program(const Graph& graph, const KernelSet& kernels, int64_t lanes, int parts);
+struct PlanOptions {
+  int64_t lanes = 1;
+  int parts = 1;  // threads that share a step
+  Precision precision = Precision::kFast;
+};
+
+// Lowers the graph for lane groups of `options.lanes` images; `kernels` is the instruction set in
+// use. The program keeps pointers into `graph` and `weights`, which must outlive it.
+Program make_program(const Graph& graph, const KernelSet& kernels, const PlanOptions& options,
+                     WeightStore* weights);
 
 }  // namespace kernelprune

@@ -91,6 +91,8 @@ class Engine:
             variable ``KERNELPRUNE_ISA`` names, else the best that the machine has.
         lanes: Images side by side in a vector: 1 (pixels of one image fill the vectors) or a vector
             width of the instruction set. By default the plan takes what costs least for the batch.
+        precision: ``"fast"`` computes 3x3 convolutions by Winograd's method where that is faster;
+            ``"strict"`` never does, and rounds about ten times less.
 
     Raises:
         Error: There is no such file, or an option is out of range.
@@ -109,6 +111,7 @@ class Engine:
         threads: int | None = 1,
         isa: str | None = None,
         lanes: int | None = None,
+        precision: str = "fast",
     ) -> None:
         if device != "cpu":
             raise DeviceError(
@@ -120,7 +123,7 @@ class Engine:
             raise Error(f"threads must be a whole number or None, got {threads!r}")
         self.path = Path(path)
         self.device = device
-        self._core = _core.Engine.load(os.fspath(path), threads, isa or "", lanes or 0)
+        self._core = _core.Engine.load(os.fspath(path), threads, isa or "", lanes or 0, precision)
 
     @property
     def inputs(self) -> list[tuple[str, tuple[int, ...]]]:

@@ -18,10 +18,16 @@ namespace kernelprune {
 
 struct Graph;
 
+enum class Precision {
+  kFast,    // Winograd where it pays: relative L2 error of a network about 1e-5
+  kStrict,  // direct sums only: about 1e-6
+};
+
 struct EngineOptions {
   int threads = 1;
   std::string isa;    // "", "portable", "avx2" or "avx512"; "" asks KERNELPRUNE_ISA, then the CPU
   int64_t lanes = 0;  // images side by side in a vector: 0 chooses by cost, 1 is planar
+  Precision precision = Precision::kFast;
 };
 
 // A graph input or output. The shape is per image: [C,H,W] or [F].

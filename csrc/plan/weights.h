@@ -1,0 +1,47 @@
+// Weights in the form that a kernel wants, made once while planning and shared by all programs.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "ops/connections.h"
+#include "ops/window.h"
+
+namespace kernelprune {
+
+enum class WeightForm { kAsInFile, kCropped, kWinograd2, kWinograd4 };
+
+// Connections whose weights, and perhaps input channels, were rewritten.
+struct PackedWeights {
+  std::vector<float> weight;
+  std::vector<uint32_t> live;  // Winograd: the input channels that any connection reads, ascending
+  std::vector<uint32_t> col;   // Winograd: index into `live` in place of the channel
+  std::vector<float> zeros;    // Winograd: [O]
+};
+
+// The rectangle of taps that a cropped kernel keeps.
+struct TapRectangle {
+  int64_t first_row = 0, rows = 1;
+  int64_t first_column = 0, columns = 1;
+};
+
+// The input channels that at least one connection reads, ascending.
+std::vector<uint32_t> live_channels(const Connections& connections, int64_t channels);
+
+class WeightStore {
+ public:
+  // `connections` must outlive the store, which knows them by their address. `window` and `kept`
+  // belong to the layer, so they are the same in every call for it.
+  const PackedWeights& get(const Connections& connections, WeightForm form, int64_t channels,
+                           const Window& window, const TapRectangle& kept);
+
+  int64_t floats() const;
+
+ private:
+  std::map<std::pair<const Connections*, WeightForm>, PackedWeights> packed_;
+};
+
+}  // namespace kernelprune
