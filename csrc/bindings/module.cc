@@ -3,7 +3,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernelprune/engine.h"
@@ -133,13 +135,17 @@ Precision precision_from(const std::string& name) {
   throw Error(ErrorKind::kGeneral, "precision=" + name + ": there are fast and strict");
 }
 
+// {(lanes, node): candidate}
+using Choices = std::map<std::pair<int64_t, std::string>, std::string>;
+
 EngineOptions make_options(int threads, const std::string& isa, int64_t lanes,
-                           const std::string& precision) {
+                           const std::string& precision, const Choices& choices) {
   EngineOptions options;
   options.threads = threads;
   options.isa = isa;
   options.lanes = lanes;
   options.precision = precision_from(precision);
+  for (const auto& [layer, name] : choices) options.choices[{layer.first, layer.second}] = name;
   return options;
 }
 
@@ -160,6 +166,12 @@ PYBIND11_MODULE(_core, m) {
       .def_readonly("name", &TensorInfo::name)
       .def_readonly("shape", &TensorInfo::shape);
 
+  py::class_<LayerCandidates>(m, "LayerCandidates")
+      .def_property_readonly("lanes", [](const LayerCandidates& c) { return c.layer.lanes; })
+      .def_property_readonly("node", [](const LayerCandidates& c) { return c.layer.node; })
+      .def_readonly("names", &LayerCandidates::names)
+      .def_readonly("chosen", &LayerCandidates::chosen);
+
   py::class_<LayerInfo>(m, "LayerInfo")
       .def_readonly("name", &LayerInfo::name)
       .def_readonly("op", &LayerInfo::op)
@@ -175,27 +187,29 @@ PYBIND11_MODULE(_core, m) {
       .def_static(
           "load",
           [](const std::string& path, int threads, const std::string& isa, int64_t lanes,
-             const std::string& precision) {
+             const std::string& precision, const Choices& choices) {
             py::gil_scoped_release unlocked;
-            return Engine::load(path, make_options(threads, isa, lanes, precision));
+            return Engine::load(path, make_options(threads, isa, lanes, precision, choices));
           },
           py::arg("path"), py::arg("threads"), py::arg("isa"), py::arg("lanes"),
-          py::arg("precision") = "fast")
+          py::arg("precision") = "fast", py::arg("choices") = Choices{})
       .def_static(
           "load_bytes",
           [](const py::bytes& bytes, const std::string& name, int threads, const std::string& isa,
-             int64_t lanes, const std::string& precision) {
+             int64_t lanes, const std::string& precision, const Choices& choices) {
             const std::string_view view = bytes;
             return Engine::load_bytes(reinterpret_cast<const uint8_t*>(view.data()), view.size(),
-                                      name, make_options(threads, isa, lanes, precision));
+                                      name, make_options(threads, isa, lanes, precision, choices));
           },
           py::arg("bytes"), py::arg("name"), py::arg("threads"), py::arg("isa"), py::arg("lanes"),
-          py::arg("precision") = "fast")
+          py::arg("precision") = "fast", py::arg("choices") = Choices{})
       .def_property_readonly("inputs", &Engine::inputs)
       .def_property_readonly("outputs", &Engine::outputs)
       .def_property_readonly("isa", &Engine::isa)
       .def_property_readonly("threads", &Engine::threads)
       .def("layers", &Engine::layers, py::arg("batch"))
+      .def_property_readonly("candidates", &Engine::candidates)
+      .def_property_readonly("weight_bytes", &Engine::weight_bytes)
       .def("workspace_bytes", &Engine::workspace_bytes, py::arg("batch"))
       .def("run", &run, py::arg("inputs"))
       .def("run_reference", &run_reference, py::arg("inputs"))

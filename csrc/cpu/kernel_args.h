@@ -65,6 +65,9 @@ struct KernelTable {
   Kernel planar_conv3x3_s2;  // input padded and split by split_phases
   Kernel planar_small3x3;    // map of at most `width` pixels; null without a permute instruction
   Kernel planar_dot;         // 1x1 map: one dot product per output channel
+  // Winograd F(2x2, 3x3) and F(4x4, 3x3); the outputs include the multiplication.
+  Kernel lanes_winograd_input[2], lanes_winograd_output[2];
+  Kernel planar_winograd_input[2], planar_winograd_output[2];
   Kernel lanes_max_pool, lanes_avg_pool, lanes_global_avg_pool;
   Kernel planar_max_pool, planar_avg_pool, planar_global_avg_pool;
   Kernel add, activation, copy, softmax;

@@ -4,6 +4,7 @@
 
 #include "core/aligned_buffer.h"
 #include "plan/cost.h"
+#include "plan/winograd.h"
 
 namespace kernelprune {
 namespace {
@@ -93,10 +94,19 @@ class ConvPlanner {
     } else {
       add_in_lanes();
     }
+    add_winograd();
     return std::move(candidates_);
   }
 
  private:
+  void add_winograd() {
+    if (problem_.precision == Precision::kStrict || !is_3x3(problem_.window, 1)) return;
+    if (problem_.lanes > 1) return add_winograd_candidates(problem_, table_, &candidates_);
+    for (int i = 0; i < kernels_.count; ++i) {
+      add_winograd_candidates(problem_, kernels_.tables[i], &candidates_);
+    }
+  }
+
   void add_in_lanes() {
     const int64_t plane = out_.pixels() * problem_.lanes;
     if (reads_every_pixel_once(window_, in_, out_)) return add_direct(spmm(table_), table_, plane);

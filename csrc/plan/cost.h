@@ -32,6 +32,11 @@ constexpr double kNarrowVectorCost = 1.15;
 // Multiply-adds at peak that fit in the time to read and write one float of an activation.
 constexpr double kCostPerFloat = 6.0;
 
+// Multiply-adds at peak that fit in the time to transform one of the (m+2)^2 values of a Winograd
+// tile, for input channels and for output channels.
+constexpr double kWinogradInputCost = 4.0;
+constexpr double kWinogradOutputCost = 4.0;
+
 // Starting a step: arguments, loops, pipeline fill.
 constexpr double kCostPerStep = 20000.0;
 

@@ -77,6 +77,7 @@ struct Engine::Impl {
   std::vector<Program> programs;  // widest lanes first, planar last
   std::unique_ptr<const BatchSplitter> splitter;
   std::vector<TensorInfo> inputs, outputs;
+  std::vector<LayerCandidates> candidates;
   mutable WorkspacePool workspaces;
 
   // The user's tensors of one run.
@@ -246,12 +247,16 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
   for (int64_t lanes : modes) {
     known += (known.empty() ? "" : ", ") + std::to_string(lanes);
     if (options.lanes != 0 && options.lanes != lanes) continue;
-    const PlanOptions plan{lanes, options.threads, options.precision};
+    const PlanOptions plan{lanes, options.threads, options.precision, &options.choices};
     impl->programs.push_back(make_program(impl->graph, *impl->kernels, plan, &impl->weights));
   }
   if (impl->programs.empty()) {
     throw Error(ErrorKind::kDevice, "lanes=" + std::to_string(options.lanes) + ": " +
                                         impl->kernels->isa + " has " + known);
+  }
+  for (const Program& program : impl->programs) {
+    impl->candidates.insert(impl->candidates.end(), program.candidates.begin(),
+                            program.candidates.end());
   }
   impl->splitter = std::make_unique<const BatchSplitter>(impl->programs);
   for (int value : impl->graph.inputs) {
@@ -272,6 +277,18 @@ int Engine::threads() const { return impl_->threads; }
 
 std::vector<LayerInfo> Engine::layers(int64_t batch) const {
   return impl_->layers(std::max<int64_t>(batch, 1));
+}
+
+const std::vector<LayerCandidates>& Engine::candidates() const { return impl_->candidates; }
+
+int64_t Engine::weight_bytes() const {
+  int64_t floats = impl_->weights.floats();
+  for (const Node& node : impl_->graph.nodes) {
+    const Connections& c = node.connections;
+    floats +=
+        static_cast<int64_t>(c.weight.size() + c.bias.size() + c.col.size() + c.row_ptr.size());
+  }
+  return floats * static_cast<int64_t>(sizeof(float));
 }
 
 int64_t Engine::workspace_bytes(int64_t batch) const {

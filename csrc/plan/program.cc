@@ -142,7 +142,7 @@ class Lowering {
     const Shape& in = shape(node.inputs[0]);
     const Shape& out = shape(node.output);
     const ConvProblem problem{window, in, out, node.connections, lanes(), options_.precision};
-    ConvCandidate chosen = choose(convolution_candidates(problem, kernels_, *table_));
+    ConvCandidate chosen = choose(node, convolution_candidates(problem, kernels_, *table_));
     bind_weights(problem, weights_, &chosen);
     std::vector<int> scratch;
     for (int64_t floats : chosen.scratch) scratch.push_back(new_buffer(floats));
@@ -169,12 +169,28 @@ class Lowering {
     }
   }
 
-  // On equal cost the first one wins.
-  static ConvCandidate choose(std::vector<ConvCandidate> candidates) {
+  // The one that was asked for, else the cheapest; on equal cost the first.
+  ConvCandidate choose(const Node& node, std::vector<ConvCandidate> candidates) {
+    LayerCandidates record{{lanes(), node.name}, {}, {}};
+    for (const ConvCandidate& candidate : candidates) record.names.push_back(candidate.name);
     const auto cheaper = [](const ConvCandidate& a, const ConvCandidate& b) {
       return a.cost < b.cost;
     };
-    return std::move(*std::min_element(candidates.begin(), candidates.end(), cheaper));
+    auto chosen = std::min_element(candidates.begin(), candidates.end(), cheaper);
+    if (options_.choices != nullptr && options_.choices->count(record.layer) > 0) {
+      const std::string& name = options_.choices->at(record.layer);
+      const auto is_it = [&](const ConvCandidate& candidate) { return candidate.name == name; };
+      chosen = std::find_if(candidates.begin(), candidates.end(), is_it);
+      if (chosen == candidates.end()) {
+        throw Error(ErrorKind::kGeneral,
+                    "layer '" + node.name + "' with " + std::to_string(lanes()) +
+                        " images side by side cannot be computed by '" + name +
+                        "': the saved plan is for another model, machine or version; tune again");
+      }
+    }
+    record.chosen = chosen->name;
+    if (candidates.size() > 1) program_.candidates.push_back(record);
+    return std::move(*chosen);
   }
 
   template <typename Op>

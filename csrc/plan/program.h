@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -35,12 +36,14 @@ struct Program {
   std::vector<Step> steps;
   int64_t workspace_floats = 0;
   double cost = 0.0;  // of one lane group; comparable between the programs of one graph
+  std::vector<LayerCandidates> candidates;
 };
 
 struct PlanOptions {
   int64_t lanes = 1;
   int parts = 1;  // threads that share a step
   Precision precision = Precision::kFast;
+  const std::map<LayerKey, std::string>* choices = nullptr;
 };
 
 // Lowers the graph for lane groups of `options.lanes` images; `kernels` is the instruction set in

@@ -6,6 +6,8 @@
 #include "cpu/kernels/planar_conv3x3.inl.h"
 #include "cpu/kernels/planar_small3x3.inl.h"
 #include "cpu/kernels/planar_dot.inl.h"
+#include "cpu/kernels/winograd.inl.h"
+#include "cpu/kernels/winograd_planar.inl.h"
 #include "cpu/kernels/pool.inl.h"
 #include "cpu/kernels/elementwise.inl.h"
 #include "cpu/kernels/pack.inl.h"

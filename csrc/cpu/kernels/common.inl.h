@@ -32,3 +32,26 @@ template <class V>
 KP_INLINE typename V::T clamp(typename V::T x, typename V::T low, typename V::T high) {
   return V::min(high, V::max(low, x));  // this order keeps NaN
 }
+
+template <class V>
+KP_INLINE typename V::T load_count(const float* p, int64_t count) {
+  return count == V::kWidth ? V::load(p) : V::load_partial(p, count);
+}
+
+template <class V>
+KP_INLINE void store_count(float* p, typename V::T v, int64_t count) {
+  if (count == V::kWidth) {
+    V::store(p, v);
+  } else {
+    V::store_partial(p, v, count);
+  }
+}
+
+// Bit i is set when `first + i` lies inside [0, size).
+KP_INLINE uint32_t inside_mask(int64_t first, int count, int64_t size) {
+  uint32_t mask = 0;
+  for (int i = 0; i < count; ++i) {
+    if (first + i >= 0 && first + i < size) mask |= 1u << i;
+  }
+  return mask;
+}

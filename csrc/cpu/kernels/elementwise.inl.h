@@ -11,20 +11,6 @@ KP_INLINE void for_each_vector(const KernelArgs& a, int64_t begin, int64_t end, 
   }
 }
 
-template <class V>
-KP_INLINE typename V::T load_count(const float* p, int64_t count) {
-  return count == V::kWidth ? V::load(p) : V::load_partial(p, count);
-}
-
-template <class V>
-KP_INLINE void store_count(float* p, typename V::T v, int64_t count) {
-  if (count == V::kWidth) {
-    V::store(p, v);
-  } else {
-    V::store_partial(p, v, count);
-  }
-}
-
 // out = act(in + residual)
 template <class V>
 struct AddKernel {

@@ -62,15 +62,6 @@ KP_INLINE void lanes_conv3x3_tile(const KernelArgs& a, int64_t y0, int64_t x0, u
   }
 }
 
-// Bit i is set when `first + i` lies inside [0, size).
-KP_INLINE uint32_t inside_mask(int64_t first, int count, int64_t size) {
-  uint32_t mask = 0;
-  for (int i = 0; i < count; ++i) {
-    if (first + i >= 0 && first + i < size) mask |= 1u << i;
-  }
-  return mask;
-}
-
 template <class V, int Stride>
 struct LanesConv3x3 {
   // 16 accumulators of 32 registers, or 12 of 16.

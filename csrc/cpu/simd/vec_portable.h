@@ -32,7 +32,14 @@ struct Vec4 {
   }
   static T fma(T a, T b, T c) { return a * b + c; }
   static T add(T a, T b) { return a + b; }
+  static T sub(T a, T b) { return a - b; }
   static T mul(T a, T b) { return a * b; }
+  // Of the 2 * kWidth values a, b: those with even or odd index.
+  static T even(T a, T b) { return T{a[0], a[2], b[0], b[2]}; }
+  static T odd(T a, T b) { return T{a[1], a[3], b[1], b[3]}; }
+  // The first or second half of a[0], b[0], a[1], b[1], ...
+  static T zip_low(T a, T b) { return T{a[0], b[0], a[1], b[1]}; }
+  static T zip_high(T a, T b) { return T{a[2], b[2], a[3], b[3]}; }
   // Both keep a NaN in b, as the reference does: comparisons with NaN are false.
   static T max(T a, T b) { return a > b ? a : b; }
   static T min(T a, T b) { return a < b ? a : b; }

@@ -15,7 +15,18 @@ struct VecYmm {
   }
   static T fma(T a, T b, T c) { return _mm256_fmadd_ps(a, b, c); }
   static T add(T a, T b) { return _mm256_add_ps(a, b); }
+  static T sub(T a, T b) { return _mm256_sub_ps(a, b); }
   static T mul(T a, T b) { return _mm256_mul_ps(a, b); }
+  // Of the 2 * kWidth values a, b: those with even or odd index.
+  static T even(T a, T b) { return in_order(_mm256_shuffle_ps(a, b, 0x88)); }
+  static T odd(T a, T b) { return in_order(_mm256_shuffle_ps(a, b, 0xDD)); }
+  // The first or second half of a[0], b[0], a[1], b[1], ...
+  static T zip_low(T a, T b) {
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20);
+  }
+  static T zip_high(T a, T b) {
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
+  }
   // The instruction returns its second operand when either is NaN: a NaN in b is kept.
   static T max(T a, T b) { return _mm256_max_ps(a, b); }
   static T min(T a, T b) { return _mm256_min_ps(a, b); }
@@ -23,5 +34,11 @@ struct VecYmm {
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+  }
+
+ private:
+  // Pairs of the halves [a0 b0 | a1 b1] to [a0 a1 | b0 b1].
+  static T in_order(T v) {
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), 0xD8));
   }
 };

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,11 +24,22 @@ enum class Precision {
   kStrict,  // direct sums only: about 1e-6
 };
 
+// A layer of a program (a program runs `lanes` images side by side).
+struct LayerKey {
+  int64_t lanes = 1;
+  std::string node;
+  bool operator<(const LayerKey& other) const {
+    return lanes != other.lanes ? lanes < other.lanes : node < other.node;
+  }
+};
+
 struct EngineOptions {
   int threads = 1;
   std::string isa;    // "", "portable", "avx2" or "avx512"; "" asks KERNELPRUNE_ISA, then the CPU
   int64_t lanes = 0;  // images side by side in a vector: 0 chooses by cost, 1 is planar
   Precision precision = Precision::kFast;
+  // Candidates (see Engine::candidates) to take in place of the ones with the lowest expected cost.
+  std::map<LayerKey, std::string> choices;
 };
 
 // A graph input or output. The shape is per image: [C,H,W] or [F].
@@ -49,6 +61,13 @@ struct LayerInfo {
   double seconds = 0.0;         // profile only: median over the repeats, for the whole batch
 };
 
+// The ways that a layer could be computed.
+struct LayerCandidates {
+  LayerKey layer;
+  std::vector<std::string> names;
+  std::string chosen;
+};
+
 class Engine {
  public:
   // Throws Error: kGeneral (no such file, bad option), kFormat (not a valid model), kDevice (the
@@ -66,6 +85,10 @@ class Engine {
 
   // What the plan for `batch` images does, layer by layer.
   std::vector<LayerInfo> layers(int64_t batch) const;
+  // Every layer of every program that can be computed in more than one way.
+  const std::vector<LayerCandidates>& candidates() const;
+  // Bytes of weights, with the copies that kernels wanted in another form.
+  int64_t weight_bytes() const;
   // Bytes of activations that one run of `batch` images holds.
   int64_t workspace_bytes(int64_t batch) const;
 

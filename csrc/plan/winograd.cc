@@ -1,0 +1,114 @@
+#include "plan/winograd.h"
+
+#include <algorithm>
+#include <string>
+
+#include "plan/cost.h"
+
+namespace kernelprune {
+namespace {
+
+// The map cut into tiles of m x m outputs, and the tiles into ranges that are computed at a time.
+class WinogradPlanner {
+ public:
+  WinogradPlanner(const ConvProblem& problem, const KernelTable& table, int m)
+      : problem_(problem),
+        table_(table),
+        m_(m),
+        positions_((m + 2) * (m + 2)),
+        rows_((problem.out.h + m - 1) / m),
+        columns_((problem.out.w + m - 1) / m),
+        live_(static_cast<int64_t>(live_channels(problem.connections, problem.in.c).size())) {}
+
+  bool planar() const { return problem_.lanes == 1; }
+
+  // Units that a range is counted in: tiles, or rows of tiles in planar mode.
+  int64_t units() const { return planar() ? rows_ : rows_ * columns_; }
+
+  // Floats of one channel and position for a range of `units`.
+  int64_t slab(int64_t units) const {
+    if (!planar()) return units * problem_.lanes;
+    return (units * columns_ + table_.width - 1) / table_.width * table_.width;
+  }
+
+  // Floats of V for a range.
+  int64_t transformed(int64_t units) const { return positions_ * live_ * slab(units); }
+
+  ConvCandidate candidate(int64_t most) const {
+    ConvCandidate c;
+    c.name = "winograd" + std::to_string(m_) + "/" + std::to_string(table_.width) + "/t" +
+             std::to_string(most);
+    c.width = table_.width;
+    c.form = m_ == 2 ? WeightForm::kWinograd2 : WeightForm::kWinograd4;
+    c.window = problem_.window;
+    c.kept = {0, 3, 0, 3};
+    c.scratch = {0, 0};
+    const int64_t ranges = (units() + most - 1) / most;
+    for (int64_t i = 0; i < ranges; ++i) {
+      const int64_t first = units() * i / ranges;
+      add_range(first, units() * (i + 1) / ranges - first, &c);
+    }
+    for (const Stage& stage : c.stages) c.cost += stage.cost;
+    return c;
+  }
+
+ private:
+  void add_range(int64_t first, int64_t count, ConvCandidate* c) const {
+    const int index = m_ == 2 ? 0 : 1;
+    const int64_t slab_floats = slab(count);
+    Stage input, output;
+    input.args = convolution_args(problem_, problem_.window);
+    input.args.tile_first = first, input.args.tiles = count, input.args.tiles_w = columns_;
+    input.args.channels = live_;
+    input.args.dense = problem_.connections.count() == live_ * problem_.out.c;
+    output.args = input.args;
+    input.kernel =
+        planar() ? table_.planar_winograd_input[index] : table_.lanes_winograd_input[index];
+    input.to = 0;
+    input.args.out_stride = slab_floats;
+    input.units = live_;
+    output.kernel =
+        planar() ? table_.planar_winograd_output[index] : table_.lanes_winograd_output[index];
+    output.from = 0, output.work = 1;
+    output.args.in_stride = slab_floats;
+    output.units = problem_.out.c;
+    c->scratch[0] = std::max(c->scratch[0], transformed(count));
+    c->scratch[1] = std::max(c->scratch[1], positions_ * problem_.out.c * slab_floats);
+
+    const double values = static_cast<double>(positions_ * slab_floats);
+    const double channels = static_cast<double>(live_),
+                 outputs = static_cast<double>(problem_.out.c);
+    const double macs = static_cast<double>(problem_.connections.count()) * values;
+    input.cost = channels * values * kWinogradInputCost + kCostPerStep;
+    output.cost = macs / kernel_efficiency(input.args.dense ? "spmm_dense" : "spmm") +
+                  outputs * values * kWinogradOutputCost + kCostPerStep;
+    c->stages.push_back(input);
+    c->stages.push_back(output);
+  }
+
+  const ConvProblem& problem_;
+  const KernelTable& table_;
+  const int m_;
+  const int64_t positions_, rows_, columns_, live_;
+};
+
+}  // namespace
+
+void add_winograd_candidates(const ConvProblem& problem, const KernelTable& table,
+                             std::vector<ConvCandidate>* candidates) {
+  if (problem.connections.count() == 0) return;
+  for (int m : {4, 2}) {
+    const WinogradPlanner planner(problem, table, m);
+    int64_t last = 0;
+    for (int64_t vectors : {8, 6, 4, 3, 2, 1}) {
+      // The most units that fill at most `vectors` vectors.
+      int64_t most = planner.units();
+      while (most > 1 && planner.slab(most) > vectors * table.width) --most;
+      if (most == last || planner.slab(most) > vectors * table.width) continue;
+      last = most;
+      candidates->push_back(planner.candidate(most));
+    }
+  }
+}
+
+}  // namespace kernelprune

@@ -1,0 +1,15 @@
+// Winograd candidates for a 3x3 convolution of stride 1.
+#pragma once
+
+#include <vector>
+
+#include "plan/conv.h"
+
+namespace kernelprune {
+
+// Appends F(4x4, 3x3) and F(2x2, 3x3) with several sizes of tile ranges. `table` gives the kernels
+// and the vector width; its width is `problem.lanes`, or anything in planar mode.
+void add_winograd_candidates(const ConvProblem& problem, const KernelTable& table,
+                             std::vector<ConvCandidate>* candidates);
+
+}  // namespace kernelprune
