@@ -44,6 +44,14 @@ struct KernelArgs {
   float low = 0.0f, high = 0.0f;  // the fused activation: min(max(x, low), high)
 };
 
+// Floats from one position of Winograd's transform to the next, for `channels` slabs of `slab`
+// floats: an odd number of cache lines. The (m+2)^2 values of a tile are stored at once; were the
+// distance a multiple of 4 KiB, they would all fall into the same set of the first-level cache.
+constexpr int64_t winograd_stride(int64_t channels, int64_t slab) {
+  constexpr int64_t kLine = 16;
+  return ((channels * slab + kLine - 1) / kLine | 1) * kLine;
+}
+
 // Computes the work units [begin, end) of a step: output channels for most kernels.
 using KernelFn = void (*)(const KernelArgs& args, int64_t begin, int64_t end);
 

@@ -31,9 +31,6 @@ class WinogradPlanner {
     return (units * columns_ + table_.width - 1) / table_.width * table_.width;
   }
 
-  // Floats of V for a range.
-  int64_t transformed(int64_t units) const { return positions_ * live_ * slab(units); }
-
   ConvCandidate candidate(int64_t most) const {
     ConvCandidate c;
     c.name = "winograd" + std::to_string(m_) + "/" + std::to_string(table_.width) + "/t" +
@@ -72,8 +69,9 @@ class WinogradPlanner {
     output.from = 0, output.work = 1;
     output.args.in_stride = slab_floats;
     output.units = problem_.out.c;
-    c->scratch[0] = std::max(c->scratch[0], transformed(count));
-    c->scratch[1] = std::max(c->scratch[1], positions_ * problem_.out.c * slab_floats);
+    c->scratch[0] = std::max(c->scratch[0], positions_ * winograd_stride(live_, slab_floats));
+    c->scratch[1] =
+        std::max(c->scratch[1], positions_ * winograd_stride(problem_.out.c, slab_floats));
 
     const double values = static_cast<double>(positions_ * slab_floats);
     const double channels = static_cast<double>(live_),

@@ -86,10 +86,10 @@ void winograd_multiply(const KernelArgs& a, int64_t begin, int64_t end) {
   m.out_stride = a.in_stride;
   const int64_t connections = a.row_ptr[a.out_channels];
   for (int p = 0; p < N * N; ++p) {
-    m.in = a.in + p * a.channels * a.in_stride;
+    m.in = a.in + p * winograd_stride(a.channels, a.in_stride);
     m.weight = a.weight + p * connections;
     m.bias = p == N + 1 ? a.bias : a.zeros;
-    m.out = a.work + p * a.out_channels * a.in_stride;
+    m.out = a.work + p * winograd_stride(a.out_channels, a.in_stride);
     if (a.dense) {
       SpmmDense<V>::run(m, begin, end);
     } else {
@@ -122,7 +122,7 @@ struct WinogradLanesInput {
 
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
     constexpr uint32_t kAll = (1u << N) - 1;
-    const int64_t pitch = a.in_w * L, stride = a.channels * a.out_stride;
+    const int64_t pitch = a.in_w * L, stride = winograd_stride(a.channels, a.out_stride);
     for (int64_t i = begin; i < end; ++i) {
       const float* channel = a.in + a.live[i] * a.in_stride;
       float* out = a.out + i * a.out_stride;
@@ -149,7 +149,7 @@ struct WinogradLanesOutput {
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
     winograd_multiply<V, M>(a, begin, end);
     const Vec low = V::broadcast(a.low), high = V::broadcast(a.high);
-    const int64_t stride = a.out_channels * a.in_stride;
+    const int64_t stride = winograd_stride(a.out_channels, a.in_stride);
     for (int64_t o = begin; o < end; ++o) {
       const float* in = a.work + o * a.in_stride;
       for (int64_t t = a.tile_first; t < a.tile_first + a.tiles; ++t, in += L) {

@@ -92,7 +92,7 @@ struct WinogradPlanarInput {
 
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
     Streams streams = {};  // the places after the last tile stay zero
-    const int64_t stride = a.channels * a.out_stride;
+    const int64_t stride = winograd_stride(a.channels, a.out_stride);
     for (int64_t i = begin; i < end; ++i) {
       columns(a, a.in + a.live[i] * a.in_stride, &streams);
       for (int64_t q = 0; q < a.out_stride; q += W) {
@@ -124,7 +124,8 @@ struct WinogradPlanarOutput {
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
     winograd_multiply<V, M>(a, begin, end);
     const Vec low = V::broadcast(a.low), high = V::broadcast(a.high);
-    const int64_t stride = a.out_channels * a.in_stride, pitch = a.tiles_w * M;
+    const int64_t stride = winograd_stride(a.out_channels, a.in_stride);
+    const int64_t pitch = a.tiles_w * M;
     alignas(64) float streams[M][kStream + W];
     for (int64_t o = begin; o < end; ++o) {
       for (int64_t q = 0; q < a.in_stride; q += W) {
