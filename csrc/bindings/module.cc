@@ -166,10 +166,32 @@ PYBIND11_MODULE(_core, m) {
       .def_readonly("name", &TensorInfo::name)
       .def_readonly("shape", &TensorInfo::shape);
 
+  py::class_<StageInfo>(m, "StageInfo")
+      .def_readonly("kernel", &StageInfo::kernel)
+      .def_readonly("vector_width", &StageInfo::vector_width)
+      .def_readonly("macs", &StageInfo::macs)
+      .def_readonly("visits", &StageInfo::visits)
+      .def_readonly("rows", &StageInfo::rows)
+      .def_readonly("values", &StageInfo::values)
+      .def_readonly("far", &StageInfo::far);
+
+  py::class_<CandidateInfo>(m, "CandidateInfo")
+      .def_readonly("name", &CandidateInfo::name)
+      .def_readonly("expected_seconds", &CandidateInfo::expected_seconds)
+      .def_readonly("stages", &CandidateInfo::stages);
+
   py::class_<LayerCandidates>(m, "LayerCandidates")
       .def_property_readonly("lanes", [](const LayerCandidates& c) { return c.layer.lanes; })
       .def_property_readonly("node", [](const LayerCandidates& c) { return c.layer.node; })
-      .def_readonly("names", &LayerCandidates::names)
+      .def_readonly("candidates", &LayerCandidates::candidates)
+      .def_property_readonly("names",
+                             [](const LayerCandidates& c) {
+                               std::vector<std::string> names;
+                               for (const CandidateInfo& info : c.candidates) {
+                                 names.push_back(info.name);
+                               }
+                               return names;
+                             })
       .def_readonly("chosen", &LayerCandidates::chosen);
 
   py::class_<LayerInfo>(m, "LayerInfo")

@@ -25,7 +25,6 @@ struct KernelArgs {
   const float* zeros = nullptr;       // [out_channels]
   int64_t tile_first = 0, tiles = 0;  // the tiles of this call, or the rows of tiles (planar)
   int64_t tiles_w = 0;                // tiles in a row
-  bool dense = false;                 // every output channel reads every live channel
 
   int64_t channels = 0;
   int64_t out_channels = 0;
@@ -73,9 +72,10 @@ struct KernelTable {
   Kernel planar_conv3x3_s2;  // input padded and split by split_phases
   Kernel planar_small3x3;    // map of at most `width` pixels; null without a permute instruction
   Kernel planar_dot;         // 1x1 map: one dot product per output channel
-  // Winograd F(2x2, 3x3) and F(4x4, 3x3); the outputs include the multiplication.
-  Kernel lanes_winograd_input[2], lanes_winograd_output[2];
-  Kernel planar_winograd_input[2], planar_winograd_output[2];
+  // Winograd F(2x2, 3x3) and F(4x4, 3x3); the outputs include the
+  // multiplication; dense: every output channel reads every live channel.
+  Kernel lanes_winograd_input[2], lanes_winograd_output[2], lanes_winograd_dense[2];
+  Kernel planar_winograd_input[2], planar_winograd_output[2], planar_winograd_dense[2];
   Kernel lanes_max_pool, lanes_avg_pool, lanes_global_avg_pool;
   Kernel planar_max_pool, planar_avg_pool, planar_global_avg_pool;
   Kernel add, activation, copy, softmax;

@@ -65,17 +65,19 @@ bool reads_every_pixel_once(const Window& window, const Shape& in, const Shape& 
 
 int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
-// Vectors of 8 lose a little against vectors of 16 but waste less on narrow rows.
-const KernelTable& planar_table(const KernelSet& kernels, int64_t row) {
-  const KernelTable* best = &kernels.tables[0];
-  double best_cost = 0.0;
-  for (int i = 0; i < kernels.count; ++i) {
-    const KernelTable& table = kernels.tables[i];
-    const double cost =
-        static_cast<double>(round_up(row, table.width)) * (i == 0 ? 1.0 : kNarrowVectorCost);
-    if (i == 0 || cost < best_cost) best = &table, best_cost = cost;
+int64_t ceil_div(int64_t value, int64_t unit) { return (value + unit - 1) / unit; }
+
+// The sum over the outputs of one axis of the taps that lie inside the map.
+int64_t inside_taps(int64_t kernel, int64_t stride, int64_t dilation, int64_t pad, int64_t in,
+                    int64_t out) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < out; ++i) {
+    for (int64_t tap = 0; tap < kernel; ++tap) {
+      const int64_t at = i * stride - pad + tap * dilation;
+      if (at >= 0 && at < in) ++count;
+    }
   }
-  return *best;
+  return count;
 }
 
 class ConvPlanner {
@@ -101,56 +103,91 @@ class ConvPlanner {
  private:
   void add_winograd() {
     if (problem_.precision == Precision::kStrict || !is_3x3(problem_.window, 1)) return;
-    if (problem_.lanes > 1) return add_winograd_candidates(problem_, table_, &candidates_);
+    if (problem_.lanes > 1)
+      return add_winograd_candidates(problem_, kernels_, table_, &candidates_);
     for (int i = 0; i < kernels_.count; ++i) {
-      add_winograd_candidates(problem_, kernels_.tables[i], &candidates_);
+      add_winograd_candidates(problem_, kernels_, kernels_.tables[i], &candidates_);
     }
   }
 
   void add_in_lanes() {
-    const int64_t plane = out_.pixels() * problem_.lanes;
-    if (reads_every_pixel_once(window_, in_, out_)) return add_direct(spmm(table_), table_, plane);
-    if (is_3x3(window_, 1)) return add_direct(table_.lanes_conv3x3_s1, table_, plane);
-    if (is_3x3(window_, 2)) return add_direct(table_.lanes_conv3x3_s2, table_, plane);
-    add_direct(table_.lanes_conv, table_, plane);
+    if (reads_every_pixel_once(window_, in_, out_)) {
+      add_direct(spmm(table_), table_, spmm_terms(table_, out_.pixels() * problem_.lanes, 1));
+    } else if (is_3x3(window_, 1)) {
+      add_direct(table_.lanes_conv3x3_s1, table_, lanes_terms(4));
+    } else if (is_3x3(window_, 2)) {
+      add_direct(table_.lanes_conv3x3_s2, table_, lanes_terms(4));
+    } else {
+      add_direct(table_.lanes_conv, table_, lanes_terms(1));
+    }
   }
 
   void add_planar() {
+    for (int i = 0; i < kernels_.count; ++i) add_planar(kernels_.tables[i]);
+  }
+
+  void add_planar(const KernelTable& table) {
     if (reads_every_pixel_once(window_, in_, out_)) {
-      const KernelTable& table = planar_table(kernels_, out_.pixels());
-      if (out_.pixels() == 1) return add_direct(table.planar_dot, table, 1);
-      return add_direct(spmm(table), table, round_up(out_.pixels(), table.width));
+      if (out_.pixels() == 1) {
+        CostTerms terms;
+        terms.macs = connections();
+        terms.rows = static_cast<double>(out_.c);
+        return add_direct(table.planar_dot, table, terms);
+      }
+      return add_direct(spmm(table), table, spmm_terms(table, out_.pixels(), 1));
     }
-    if (const KernelTable* table = small_map_table()) {
-      return add_direct(table->planar_small3x3, *table, table->width);
+    const bool small = std::max(in_.pixels(), out_.pixels()) <= table.width;
+    if (small && table.planar_small3x3.run != nullptr && window_.kernel_h == 3 &&
+        window_.kernel_w == 3) {
+      CostTerms terms;
+      terms.macs = connections() * 9.0 * table.width;
+      terms.visits = connections();
+      terms.rows = static_cast<double>(out_.c);
+      return add_direct(table.planar_small3x3, table, terms);
     }
     // Maps of up to 4 columns would leave half of every vector empty; im2col fills them.
     constexpr int64_t kNarrow = 4;
-    const bool wide = out_.w > kNarrow;
-    if (wide && (is_3x3(window_, 1) || is_3x3(window_, 2))) {
-      const KernelTable& table = planar_table(kernels_, out_.w);
-      return add_padded(is_3x3(window_, 1) ? table.planar_conv3x3_s1 : table.planar_conv3x3_s2,
-                        table);
-    }
-    const KernelTable& table = planar_table(kernels_, out_.pixels());
+    if (out_.w > kNarrow && is_3x3(window_, 1)) return add_padded(table.planar_conv3x3_s1, table);
+    if (out_.w > kNarrow && is_3x3(window_, 2)) return add_padded(table.planar_conv3x3_s2, table);
     add_unfolded(spmm(table), table);
+  }
+
+  double connections() const { return static_cast<double>(problem_.connections.count()); }
+
+  // A kernel in batch lanes that skips the border, with tiles of `tile_rows` x 4 pixels or so.
+  CostTerms lanes_terms(int64_t tile_rows) const {
+    const double taps =
+        static_cast<double>(inside_taps(window_.kernel_h, window_.stride_h, window_.dilation_h,
+                                        window_.pad_top, in_.h, out_.h) *
+                            inside_taps(window_.kernel_w, window_.stride_w, window_.dilation_w,
+                                        window_.pad_left, in_.w, out_.w));
+    const auto lanes = static_cast<double>(problem_.lanes);
+    const auto tiles = static_cast<double>(ceil_div(out_.h, tile_rows) * ceil_div(out_.w, 4));
+    CostTerms terms;
+    terms.macs = connections() * taps * lanes;
+    terms.visits = connections() * tiles;
+    terms.rows = static_cast<double>(out_.c) * tiles;
+    terms.values = static_cast<double>(in_.elements() + out_.elements()) * lanes;
+    return terms;
+  }
+
+  // A sparse product with a plane of `floats` per channel and `taps` rows of it per connection.
+  CostTerms spmm_terms(const KernelTable& table, int64_t floats, int64_t taps) const {
+    const int64_t vectors = ceil_div(floats, table.width);
+    const int64_t tiles = ceil_div(vectors, 16);
+    const double slab = static_cast<double>(in_.c * taps * table.width * ceil_div(vectors, tiles));
+    CostTerms terms;
+    terms.macs = connections() * static_cast<double>(taps * vectors * table.width);
+    terms.visits = connections() * static_cast<double>(taps * tiles);
+    terms.rows = static_cast<double>(out_.c * tiles);
+    terms.values = static_cast<double>(in_.c * taps + out_.c) * static_cast<double>(floats);
+    terms.far = slab > kNearFloats ? terms.macs : 0.0;
+    return terms;
   }
 
   const Kernel& spmm(const KernelTable& table) const {
     const bool dense = problem_.connections.count() == in_.c * out_.c;
     return dense ? table.spmm_dense : table.spmm;
-  }
-
-  // The narrowest vectors that hold the whole map of a 3x3 convolution; null if there are none.
-  const KernelTable* small_map_table() const {
-    const int64_t pixels = std::max(in_.pixels(), out_.pixels());
-    const KernelTable* narrowest = nullptr;
-    for (int i = 0; i < kernels_.count; ++i) {
-      const KernelTable& table = kernels_.tables[i];
-      const bool fits = table.planar_small3x3.run != nullptr && pixels <= table.width;
-      if (fits && window_.kernel_h == 3 && window_.kernel_w == 3) narrowest = &table;
-    }
-    return narrowest;
   }
 
   ConvCandidate start(const Kernel& kernel, const KernelTable& table) const {
@@ -165,25 +202,17 @@ class ConvPlanner {
   }
 
   void finish(ConvCandidate candidate) {
-    for (const Stage& stage : candidate.stages) candidate.cost += stage.cost;
+    add_costs(kernels_, &candidate);
     candidates_.push_back(std::move(candidate));
   }
 
-  // `floats`: per output channel, with the empty places of vectors.
-  double direct_cost(const Kernel& kernel, const KernelTable& table, int64_t floats) const {
-    const double macs = static_cast<double>(problem_.connections.count()) *
-                        static_cast<double>(window_.taps()) * static_cast<double>(floats);
-    const double narrow = table.width < kernels_.tables[0].width ? kNarrowVectorCost : 1.0;
-    return macs / kernel_efficiency(kernel.name) * narrow + kCostPerStep;
-  }
-
-  void add_direct(const Kernel& kernel, const KernelTable& table, int64_t floats) {
+  void add_direct(const Kernel& kernel, const KernelTable& table, const CostTerms& terms) {
     ConvCandidate candidate = start(kernel, table);
     Stage stage;
     stage.kernel = kernel;
     stage.args = convolution_args(problem_, window_);
     stage.units = out_.c;
-    stage.cost = direct_cost(kernel, table, floats);
+    stage.terms = terms;
     candidate.stages.push_back(stage);
     finish(std::move(candidate));
   }
@@ -195,7 +224,7 @@ class ConvPlanner {
   // arguments.
   template <typename SetArgs>
   void add_strips(const Kernel& pack_kernel, const Kernel& kernel, int64_t unit,
-                  int64_t pack_row_floats, double cost, ConvCandidate* candidate,
+                  int64_t pack_row_floats, const CostTerms& terms, ConvCandidate* candidate,
                   const SetArgs& set) const {
     // A quarter of the smallest second-level cache of AVX-512 machines.
     constexpr int64_t kPackedFloats = (int64_t{256} << 10) / sizeof(float);
@@ -214,9 +243,9 @@ class ConvPlanner {
       convolution.args.out_h = last - first;
       convolution.out_offset = first * out_.w;
       convolution.units = out_.c;
-      convolution.cost = (cost - kCostPerStep) / static_cast<double>(strips) + kCostPerStep;
+      convolution.terms = scaled(terms, 1.0 / static_cast<double>(strips));
       const int64_t packed_floats = set(last - first, &pack.args, &convolution.args);
-      pack.cost = kCostPerFloat * static_cast<double>(packed_floats) + kCostPerStep;
+      pack.terms.values = static_cast<double>(packed_floats);
       candidate->scratch[0] = std::max(candidate->scratch[0], packed_floats);
       candidate->stages.push_back(pack);
       candidate->stages.push_back(convolution);
@@ -231,9 +260,14 @@ class ConvPlanner {
     const int64_t width = out_.w + border;
     constexpr int64_t kTileRows = 8;
     ConvCandidate candidate = start(kernel, table);
-    const double cost = direct_cost(kernel, table, out_.h * round_up(out_.w, table.width));
+    const int64_t vectors = ceil_div(out_.w, table.width);
+    const auto tiles = static_cast<double>(ceil_div(out_.h * vectors, 16));
+    CostTerms terms;
+    terms.macs = connections() * 9.0 * static_cast<double>(out_.h * vectors * table.width);
+    terms.visits = connections() * tiles;
+    terms.rows = static_cast<double>(out_.c) * tiles;
     add_strips(split ? table.split_phases : table.pad_planes, kernel, kTileRows,
-               in_.c * planes * width, cost, &candidate,
+               in_.c * planes * width, terms, &candidate,
                [&](int64_t rows, KernelArgs* pack, KernelArgs* convolution) {
                  pack->out_h = rows + border, pack->out_w = width;
                  pack->out_stride = pack->out_h * width * planes;
@@ -246,8 +280,8 @@ class ConvPlanner {
 
   void add_unfolded(const Kernel& kernel, const KernelTable& table) {
     ConvCandidate candidate = start(kernel, table);
-    const double cost = direct_cost(kernel, table, round_up(out_.pixels(), table.width));
-    add_strips(table.im2col, kernel, 1, in_.c * window_.taps() * out_.w, cost, &candidate,
+    const CostTerms terms = spmm_terms(table, out_.pixels(), window_.taps());
+    add_strips(table.im2col, kernel, 1, in_.c * window_.taps() * out_.w, terms, &candidate,
                [&](int64_t rows, KernelArgs* pack, KernelArgs* convolution) {
                  pack->out_h = rows;
                  pack->out_stride = round_up(rows * out_.w, table.width);
@@ -296,6 +330,24 @@ KernelArgs convolution_args(const ConvProblem& problem, const Window& window) {
   a.out_stride = channel_stride(out, problem.lanes);
   set_window(window, &a);
   return a;
+}
+
+CandidateInfo describe(const ConvCandidate& candidate) {
+  CandidateInfo info;
+  info.name = candidate.name;
+  info.expected_seconds = candidate.cost * 1e-9;
+  for (const Stage& stage : candidate.stages) {
+    const CostTerms& t = stage.terms;
+    info.stages.push_back(
+        {stage.kernel.name, candidate.width, t.macs, t.visits, t.rows, t.values, t.far});
+  }
+  return info;
+}
+
+void add_costs(const KernelSet& kernels, ConvCandidate* candidate) {
+  for (const Stage& stage : candidate->stages) {
+    candidate->cost += step_cost(kernels.isa, stage.kernel.name, candidate->width, stage.terms);
+  }
 }
 
 std::vector<ConvCandidate> convolution_candidates(const ConvProblem& problem,

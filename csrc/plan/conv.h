@@ -9,6 +9,7 @@
 #include "kernelprune/engine.h"
 #include "ops/connections.h"
 #include "ops/conv2d.h"
+#include "plan/cost.h"
 #include "plan/weights.h"
 
 namespace kernelprune {
@@ -29,7 +30,7 @@ struct Stage {
   int from = kLayer, to = kLayer, work = kNone;  // what it reads, writes, and needs besides
   int64_t out_offset = 0;                        // floats from the start of a channel; to kLayer
   int64_t units = 0;                             // of work, to be shared among threads
-  double cost = 0.0;                             // see plan/cost.h
+  CostTerms terms;                               // see plan/cost.h
 
   // Writes the layer's output: adds the residual, applies the activation, works by output channel.
   bool finishes() const { return to == kLayer; }
@@ -39,7 +40,7 @@ struct Stage {
 struct ConvCandidate {
   std::string name;   // tells the candidates of a layer apart
   int width = 0;      // floats in a vector
-  double cost = 0.0;  // the sum over the stages
+  double cost = 0.0;  // nanoseconds, the sum over the stages
   std::vector<Stage> stages;
   std::vector<int64_t> scratch;  // floats of each scratch memory
 
@@ -66,6 +67,11 @@ std::vector<ConvCandidate> convolution_candidates(const ConvProblem& problem,
 
 // Points the stages at their weights, which `store` makes if they are not there yet.
 void bind_weights(const ConvProblem& problem, WeightStore* store, ConvCandidate* candidate);
+
+CandidateInfo describe(const ConvCandidate& candidate);
+
+// Sets the cost from the terms of the stages.
+void add_costs(const KernelSet& kernels, ConvCandidate* candidate);
 
 // Cuts the output channels into parts of equal work, counted in connections.
 std::vector<int64_t> balance_rows(const Connections& connections, int parts);

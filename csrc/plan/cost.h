@@ -1,9 +1,7 @@
-// The cost model: what a step is expected to take, in multiply-adds at the FMA peak of one core.
-// Deterministic, so that the same file always gets the same plan. It only ranks lane modes for the
-// images that do not fill a lane group. The shares of peak started from profiles on a Zen 4 with
-// AVX-512; those of the planar kernels, kNarrowVectorCost and the costs per float and step were
-// then set by hand until the choice for 1 to 24 images was the fastest, or close, on three networks
-// (VGG-16, ResNet-56 and ResNet-18 at density 0.1). Other machines were not measured.
+// The cost model: the time a step is expected to take, as a linear function of a few counts.
+// Deterministic, so that the same file always gets the same plan. The rates are measured once per
+// instruction set (cost_table.cc); on another machine all times are wrong, but the ratios, which
+// decide between candidates and between lane modes, less so. Tuning measures instead.
 #pragma once
 
 #include <cstdint>
@@ -11,33 +9,40 @@
 
 namespace kernelprune {
 
-// Share of the FMA peak that a convolution kernel reaches on full vectors.
-inline double kernel_efficiency(const std::string& kernel) {
-  if (kernel == "lanes_conv3x3_s1") return 0.92;
-  if (kernel == "lanes_conv3x3_s2") return 0.85;
-  if (kernel == "lanes_conv") return 0.75;
-  if (kernel == "planar_conv3x3_s1") return 0.65;
-  if (kernel == "planar_conv3x3_s2") return 0.4;
-  if (kernel == "planar_small3x3") return 0.4;
-  if (kernel == "spmm") return 0.5;
-  if (kernel == "spmm_dense") return 0.75;
-  if (kernel == "planar_dot") return 0.15;
-  return 1.0;
+// What a kernel call does, in numbers that its time grows with.
+struct CostTerms {
+  double macs = 0.0;    // multiply-adds, those of empty vector places included
+  double visits = 0.0;  // connections looked up: each once for every tile of accumulators
+  double rows = 0.0;    // sums started and stored: output channels times tiles
+  double values = 0.0;  // floats read or written besides: copies, transforms, pools
+  double far = 0.0;     // of macs: with input that is beyond the first-level cache
+};
+
+inline CostTerms scaled(const CostTerms& t, double by) {
+  return {t.macs * by, t.visits * by, t.rows * by, t.values * by, t.far * by};
 }
 
-// A multiply-add with vectors of 8 against one with vectors of 16: loop and index overhead is
-// shared by half as many lanes.
-constexpr double kNarrowVectorCost = 1.15;
+// Input of a tile that is larger than this does not stay in the first-level cache.
+constexpr double kNearFloats = 12e3;
 
-// Multiply-adds at peak that fit in the time to read and write one float of an activation.
-constexpr double kCostPerFloat = 6.0;
+// Nanoseconds for one of each.
+struct CostRates {
+  double macs = 0.0, visits = 0.0, rows = 0.0, values = 0.0, far = 0.0;
+};
 
-// Multiply-adds at peak that fit in the time to transform one of the (m+2)^2 values of a Winograd
-// tile, for input channels and for output channels.
-constexpr double kWinogradInputCost = 4.0;
-constexpr double kWinogradOutputCost = 4.0;
+struct CostTableRow {
+  const char* isa;
+  const char* kernel;
+  int width;  // floats in a vector
+  CostRates rates;
+};
 
-// Starting a step: arguments, loops, pipeline fill.
-constexpr double kCostPerStep = 20000.0;
+// Nanoseconds to start any step.
+constexpr double kCostPerStep = 100.0;
+
+// One thread, in nanoseconds. A kernel that the table lacks has the rates of the row "any" of its
+// instruction set.
+double step_cost(const std::string& isa, const std::string& kernel, int width,
+                 const CostTerms& terms);
 
 }  // namespace kernelprune

@@ -81,7 +81,7 @@ class Lowering {
   }
 
   Step& add_step(const Kernel& kernel, int width, const KernelArgs& args, int64_t units,
-                 double cost) {
+                 const CostTerms& terms) {
     Step step;
     step.node = node_;
     step.kernel = kernel;
@@ -89,14 +89,16 @@ class Lowering {
     step.args = args;
     const int parts = options_.parts;
     for (int part = 0; part <= parts; ++part) step.bounds.push_back(units * part / parts);
-    step.cost = cost;
+    step.cost = step_cost(kernels_.isa, kernel.name, width, terms);
     program_.steps.push_back(step);
     return program_.steps.back();
   }
 
-  double memory_cost(const Shape& a, const Shape& b) const {
-    return kCostPerStep +
-           kCostPerFloat * static_cast<double>((a.elements() + b.elements()) * lanes());
+  // Of a step that only reads `a` and writes `b`.
+  CostTerms memory_terms(const Shape& a, const Shape& b) const {
+    CostTerms terms;
+    terms.values = static_cast<double>((a.elements() + b.elements()) * lanes());
+    return terms;
   }
 
   // A step that reads value `in` (and `second`, if not negative) and writes a new value.
@@ -105,7 +107,7 @@ class Lowering {
     const Operand from = use(storage_[in]);
     const Operand other = second < 0 ? Operand{} : use(storage_[second]);
     const Operand to = use(new_value(out));
-    Step& step = add_step(kernel, table_->width, args, units, memory_cost(shape(in), shape(out)));
+    Step& step = add_step(kernel, table_->width, args, units, memory_terms(shape(in), shape(out)));
     step.in = from, step.residual = other, step.out = to;
   }
 
@@ -115,7 +117,7 @@ class Lowering {
     KernelArgs args = activation_args(s, s);
     args.in_stride = s.elements();  // from one image to the next
     const Operand to = use(new_value(value));
-    Step& step = add_step(table_->nchw_to_lanes, table_->width, args, s.c, memory_cost(s, s));
+    Step& step = add_step(table_->nchw_to_lanes, table_->width, args, s.c, memory_terms(s, s));
     step.in = {Operand::Place::kInput, index};
     step.out = to;
   }
@@ -126,7 +128,7 @@ class Lowering {
     KernelArgs args = activation_args(s, s);
     args.out_stride = s.elements();
     const Operand from = use(storage_[value]);
-    Step& step = add_step(table_->lanes_to_nchw, table_->width, args, s.c, memory_cost(s, s));
+    Step& step = add_step(table_->lanes_to_nchw, table_->width, args, s.c, memory_terms(s, s));
     step.in = from;
     step.out = {Operand::Place::kOutput, index};
   }
@@ -161,7 +163,7 @@ class Lowering {
         if (node.inputs.size() == 2) residual = use(storage_[node.inputs[1]], stage.out_offset);
       }
       const Operand to = operand(stage.to, node.output, stage.out_offset);
-      Step& step = add_step(stage.kernel, chosen.width, stage.args, stage.units, stage.cost);
+      Step& step = add_step(stage.kernel, chosen.width, stage.args, stage.units, stage.terms);
       step.in = from, step.residual = residual, step.out = to, step.work = work;
       if (!stage.finishes()) continue;
       step.args.low = clamp.low, step.args.high = clamp.high;
@@ -172,7 +174,9 @@ class Lowering {
   // The one that was asked for, else the cheapest; on equal cost the first.
   ConvCandidate choose(const Node& node, std::vector<ConvCandidate> candidates) {
     LayerCandidates record{{lanes(), node.name}, {}, {}};
-    for (const ConvCandidate& candidate : candidates) record.names.push_back(candidate.name);
+    for (const ConvCandidate& candidate : candidates) {
+      record.candidates.push_back(describe(candidate));
+    }
     const auto cheaper = [](const ConvCandidate& a, const ConvCandidate& b) {
       return a.cost < b.cost;
     };
@@ -247,7 +251,7 @@ class Lowering {
       const Operand from = use(storage_[input]);
       const Operand to = use(buffer, floats_in);
       Step& step =
-          add_step(table_->copy, table_->width, activation_args(s, s), s.c, memory_cost(s, s));
+          add_step(table_->copy, table_->width, activation_args(s, s), s.c, memory_terms(s, s));
       step.in = from, step.out = to;
       floats_in += s.c * channel_stride(s, lanes());
     }

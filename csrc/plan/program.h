@@ -28,7 +28,7 @@ struct Step {
   KernelArgs args;
   Operand in, residual, out, work;
   std::vector<int64_t> bounds;  // part p computes units [bounds[p], bounds[p+1])
-  double cost = 0.0;            // estimate, see plan/cost.h
+  double cost = 0.0;            // estimate, nanoseconds, see plan/cost.h
 };
 
 struct Program {

@@ -11,8 +11,10 @@ namespace {
 // The map cut into tiles of m x m outputs, and the tiles into ranges that are computed at a time.
 class WinogradPlanner {
  public:
-  WinogradPlanner(const ConvProblem& problem, const KernelTable& table, int m)
+  WinogradPlanner(const ConvProblem& problem, const KernelSet& kernels, const KernelTable& table,
+                  int m)
       : problem_(problem),
+        kernels_(kernels),
         table_(table),
         m_(m),
         positions_((m + 2) * (m + 2)),
@@ -45,7 +47,7 @@ class WinogradPlanner {
       const int64_t first = units() * i / ranges;
       add_range(first, units() * (i + 1) / ranges - first, &c);
     }
-    for (const Stage& stage : c.stages) c.cost += stage.cost;
+    add_costs(kernels_, &c);
     return c;
   }
 
@@ -57,15 +59,19 @@ class WinogradPlanner {
     input.args = convolution_args(problem_, problem_.window);
     input.args.tile_first = first, input.args.tiles = count, input.args.tiles_w = columns_;
     input.args.channels = live_;
-    input.args.dense = problem_.connections.count() == live_ * problem_.out.c;
     output.args = input.args;
     input.kernel =
         planar() ? table_.planar_winograd_input[index] : table_.lanes_winograd_input[index];
     input.to = 0;
     input.args.out_stride = slab_floats;
     input.units = live_;
-    output.kernel =
-        planar() ? table_.planar_winograd_output[index] : table_.lanes_winograd_output[index];
+    if (problem_.connections.count() == live_ * problem_.out.c) {
+      output.kernel =
+          planar() ? table_.planar_winograd_dense[index] : table_.lanes_winograd_dense[index];
+    } else {
+      output.kernel =
+          planar() ? table_.planar_winograd_output[index] : table_.lanes_winograd_output[index];
+    }
     output.from = 0, output.work = 1;
     output.args.in_stride = slab_floats;
     output.units = problem_.out.c;
@@ -73,18 +79,23 @@ class WinogradPlanner {
     c->scratch[1] =
         std::max(c->scratch[1], positions_ * winograd_stride(problem_.out.c, slab_floats));
 
-    const double values = static_cast<double>(positions_ * slab_floats);
-    const double channels = static_cast<double>(live_),
-                 outputs = static_cast<double>(problem_.out.c);
-    const double macs = static_cast<double>(problem_.connections.count()) * values;
-    input.cost = channels * values * kWinogradInputCost + kCostPerStep;
-    output.cost = macs / kernel_efficiency(input.args.dense ? "spmm_dense" : "spmm") +
-                  outputs * values * kWinogradOutputCost + kCostPerStep;
+    // `values` of the whole step, of which `floats` are one channel's.
+    const auto floats = static_cast<double>(positions_ * slab_floats);
+    const auto tiles = static_cast<double>(positions_ * ((slab_floats / table_.width + 15) / 16));
+    const auto connections = static_cast<double>(problem_.connections.count());
+    input.terms.values = static_cast<double>(live_) * floats;
+    output.terms.values = static_cast<double>(problem_.out.c) * floats;
+    output.terms.macs = connections * floats;
+    output.terms.visits = connections * tiles;
+    output.terms.rows = static_cast<double>(problem_.out.c) * tiles;
+    if (static_cast<double>(live_ * slab_floats) > kNearFloats)
+      output.terms.far = output.terms.macs;
     c->stages.push_back(input);
     c->stages.push_back(output);
   }
 
   const ConvProblem& problem_;
+  const KernelSet& kernels_;
   const KernelTable& table_;
   const int m_;
   const int64_t positions_, rows_, columns_, live_;
@@ -92,13 +103,13 @@ class WinogradPlanner {
 
 }  // namespace
 
-void add_winograd_candidates(const ConvProblem& problem, const KernelTable& table,
-                             std::vector<ConvCandidate>* candidates) {
+void add_winograd_candidates(const ConvProblem& problem, const KernelSet& kernels,
+                             const KernelTable& table, std::vector<ConvCandidate>* candidates) {
   if (problem.connections.count() == 0) return;
   for (int m : {4, 2}) {
-    const WinogradPlanner planner(problem, table, m);
+    const WinogradPlanner planner(problem, kernels, table, m);
     int64_t last = 0;
-    for (int64_t vectors : {8, 6, 4, 3, 2, 1}) {
+    for (int64_t vectors : {8, 4, 2, 1}) {
       // The most units that fill at most `vectors` vectors.
       int64_t most = planner.units();
       while (most > 1 && planner.slab(most) > vectors * table.width) --most;

@@ -9,7 +9,7 @@ namespace kernelprune {
 
 // Appends F(4x4, 3x3) and F(2x2, 3x3) with several sizes of tile ranges. `table` gives the kernels
 // and the vector width; its width is `problem.lanes`, or anything in planar mode.
-void add_winograd_candidates(const ConvProblem& problem, const KernelTable& table,
-                             std::vector<ConvCandidate>* candidates);
+void add_winograd_candidates(const ConvProblem& problem, const KernelSet& kernels,
+                             const KernelTable& table, std::vector<ConvCandidate>* candidates);
 
 }  // namespace kernelprune

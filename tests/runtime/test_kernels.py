@@ -118,6 +118,13 @@ CASES = [
     conv(6, 6, (9, 7), padding=(0, 0, 0, 0), density=0.5, activation="relu"),
     conv(6, 6, (9, 7), padding=(2, 1, 0, 2), density=0.5, activation="relu6"),
     conv(1, 1, (3, 3)),
+    # Winograd: edge tiles, rows of tiles that fill a vector or not, several ranges of tiles
+    *[conv(3, 4, (h, w), (1, 16), padding=SAME, density=0.6)
+      for h, w in ((14, 14), (9, 50), (70, 20), (6, 5), (2, 30))],
+    *[conv(2, 2, (h, w), (1,), padding=SAME) for h, w in ((56, 56), (100, 130))],
+    conv(40, 40, (12, 12), (1, 16), padding=SAME, density=0.1, activation="relu"),
+    conv(5, 4, (19, 18), (1, 16), padding=(0, 0, 0, 0), density=0.4),
+    conv(5, 4, (19, 18), (1, 16), padding=(2, 2, 2, 2), density=0.4),
     # stride 2
     *[conv(5, 6, (n, n + 1), (1, 17), stride=(2, 2), padding=SAME, density=0.5)
       for n in (1, 2, 3, 7, 8, 9, 16, 17)],
@@ -174,8 +181,24 @@ CASES = [
 ]  # fmt: skip
 
 
-def load(model: bytes, isa: str, lanes: int, threads: int = 1):
-    return _core.Engine.load_bytes(model, "case", threads, isa, lanes)
+def load(
+    model: bytes, isa: str, lanes: int, threads: int = 1, precision: str = "fast", choices=None
+):
+    return _core.Engine.load_bytes(model, "case", threads, isa, lanes, precision, choices or {})
+
+
+def engines(model: bytes, isa: str, lanes: int, precision: str):
+    """The engine as planned, then one for each further way to compute the layers: in the n-th of
+    them every layer takes its n-th candidate."""
+    planned = load(model, isa, lanes, precision=precision)
+    yield planned
+    layers = planned.candidates
+    for rank in range(max((len(layer.names) for layer in layers), default=0)):
+        choices = {
+            (layer.lanes, layer.node): layer.names[min(rank, len(layer.names) - 1)]
+            for layer in layers
+        }
+        yield load(model, isa, lanes, precision=precision, choices=choices)
 
 
 @pytest.mark.parametrize(("isa", "lanes"), MODES)
@@ -188,27 +211,30 @@ def test_exact_on_integers(case: Case, isa: str, lanes: int) -> None:
         tolerance = 0.0
     b = GraphBuilder(np.random.default_rng(1), integers=True)
     model = b.file(case.build(b))
-    engine = load(model, isa, lanes)
-    for batch in case.batches:
-        inputs = b.batch(batch)
-        expected = engine.run_reference(inputs)[0]
-        np.testing.assert_allclose(
-            engine.run(inputs)[0], expected, rtol=tolerance, atol=tolerance, strict=False
-        )
+    batches = [b.batch(batch) for batch in case.batches]
+    expected = None
+    for engine in engines(model, isa, lanes, "strict"):
+        if expected is None:
+            expected = [engine.run_reference(inputs)[0] for inputs in batches]
+        for inputs, want in zip(batches, expected, strict=True):
+            np.testing.assert_allclose(engine.run(inputs)[0], want, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(("isa", "lanes"), MODES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_close_on_floats(case: Case, isa: str, lanes: int) -> None:
-    """On floats the only difference to the float64 reference is rounding: relative L2 1e-5."""
+    """On floats the only difference to the float64 reference is rounding: relative L2 1e-5, with
+    every kernel that could be chosen."""
     b = GraphBuilder(np.random.default_rng(2))
     model = b.file(case.build(b))
-    engine = load(model, isa, lanes)
-    for batch in case.batches[:2]:
-        inputs = b.batch(batch)
-        expected = engine.run_reference(inputs)[0]
-        error = np.linalg.norm(engine.run(inputs)[0] - expected)
-        assert error <= 1e-5 * max(np.linalg.norm(expected), 1e-30)
+    batches = [b.batch(batch) for batch in case.batches[:2]]
+    expected = None
+    for engine in engines(model, isa, lanes, "fast"):
+        if expected is None:
+            expected = [engine.run_reference(inputs)[0] for inputs in batches]
+        for inputs, want in zip(batches, expected, strict=True):
+            error = np.linalg.norm(engine.run(inputs)[0] - want)
+            assert error <= 1e-5 * max(np.linalg.norm(want), 1e-30)
 
 
 @pytest.mark.parametrize("isa", _core.available_isas())

@@ -35,13 +35,19 @@ constexpr KernelTable make_table() {
   if constexpr (V::kPermutes) t.planar_small3x3 = {"planar_small3x3", &PlanarSmall3x3<V>::run};
   t.planar_dot = {"planar_dot", &PlanarDot<V>::run};
   t.lanes_winograd_input[0] = {"lanes_winograd2_input", &WinogradLanesInput<V, 2>::run};
+  t.lanes_winograd_output[0] = {"lanes_winograd2_output", &WinogradLanesOutput<V, 2, false>::run};
+  t.lanes_winograd_dense[0] = {"lanes_winograd2_dense", &WinogradLanesOutput<V, 2, true>::run};
   t.lanes_winograd_input[1] = {"lanes_winograd4_input", &WinogradLanesInput<V, 4>::run};
-  t.lanes_winograd_output[0] = {"lanes_winograd2_output", &WinogradLanesOutput<V, 2>::run};
-  t.lanes_winograd_output[1] = {"lanes_winograd4_output", &WinogradLanesOutput<V, 4>::run};
+  t.lanes_winograd_output[1] = {"lanes_winograd4_output", &WinogradLanesOutput<V, 4, false>::run};
+  t.lanes_winograd_dense[1] = {"lanes_winograd4_dense", &WinogradLanesOutput<V, 4, true>::run};
   t.planar_winograd_input[0] = {"planar_winograd2_input", &WinogradPlanarInput<V, 2>::run};
+  t.planar_winograd_output[0] = {"planar_winograd2_output",
+                                 &WinogradPlanarOutput<V, 2, false>::run};
+  t.planar_winograd_dense[0] = {"planar_winograd2_dense", &WinogradPlanarOutput<V, 2, true>::run};
   t.planar_winograd_input[1] = {"planar_winograd4_input", &WinogradPlanarInput<V, 4>::run};
-  t.planar_winograd_output[0] = {"planar_winograd2_output", &WinogradPlanarOutput<V, 2>::run};
-  t.planar_winograd_output[1] = {"planar_winograd4_output", &WinogradPlanarOutput<V, 4>::run};
+  t.planar_winograd_output[1] = {"planar_winograd4_output",
+                                 &WinogradPlanarOutput<V, 4, false>::run};
+  t.planar_winograd_dense[1] = {"planar_winograd4_dense", &WinogradPlanarOutput<V, 4, true>::run};
   t.lanes_max_pool = {"lanes_max_pool", &LanesPool<V, MaxReduce>::run};
   t.lanes_avg_pool = {"lanes_avg_pool", &LanesPool<V, SumReduce>::run};
   t.lanes_global_avg_pool = {"lanes_global_avg_pool", &LanesGlobalAvgPool<V>::run};

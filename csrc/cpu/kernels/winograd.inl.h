@@ -3,9 +3,9 @@
 //
 //   y[o] = A^T ( sum_k  U[k] * (B^T x[col[k]] B) ) A,   U[k] = G w[k] G^T,  product by element
 //
-// U of a pruned connection is zero, so the sum runs over the kept connections as in the direct form,
-// with N*N = (M+2)^2 multiply-adds per M*M outputs in place of 9 M*M: 2.25 times fewer (M = 2) or 4
-// times (M = 4). The transforms cost the same however few connections there are.
+// U of a pruned connection is zero, so the sum runs over the kept connections as in the direct
+// form, with N*N = (M+2)^2 multiply-adds per M*M outputs in place of 9 M*M: 2.25 times fewer (M =
+// 2) or 4 times (M = 4). The transforms cost the same however few connections there are.
 //
 // The map is cut into tiles of M x M outputs, a range of which is computed by two steps:
 //   input:  x -> V [N*N][live channels][slab],  a slab = the tiles' values of one channel
@@ -75,7 +75,7 @@ KP_INLINE void winograd_rows(const typename V::T (&half)[M + 2][M + 2], float* o
 
 // The sums at all N*N positions for output channels [begin, end). The bias is added at the position
 // of the points (1, 1), whose inverse transform is 1 everywhere.
-template <class V, int M>
+template <class V, int M, bool Dense>
 void winograd_multiply(const KernelArgs& a, int64_t begin, int64_t end) {
   constexpr int N = M + 2;
   KernelArgs m = a;
@@ -90,7 +90,7 @@ void winograd_multiply(const KernelArgs& a, int64_t begin, int64_t end) {
     m.weight = a.weight + p * connections;
     m.bias = p == N + 1 ? a.bias : a.zeros;
     m.out = a.work + p * winograd_stride(a.out_channels, a.in_stride);
-    if (a.dense) {
+    if constexpr (Dense) {
       SpmmDense<V>::run(m, begin, end);
     } else {
       Spmm<V>::run(m, begin, end);
@@ -141,13 +141,13 @@ struct WinogradLanesInput {
 };
 
 // Units: output channels. in [N*N][live][tiles][L], out [O][OH][OW][L].
-template <class V, int M>
+template <class V, int M, bool Dense>
 struct WinogradLanesOutput {
   static constexpr int N = M + 2, L = V::kWidth;
   using Vec = typename V::T;
 
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
-    winograd_multiply<V, M>(a, begin, end);
+    winograd_multiply<V, M, Dense>(a, begin, end);
     const Vec low = V::broadcast(a.low), high = V::broadcast(a.high);
     const int64_t stride = winograd_stride(a.out_channels, a.in_stride);
     for (int64_t o = begin; o < end; ++o) {

@@ -3,10 +3,10 @@
 // A slab holds whole rows of tiles, filled up to a vector: slab index = row * tiles_w + column.
 // Input: the columns' transform works on pixels of a row; its results go to two streams per row of
 // B^T, in which the tiles follow each other without gaps: A has columns 0 .. M-1 of each tile, B
-// columns M and M+1 (at the places of 0 and 1). Unzipping M vectors of a stream gives one vector per
-// column, with all lanes in use however narrow the map is.
-// Output: the other way round, through one stream per row of the tile.
-// Preconditions: slab <= kWinogradMaxVectors vectors; padding at most 2.
+// columns M and M+1 (at the places of 0 and 1). Unzipping M vectors of a stream gives one vector
+// per column, with all lanes in use however narrow the map is. Output: the other way round, through
+// one stream per row of the tile. Preconditions: slab <= kWinogradMaxVectors vectors; padding at
+// most 2.
 
 constexpr int kWinogradMaxVectors = 8;
 
@@ -65,9 +65,7 @@ struct WinogradPlanarInput {
         KP_UNROLL for (int y = 0; y < N; ++y) {
           const bool inside = y0 + y >= 0 && y0 + y < a.in_h && left > 0;
           const float* in = channel + (inside ? (y0 + y) * a.in_w + x : 0);
-          d[y] = !inside     ? V::zero()
-                 : left >= W ? V::load(in)
-                             : V::load_partial(in, left);
+          d[y] = !inside ? V::zero() : left >= W ? V::load(in) : V::load_partial(in, left);
         }
         Winograd<V, M>::input(d, o);
         const int64_t at = a.pad_left + x;  // column of the padded map
@@ -115,14 +113,14 @@ struct WinogradPlanarInput {
 };
 
 // Units: output channels. in [N*N][live][slab], out [O][OH][OW].
-template <class V, int M>
+template <class V, int M, bool Dense>
 struct WinogradPlanarOutput {
   static constexpr int N = M + 2, W = V::kWidth;
   static constexpr int64_t kStream = M * W * kWinogradMaxVectors;
   using Vec = typename V::T;
 
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
-    winograd_multiply<V, M>(a, begin, end);
+    winograd_multiply<V, M, Dense>(a, begin, end);
     const Vec low = V::broadcast(a.low), high = V::broadcast(a.high);
     const int64_t stride = winograd_stride(a.out_channels, a.in_stride);
     const int64_t pitch = a.tiles_w * M;

@@ -61,10 +61,23 @@ struct LayerInfo {
   double seconds = 0.0;         // profile only: median over the repeats, for the whole batch
 };
 
+// A kernel call of a candidate, and the counts that its expected time is a function of.
+struct StageInfo {
+  std::string kernel;
+  int vector_width = 0;
+  double macs = 0.0, visits = 0.0, rows = 0.0, values = 0.0, far = 0.0;  // see plan/cost.h
+};
+
+struct CandidateInfo {
+  std::string name;
+  double expected_seconds = 0.0;  // for one lane group
+  std::vector<StageInfo> stages;
+};
+
 // The ways that a layer could be computed.
 struct LayerCandidates {
   LayerKey layer;
-  std::vector<std::string> names;
+  std::vector<CandidateInfo> candidates;
   std::string chosen;
 };
 
