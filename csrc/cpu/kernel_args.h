@@ -70,7 +70,10 @@ struct KernelTable {
   Kernel lanes_conv;         // any kernel, stride, dilation, padding
   Kernel planar_conv3x3_s1;  // input padded by pad_planes
   Kernel planar_conv3x3_s2;  // input padded and split by split_phases
-  Kernel planar_small3x3;    // map of at most `width` pixels; null without a permute instruction
+  // Maps of at most `width` pixels; null without a permute instruction.
+  Kernel planar_small3x3;
+  Kernel planar_scatter3x3;  // connections by input channel
+  Kernel planar_quad3x3;     // 2x2 maps
   Kernel planar_dot;         // 1x1 map: one dot product per output channel
   // Winograd F(2x2, 3x3) and F(4x4, 3x3); the outputs include the
   // multiplication; dense: every output channel reads every live channel.

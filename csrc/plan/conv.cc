@@ -143,8 +143,11 @@ class ConvPlanner {
       terms.macs = connections() * 9.0 * table.width;
       terms.visits = connections();
       terms.rows = static_cast<double>(out_.c);
-      return add_direct(table.planar_small3x3, table, terms);
+      add_direct(table.planar_small3x3, table, terms);
+      add_scatter(table, terms);
+      return add_quads(table);
     }
+    add_quads(table);
     // Maps of up to 4 columns would leave half of every vector empty; im2col fills them.
     constexpr int64_t kNarrow = 4;
     if (out_.w > kNarrow && is_3x3(window_, 1)) return add_padded(table.planar_conv3x3_s1, table);
@@ -213,6 +216,41 @@ class ConvPlanner {
     stage.args = convolution_args(problem_, window_);
     stage.units = out_.c;
     stage.terms = terms;
+    candidate.stages.push_back(stage);
+    finish(std::move(candidate));
+  }
+
+  // By input channel; the sums are kept in scratch memory.
+  void add_scatter(const KernelTable& table, const CostTerms& terms) {
+    if (window_.taps() != problem_.window.taps()) return;
+    ConvCandidate candidate = start(table.planar_scatter3x3, table);
+    candidate.form = WeightForm::kByInput;
+    candidate.scratch.push_back(out_.c * table.width);
+    Stage stage;
+    stage.kernel = table.planar_scatter3x3;
+    stage.args = convolution_args(problem_, window_);
+    stage.work = 0;
+    stage.units = out_.c;
+    stage.terms = terms;
+    candidate.stages.push_back(stage);
+    finish(std::move(candidate));
+  }
+
+  // 2x2 maps, where a connection is a 4x4 matrix.
+  void add_quads(const KernelTable& table) {
+    const bool fits = in_.h == 2 && in_.w == 2 && out_.h == 2 && out_.w == 2;
+    if (!fits || !is_3x3(window_, 1) || window_.pad_top != 1 || window_.pad_left != 1) return;
+    ConvCandidate candidate = start(table.planar_quad3x3, table);
+    candidate.form = table.width == 16  ? WeightForm::kQuads4
+                     : table.width == 8 ? WeightForm::kQuads2
+                                        : WeightForm::kQuads1;
+    Stage stage;
+    stage.kernel = table.planar_quad3x3;
+    stage.args = convolution_args(problem_, window_);
+    stage.units = out_.c;
+    stage.terms.macs = connections() * 16.0;
+    stage.terms.visits = connections() * 4.0 / table.width;
+    stage.terms.rows = static_cast<double>(out_.c);
     candidate.stages.push_back(stage);
     finish(std::move(candidate));
   }
@@ -362,6 +400,7 @@ void bind_weights(const ConvProblem& problem, WeightStore* store, ConvCandidate*
   const bool as_in_file = candidate->form == WeightForm::kAsInFile;
   for (Stage& stage : candidate->stages) {
     stage.args.weight = as_in_file ? problem.connections.weight.data() : packed.weight.data();
+    if (!packed.row_ptr.empty()) stage.args.row_ptr = packed.row_ptr.data();
     if (packed.col.empty()) continue;
     stage.args.col = packed.col.data();
     stage.args.live = packed.live.data();

@@ -55,6 +55,54 @@ std::vector<float> transform(const Connections& connections, const double (&g_ma
   return weight;
 }
 
+// Sorted by input channel, then output channel: what a kernel needs that goes through its inputs.
+PackedWeights by_input(const Connections& connections, int64_t channels) {
+  PackedWeights packed;
+  packed.row_ptr.assign(static_cast<size_t>(channels) + 1, 0);
+  for (uint32_t c : connections.col) ++packed.row_ptr[c + 1];
+  for (size_t c = 1; c < packed.row_ptr.size(); ++c) packed.row_ptr[c] += packed.row_ptr[c - 1];
+  std::vector<uint32_t> next(packed.row_ptr.begin(), packed.row_ptr.end() - 1);
+  packed.col.resize(connections.col.size());
+  packed.weight.resize(connections.weight.size());
+  for (size_t o = 0; o + 1 < connections.row_ptr.size(); ++o) {
+    for (size_t k = connections.row_ptr[o]; k < connections.row_ptr[o + 1]; ++k) {
+      const size_t to = next[connections.col[k]]++;
+      packed.col[to] = static_cast<uint32_t>(o);
+      std::copy_n(connections.weight.begin() + static_cast<std::ptrdiff_t>(k * 9), 9,
+                  packed.weight.begin() + static_cast<std::ptrdiff_t>(to * 9));
+    }
+  }
+  return packed;
+}
+
+// For 2x2 maps with padding 1: per connection the 4x4 matrix from input pixels to output pixels,
+// of which row j holds for output pixel q the tap of input pixel q^j. `side` connections of an
+// output channel lie side by side; those missing at the end of a row are zero.
+PackedWeights quads(const Connections& connections, size_t side) {
+  PackedWeights packed;
+  packed.row_ptr.push_back(0);
+  for (size_t o = 0; o + 1 < connections.row_ptr.size(); ++o) {
+    for (size_t k = connections.row_ptr[o]; k < connections.row_ptr[o + 1]; k += side) {
+      const size_t start = packed.weight.size();
+      packed.weight.resize(start + 16 * side);
+      for (size_t i = 0; i < side; ++i) {
+        const bool there = k + i < connections.row_ptr[o + 1];
+        packed.col.push_back(there ? connections.col[k + i] : 0);
+        if (!there) continue;
+        for (size_t j = 0; j < 4; ++j) {
+          for (size_t q = 0; q < 4; ++q) {
+            const size_t row = 1 + (q ^ j) / 2 - q / 2, column = 1 + (q ^ j) % 2 - q % 2;
+            packed.weight[start + (j * side + i) * 4 + q] =
+                connections.weight[(k + i) * 9 + row * 3 + column];
+          }
+        }
+      }
+    }
+    packed.row_ptr.push_back(static_cast<uint32_t>(packed.weight.size() / (16 * side)));
+  }
+  return packed;
+}
+
 }  // namespace
 
 std::vector<uint32_t> live_channels(const Connections& connections, int64_t channels) {
@@ -77,6 +125,10 @@ const PackedWeights& WeightStore::get(const Connections& connections, WeightForm
     packed.weight = crop(connections, window, kept);
     return packed;
   }
+  if (form == WeightForm::kByInput) return packed = by_input(connections, channels);
+  if (form == WeightForm::kQuads1) return packed = quads(connections, 1);
+  if (form == WeightForm::kQuads2) return packed = quads(connections, 2);
+  if (form == WeightForm::kQuads4) return packed = quads(connections, 4);
   packed.weight = form == WeightForm::kWinograd2 ? transform<4>(connections, kG2)
                                                  : transform<6>(connections, kG4);
   packed.live = live_channels(connections, channels);

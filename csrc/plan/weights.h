@@ -12,13 +12,23 @@
 
 namespace kernelprune {
 
-enum class WeightForm { kAsInFile, kCropped, kWinograd2, kWinograd4 };
+enum class WeightForm {
+  kAsInFile,
+  kCropped,
+  kWinograd2,  // F(2x2, 3x3), position by position
+  kWinograd4,
+  kByInput,  // sorted by input channel
+  kQuads1,   // 4x4 matrices for 2x2 maps, this many connections side by side
+  kQuads2,
+  kQuads4,
+};
 
 // Connections whose weights, and perhaps input channels, were rewritten.
 struct PackedWeights {
   std::vector<float> weight;
+  std::vector<uint32_t> row_ptr;  // in place of that of the file, if it is not empty
   std::vector<uint32_t> live;  // Winograd: the input channels that any connection reads, ascending
-  std::vector<uint32_t> col;   // Winograd: index into `live` in place of the channel
+  std::vector<uint32_t> col;   // the same; Winograd: index into `live` in place of the channel
   std::vector<float> zeros;    // Winograd: [O]
 };
 

@@ -17,18 +17,7 @@ struct PlanarSmall3x3 {
     using Vec = typename V::T;
     const int64_t pixels = a.out_h * a.out_w;
     typename V::Permutation taps[9];
-    for (int64_t t = 0; t < 9; ++t) {
-      alignas(64) int32_t from[V::kWidth] = {};
-      uint32_t inside = 0;
-      for (int64_t p = 0; p < pixels; ++p) {
-        const int64_t y = p / a.out_w * a.stride_h - a.pad_top + t / 3 * a.dilation_h;
-        const int64_t x = p % a.out_w * a.stride_w - a.pad_left + t % 3 * a.dilation_w;
-        if (y < 0 || y >= a.in_h || x < 0 || x >= a.in_w) continue;
-        from[p] = static_cast<int32_t>(y * a.in_w + x);
-        inside |= 1u << p;
-      }
-      taps[t] = V::permutation(from, inside);
-    }
+    small_map_taps<V>(a, taps);
     const Vec low = V::broadcast(a.low), high = V::broadcast(a.high);
     for (int64_t o = begin; o < end; ++o) {
       Vec acc[3] = {V::broadcast(a.bias[o]), V::zero(), V::zero()};

@@ -32,7 +32,11 @@ constexpr KernelTable make_table() {
   t.lanes_conv = {"lanes_conv", &LanesConv<V>::run};
   t.planar_conv3x3_s1 = {"planar_conv3x3_s1", &PlanarConv3x3<V, 1>::run};
   t.planar_conv3x3_s2 = {"planar_conv3x3_s2", &PlanarConv3x3<V, 2>::run};
-  if constexpr (V::kPermutes) t.planar_small3x3 = {"planar_small3x3", &PlanarSmall3x3<V>::run};
+  if constexpr (V::kPermutes) {
+    t.planar_small3x3 = {"planar_small3x3", &PlanarSmall3x3<V>::run};
+    t.planar_scatter3x3 = {"planar_scatter3x3", &PlanarScatter3x3<V>::run};
+  }
+  t.planar_quad3x3 = {"planar_quad3x3", &PlanarQuad3x3<V>::run};
   t.planar_dot = {"planar_dot", &PlanarDot<V>::run};
   t.lanes_winograd_input[0] = {"lanes_winograd2_input", &WinogradLanesInput<V, 2>::run};
   t.lanes_winograd_output[0] = {"lanes_winograd2_output", &WinogradLanesOutput<V, 2, false>::run};

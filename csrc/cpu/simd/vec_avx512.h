@@ -28,6 +28,10 @@ struct Vec16 {
     return {_mm512_load_si512(reinterpret_cast<const __m512i*>(from)),
             static_cast<__mmask16>(inside)};
   }
+  // Lanes left out are zero.
+  static T permute(T a, const Permutation& p) {
+    return _mm512_maskz_permutexvar_ps(p.inside, p.from, a);
+  }
   // c + b * (a shuffled); lanes left out keep c.
   static T fma_permuted(T a, const Permutation& p, T b, T c) {
     return _mm512_mask3_fmadd_ps(_mm512_permutexvar_ps(p.from, a), b, c, p.inside);
@@ -35,6 +39,19 @@ struct Vec16 {
   static T add(T a, T b) { return _mm512_add_ps(a, b); }
   static T sub(T a, T b) { return _mm512_sub_ps(a, b); }
   static T mul(T a, T b) { return _mm512_mul_ps(a, b); }
+  // The four floats at base + 4 * index[i] in lanes 4 * i and up; lanes q and q^J exchanged within
+  // four; the sum over the fours.
+  static T load_quads(const float* base, const uint32_t* index) {
+    const __m256 low = VecYmm::load_quads(base, index), high = VecYmm::load_quads(base, index + 2);
+    return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+  }
+  template <int J>
+  static T swap(T v) {
+    return _mm512_permute_ps(v, (0 ^ J) | (1 ^ J) << 2 | (2 ^ J) << 4 | (3 ^ J) << 6);
+  }
+  static void sum_quads(T v, float* out) {
+    VecYmm::sum_quads(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)), out);
+  }
   // Of the 2 * kWidth values a, b: those with even or odd index.
   static T even(T a, T b) {
     const __m512i index =
@@ -77,6 +94,10 @@ struct Vec8 : VecYmm {
   static Permutation permutation(const int32_t* from, uint32_t inside) {
     return {_mm256_load_si256(reinterpret_cast<const __m256i*>(from)),
             static_cast<__mmask8>(inside)};
+  }
+  // Lanes left out are zero.
+  static T permute(T a, const Permutation& p) {
+    return _mm256_maskz_permutexvar_ps(p.inside, p.from, a);
   }
   // c + b * (a shuffled); lanes left out keep c.
   static T fma_permuted(T a, const Permutation& p, T b, T c) {

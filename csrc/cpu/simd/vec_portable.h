@@ -34,6 +34,16 @@ struct Vec4 {
   static T add(T a, T b) { return a + b; }
   static T sub(T a, T b) { return a - b; }
   static T mul(T a, T b) { return a * b; }
+  // The four floats at base + 4 * index[i] in lanes 4 * i and up; lanes q and q^J exchanged within
+  // four; the sum over the fours.
+  static T load_quads(const float* base, const uint32_t* index) {
+    return load(base + 4 * static_cast<int64_t>(index[0]));
+  }
+  template <int J>
+  static T swap(T v) {
+    return T{v[0 ^ J], v[1 ^ J], v[2 ^ J], v[3 ^ J]};
+  }
+  static void sum_quads(T v, float* out) { store(out, v); }
   // Of the 2 * kWidth values a, b: those with even or odd index.
   static T even(T a, T b) { return T{a[0], a[2], b[0], b[2]}; }
   static T odd(T a, T b) { return T{a[1], a[3], b[1], b[3]}; }

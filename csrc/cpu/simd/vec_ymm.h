@@ -17,6 +17,19 @@ struct VecYmm {
   static T add(T a, T b) { return _mm256_add_ps(a, b); }
   static T sub(T a, T b) { return _mm256_sub_ps(a, b); }
   static T mul(T a, T b) { return _mm256_mul_ps(a, b); }
+  // The four floats at base + 4 * index[i] in lanes 4 * i and up; lanes q and q^J exchanged within
+  // four; the sum over the fours.
+  static T load_quads(const float* base, const uint32_t* index) {
+    return _mm256_loadu2_m128(base + 4 * static_cast<int64_t>(index[1]),
+                              base + 4 * static_cast<int64_t>(index[0]));
+  }
+  template <int J>
+  static T swap(T v) {
+    return _mm256_permute_ps(v, (0 ^ J) | (1 ^ J) << 2 | (2 ^ J) << 4 | (3 ^ J) << 6);
+  }
+  static void sum_quads(T v, float* out) {
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)));
+  }
   // Of the 2 * kWidth values a, b: those with even or odd index.
   static T even(T a, T b) { return in_order(_mm256_shuffle_ps(a, b, 0x88)); }
   static T odd(T a, T b) { return in_order(_mm256_shuffle_ps(a, b, 0xDD)); }
