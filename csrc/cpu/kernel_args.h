@@ -36,8 +36,9 @@ struct KernelArgs {
   int64_t stride_h = 1, stride_w = 1;
   int64_t dilation_h = 1, dilation_w = 1;
   int64_t pad_top = 0, pad_left = 0;
-  int64_t lanes = 1;   // L of the activations
-  int64_t images = 1;  // images really present in a lane group (input and output conversion)
+  int64_t lanes = 1;  // L of the activations
+  // Conversion to and from batch lanes: images really present, floats from one to the next.
+  int64_t images = 1, image_stride = 0;
   bool count_include_pad = false;
   int64_t pad_bottom = 0, pad_right = 0;
   float low = 0.0f, high = 0.0f;  // the fused activation: min(max(x, low), high)

@@ -37,6 +37,11 @@ struct CostTableRow {
   CostRates rates;
 };
 
+// A step whose activations together exceed this many floats reads and writes them in memory, at a
+// cost of this many nanoseconds for each.
+constexpr double kCacheFloats = 4e6;
+constexpr double kMemoryCost = 0.25;
+
 // Nanoseconds to start any step.
 constexpr double kCostPerStep = 100.0;
 

@@ -86,10 +86,17 @@ struct Engine::Impl {
     const std::vector<float*>& outputs;
   };
 
-  const float* locate(const Operand& operand, const Tensors& tensors, float* arena,
-                      int64_t image) const;
-  void run_step(const Step& step, const Tensors& tensors, float* arena, int64_t image,
-                int64_t images, int64_t begin, int64_t end) const;
+  // What a step works on.
+  struct Place {
+    const Tensors& tensors;
+    float* arena;
+    int64_t image;         // the first image, in the batch
+    int64_t images;        // so many of them
+    int64_t in_group = 0;  // the image within its lane group, for a step that runs once per image
+  };
+
+  const float* locate(const Operand& operand, const Place& place) const;
+  void run_step(const Step& step, const Place& place, int64_t begin, int64_t end) const;
   void run_alone(const Program& program, const Tensors& tensors, float* arena, int64_t image,
                  int64_t images) const;
   void run_together(const Program& program, const Tensors& tensors, float* arena, int64_t image,
@@ -99,39 +106,54 @@ struct Engine::Impl {
   std::vector<LayerInfo> layers(int64_t batch) const;
 };
 
-const float* Engine::Impl::locate(const Operand& operand, const Tensors& tensors, float* arena,
-                                  int64_t image) const {
+const float* Engine::Impl::locate(const Operand& operand, const Place& place) const {
   const auto index = static_cast<size_t>(operand.at);
   switch (operand.place) {
     case Operand::Place::kWorkspace:
-      return arena + operand.at;
+      return place.arena + operand.at + place.in_group * operand.image_stride;
     case Operand::Place::kInput:
-      return tensors.inputs[index] + image * graph.values[graph.inputs[index]].shape.elements();
+      return place.tensors.inputs[index] +
+             place.image * graph.values[graph.inputs[index]].shape.elements();
     case Operand::Place::kOutput:
-      return tensors.outputs[index] + image * graph.values[graph.outputs[index]].shape.elements();
+      return place.tensors.outputs[index] +
+             place.image * graph.values[graph.outputs[index]].shape.elements();
     case Operand::Place::kNone:
       break;
   }
   return nullptr;
 }
 
-void Engine::Impl::run_step(const Step& step, const Tensors& tensors, float* arena, int64_t image,
-                            int64_t images, int64_t begin, int64_t end) const {
+void Engine::Impl::run_step(const Step& step, const Place& place, int64_t begin,
+                            int64_t end) const {
   if (begin == end) return;
   KernelArgs args = step.args;
-  args.images = images;
-  args.in = locate(step.in, tensors, arena, image);
-  args.residual = locate(step.residual, tensors, arena, image);
-  args.out = const_cast<float*>(locate(step.out, tensors, arena, image));
-  args.work = const_cast<float*>(locate(step.work, tensors, arena, image));
+  args.images = place.images;
+  args.in = locate(step.in, place);
+  args.residual = locate(step.residual, place);
+  args.out = const_cast<float*>(locate(step.out, place));
+  args.work = const_cast<float*>(locate(step.work, place));
   step.kernel.run(args, begin, end);
+}
+
+// Calls body(step index, place) for the steps of one lane group in order: those per image for each
+// image, then the others.
+template <typename Body>
+void for_each_step(const Program& program, int64_t image, int64_t images, const Body& body) {
+  for (int64_t i = 0; program.per_image > 0 && i < images; ++i) {
+    for (size_t step = 0; step < program.per_image; ++step) body(step, image + i, int64_t{1}, i);
+  }
+  for (size_t step = program.per_image; step < program.steps.size(); ++step) {
+    body(step, image, images, int64_t{0});
+  }
 }
 
 void Engine::Impl::run_alone(const Program& program, const Tensors& tensors, float* arena,
                              int64_t image, int64_t images) const {
-  for (const Step& step : program.steps) {
-    run_step(step, tensors, arena, image, images, 0, step.bounds.back());
-  }
+  for_each_step(program, image, images,
+                [&](size_t i, int64_t first, int64_t count, int64_t in_group) {
+                  const Step& step = program.steps[i];
+                  run_step(step, {tensors, arena, first, count, in_group}, 0, step.bounds.back());
+                });
 }
 
 void Engine::Impl::run_together(const Program& program, const Tensors& tensors, float* arena,
@@ -139,17 +161,19 @@ void Engine::Impl::run_together(const Program& program, const Tensors& tensors, 
                                 std::vector<double>* step_seconds) const {
   run_team(threads, [&](const TeamMember& member) {
     Clock::time_point start = Clock::now();
-    for (size_t i = 0; i < program.steps.size(); ++i) {
-      const Step& step = program.steps[i];
-      member.for_each_part([&](int part) {
-        run_step(step, tensors, arena, image, images, step.bounds[part], step.bounds[part + 1]);
-      });
-      member.barrier();
-      if (step_seconds != nullptr && member.is_first()) {
-        (*step_seconds)[i] += seconds_since(start);
-        start = Clock::now();
-      }
-    }
+    for_each_step(program, image, images,
+                  [&](size_t i, int64_t first, int64_t count, int64_t in_group) {
+                    const Step& step = program.steps[i];
+                    member.for_each_part([&](int part) {
+                      run_step(step, {tensors, arena, first, count, in_group}, step.bounds[part],
+                               step.bounds[part + 1]);
+                    });
+                    member.barrier();
+                    if (step_seconds != nullptr && member.is_first()) {
+                      (*step_seconds)[i] += seconds_since(start);
+                      start = Clock::now();
+                    }
+                  });
   });
 }
 
@@ -244,10 +268,14 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
   for (int i = 0; i < impl->kernels->count; ++i) modes.push_back(impl->kernels->tables[i].width);
   modes.push_back(1);
   std::string known;
+  PlanOptions plan;
+  plan.parts = options.threads;
+  plan.precision = options.precision;
+  plan.choices = &options.choices;
   for (int64_t lanes : modes) {
     known += (known.empty() ? "" : ", ") + std::to_string(lanes);
     if (options.lanes != 0 && options.lanes != lanes) continue;
-    const PlanOptions plan{lanes, options.threads, options.precision, &options.choices};
+    plan.lanes = lanes;
     impl->programs.push_back(make_program(impl->graph, *impl->kernels, plan, &impl->weights));
   }
   if (impl->programs.empty()) {
@@ -257,6 +285,14 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
   for (const Program& program : impl->programs) {
     impl->candidates.insert(impl->candidates.end(), program.candidates.begin(),
                             program.candidates.end());
+  }
+  // Large maps one image at a time, unless a mode was asked for.
+  for (Program& program : impl->programs) {
+    if (options.lanes != 0 || program.lanes == 1) continue;
+    plan.lanes = program.lanes;
+    plan.planar_nodes = best_planar_nodes(impl->graph, impl->programs.back(), program);
+    if (plan.planar_nodes == 0) continue;
+    program = make_program(impl->graph, *impl->kernels, plan, &impl->weights);
   }
   impl->splitter = std::make_unique<const BatchSplitter>(impl->programs);
   for (int value : impl->graph.inputs) {

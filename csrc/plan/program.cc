@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "plan/conv.h"
 #include "plan/cost.h"
@@ -17,10 +20,15 @@ class Lowering {
            WeightStore* weights)
       : graph_(graph), kernels_(kernels), options_(options), weights_(weights) {
     program_.lanes = options.lanes;
-    for (int i = kernels.count - 1; i >= 0; --i) {
-      if (planar() || kernels.tables[i].width == lanes()) table_ = &kernels.tables[i];
-    }
     storage_.assign(graph.values.size(), -1);
+    // What must outlive the steps per image is laid out before them.
+    if (options.planar_nodes > 0) {
+      bridge_value_ = graph.nodes[static_cast<size_t>(options.planar_nodes) - 1].output;
+      const Shape& s = shape(bridge_value_);
+      bridge_stride_ = s.c * channel_stride(s, 1);
+      bridge_ = new_buffer(options.lanes * bridge_stride_);
+    }
+    set_lanes(options.planar_nodes > 0 ? 1 : options.lanes);
   }
 
   Program run() {
@@ -29,6 +37,7 @@ class Lowering {
       node_ = static_cast<int>(i);
       const Node& node = graph_.nodes[i];
       std::visit([&](const auto& op) { lower(op, node); }, node.op);
+      if (node_ + 1 == options_.planar_nodes) cross_bridge();
     }
     node_ = -1;
     for (size_t i = 0; i < graph_.outputs.size(); ++i) lower_output(static_cast<int>(i));
@@ -40,10 +49,35 @@ class Lowering {
   struct Use {
     int buffer;
     int64_t floats_in;
+    int64_t image_stride;
   };
 
-  int64_t lanes() const { return program_.lanes; }
-  bool planar() const { return program_.lanes == 1; }
+  int64_t lanes() const { return lanes_; }
+  bool planar() const { return lanes_ == 1; }
+  bool per_image() const { return planar() && options_.lanes > 1; }
+
+  // The mode that nodes are lowered in from now on.
+  void set_lanes(int64_t lanes) {
+    lanes_ = lanes;
+    for (int i = kernels_.count - 1; i >= 0; --i) {
+      if (planar() || kernels_.tables[i].width == lanes) table_ = &kernels_.tables[i];
+    }
+  }
+
+  // The end of the steps per image: the value that they leave goes into lanes.
+  void cross_bridge() {
+    program_.per_image = program_.steps.size();
+    set_lanes(options_.lanes);
+    const Shape& s = shape(bridge_value_);
+    KernelArgs args = activation_args(s, s);
+    args.in_stride = channel_stride(s, 1);
+    args.image_stride = bridge_stride_;
+    node_ = -1;
+    const Operand from = use(bridge_);
+    const Operand to = use(new_value(bridge_value_));
+    Step& step = add_step(table_->nchw_to_lanes, table_->width, args, s.c, memory_terms(s, s));
+    step.in = from, step.out = to;
+  }
   const Shape& shape(int value) const { return graph_.values[value].shape; }
 
   int new_buffer(int64_t floats) {
@@ -55,6 +89,7 @@ class Lowering {
   }
 
   int new_value(int value) {
+    if (per_image() && value == bridge_value_) return storage_[value] = bridge_;
     storage_[value] = new_buffer(shape(value).c * channel_stride(shape(value), lanes()));
     return storage_[value];
   }
@@ -63,7 +98,8 @@ class Lowering {
   // finish() knows the offsets, `at` is an index into uses_.
   Operand use(int buffer, int64_t floats_in = 0) {
     buffers_[buffer].last = static_cast<int>(program_.steps.size());
-    uses_.push_back({buffer, floats_in});
+    const bool crossing = buffer == bridge_ && per_image();
+    uses_.push_back({buffer, floats_in, crossing ? bridge_stride_ : 0});
     return {Operand::Place::kWorkspace, static_cast<int64_t>(uses_.size()) - 1};
   }
 
@@ -101,6 +137,15 @@ class Lowering {
     return terms;
   }
 
+  // What it costs besides if a node's activations do not stay in cache.
+  double memory_cost(const Node& node) const {
+    double floats = 0.0;
+    for (int value : node.inputs) floats += static_cast<double>(shape(value).elements());
+    floats += static_cast<double>(shape(node.output).elements());
+    floats *= static_cast<double>(lanes());
+    return floats > kCacheFloats ? floats * kMemoryCost : 0.0;
+  }
+
   // A step that reads value `in` (and `second`, if not negative) and writes a new value.
   void add_value_step(const Kernel& kernel, const KernelArgs& args, int in, int second, int out,
                       int64_t units) {
@@ -108,6 +153,7 @@ class Lowering {
     const Operand other = second < 0 ? Operand{} : use(storage_[second]);
     const Operand to = use(new_value(out));
     Step& step = add_step(kernel, table_->width, args, units, memory_terms(shape(in), shape(out)));
+    step.cost += memory_cost(graph_.nodes[node_]);
     step.in = from, step.residual = other, step.out = to;
   }
 
@@ -115,7 +161,8 @@ class Lowering {
     const int value = graph_.inputs[index];
     const Shape& s = shape(value);
     KernelArgs args = activation_args(s, s);
-    args.in_stride = s.elements();  // from one image to the next
+    args.in_stride = s.pixels();
+    args.image_stride = s.elements();
     const Operand to = use(new_value(value));
     Step& step = add_step(table_->nchw_to_lanes, table_->width, args, s.c, memory_terms(s, s));
     step.in = {Operand::Place::kInput, index};
@@ -126,7 +173,8 @@ class Lowering {
     const int value = graph_.outputs[index];
     const Shape& s = shape(value);
     KernelArgs args = activation_args(s, s);
-    args.out_stride = s.elements();
+    args.out_stride = s.pixels();
+    args.image_stride = s.elements();
     const Operand from = use(storage_[value]);
     Step& step = add_step(table_->lanes_to_nchw, table_->width, args, s.c, memory_terms(s, s));
     step.in = from;
@@ -169,6 +217,7 @@ class Lowering {
       step.args.low = clamp.low, step.args.high = clamp.high;
       step.bounds = balance_rows(node.connections, options_.parts);
     }
+    program_.steps.back().cost += memory_cost(node);
   }
 
   // The one that was asked for, else the cheapest; on equal cost the first.
@@ -275,22 +324,27 @@ class Lowering {
       if (operand->place != Operand::Place::kWorkspace) return;
       const Use& use = uses_[static_cast<size_t>(operand->at)];
       operand->at = buffers_[use.buffer].offset + use.floats_in;
+      operand->image_stride = use.image_stride;
     };
-    for (Step& step : program_.steps) {
+    for (size_t i = 0; i < program_.steps.size(); ++i) {
+      Step& step = program_.steps[i];
       for (Operand* operand : {&step.in, &step.residual, &step.out, &step.work}) resolve(operand);
-      program_.cost += step.cost;
+      (i < program_.per_image ? program_.image_cost : program_.group_cost) += step.cost;
     }
   }
 
   const Graph& graph_;
   const KernelSet& kernels_;
-  const KernelTable* table_ = nullptr;
+  const KernelTable* table_ = nullptr;  // of the mode in use
+  int64_t lanes_ = 1;
   const PlanOptions options_;
   WeightStore* weights_;
   int node_ = -1;
   Program program_;
   std::vector<BufferLifetime> buffers_;  // in the order of their first use
   std::vector<int> storage_;             // value -> buffer
+  int bridge_value_ = -1, bridge_ = -1;  // the last planar value and its buffer
+  int64_t bridge_stride_ = 0;            // floats from one image to the next
   std::vector<Use> uses_;
 };
 
@@ -299,6 +353,35 @@ class Lowering {
 Program make_program(const Graph& graph, const KernelSet& kernels, const PlanOptions& options,
                      WeightStore* weights) {
   return Lowering(graph, kernels, options, weights).run();
+}
+
+int best_planar_nodes(const Graph& graph, const Program& planar, const Program& in_lanes) {
+  const auto count = static_cast<int>(graph.nodes.size());
+  if (graph.inputs.size() != 1) return 0;
+  // For each value the last node that reads it; `count` for the outputs.
+  std::vector<int> last_use(graph.values.size(), -1);
+  for (int i = 0; i < count; ++i) {
+    for (int value : graph.nodes[i].inputs) last_use[value] = i;
+  }
+  for (int value : graph.outputs) last_use[value] = count;
+  std::vector<double> planar_cost(graph.nodes.size()), lanes_cost(graph.nodes.size());
+  for (const Step& step : planar.steps) {
+    if (step.node >= 0) planar_cost[step.node] += step.cost;
+  }
+  for (const Step& step : in_lanes.steps) {
+    if (step.node >= 0) lanes_cost[step.node] += step.cost;
+  }
+  // cost: of planar nodes in place of lanes, for one lane group, beyond what no planar nodes take.
+  double cost = 0.0, best_cost = 0.0;
+  int best = 0, latest = last_use[graph.inputs[0]];
+  for (int i = 0; i + 1 < count; ++i) {
+    cost += static_cast<double>(in_lanes.lanes) * planar_cost[i] - lanes_cost[i];
+    // Nothing but this node's value may be needed behind it.
+    const bool is_cut = latest <= i && last_use[graph.nodes[i].output] < count;
+    latest = std::max(latest, last_use[graph.nodes[i].output]);
+    if (is_cut && cost < best_cost) best = i + 1, best_cost = cost;
+  }
+  return best;
 }
 
 }  // namespace kernelprune

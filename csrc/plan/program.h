@@ -1,5 +1,9 @@
 // A program: the steps that take one lane group of images (L images side by side, or one image with
 // L = 1) from the user's input to the user's output. Made once at load, never changed.
+//
+// The first layers of a program may be planned for one image at a time: where maps are large, the
+// activations of L images do not stay in cache, and planar kernels are as fast. Their last value is
+// kept for all images of the group and brought into lanes.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +22,7 @@ struct Operand {
   enum class Place { kNone, kWorkspace, kInput, kOutput };
   Place place = Place::kNone;
   int64_t at = 0;  // kWorkspace: offset in floats; kInput, kOutput: index of the graph's tensor
+  int64_t image_stride = 0;  // kWorkspace: floats from one image of the group to the next
 };
 
 // One kernel call. `args` is complete but for the three activation pointers.
@@ -34,9 +39,16 @@ struct Step {
 struct Program {
   int64_t lanes = 1;
   std::vector<Step> steps;
+  size_t per_image = 0;  // so many steps at the beginning run once for each image of the group
   int64_t workspace_floats = 0;
-  double cost = 0.0;  // of one lane group; comparable between the programs of one graph
+  double image_cost = 0.0;  // nanoseconds, of the steps per image
+  double group_cost = 0.0;  // of the others
   std::vector<LayerCandidates> candidates;
+
+  // Comparable between the programs of one graph.
+  double cost(int64_t images) const {
+    return image_cost * static_cast<double>(images) + group_cost;
+  }
 };
 
 struct PlanOptions {
@@ -44,11 +56,16 @@ struct PlanOptions {
   int parts = 1;  // threads that share a step
   Precision precision = Precision::kFast;
   const std::map<LayerKey, std::string>* choices = nullptr;
+  int planar_nodes = 0;  // so many nodes at the beginning are planned for one image at a time
 };
 
 // Lowers the graph for lane groups of `options.lanes` images; `kernels` is the instruction set in
 // use. The program keeps pointers into `graph` and `weights`, which must outlive it.
 Program make_program(const Graph& graph, const KernelSet& kernels, const PlanOptions& options,
                      WeightStore* weights);
+
+// The number of planar nodes with which a lane group is expected to take the least time; `planar`
+// and `in_lanes` are the programs with all and with none.
+int best_planar_nodes(const Graph& graph, const Program& planar, const Program& in_lanes);
 
 }  // namespace kernelprune

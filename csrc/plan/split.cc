@@ -14,7 +14,7 @@ BatchSplitter::BatchSplitter(const std::vector<Program>& programs) : programs_(p
     double best_cost = 0.0;
     for (size_t p = 0; p < programs.size(); ++p) {
       const auto left = static_cast<size_t>(std::max<int64_t>(0, n - programs[p].lanes));
-      const double candidate = cost[left] + programs[p].cost;
+      const double candidate = cost[left] + programs[p].cost(std::min(n, programs[p].lanes));
       if (p > 0 && candidate >= best_cost) continue;
       best_cost = candidate;
       best = best_[left];

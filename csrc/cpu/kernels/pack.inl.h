@@ -88,9 +88,8 @@ struct Im2col {
   }
 };
 
-// User's images to batch lanes: in [images][C][P] -> out [C][P][L]; in_stride is the distance of
-// two images, out_stride that of two channels; lanes without an image are zero. Blocks of 16 pixels
-// keep the written lines in the first-level cache.
+// Images to batch lanes: in [images][C][P] -> out [C][P][L]; lanes without an image are zero.
+// Blocks of 16 pixels keep the written lines in the first-level cache.
 struct NchwToLanes {
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
     constexpr int64_t kBlock = 16;
@@ -104,7 +103,7 @@ struct NchwToLanes {
             for (int64_t p = p0; p < p1; ++p) out[p * a.lanes] = 0.0f;
             continue;
           }
-          const float* in = a.in + n * a.in_stride + c * pixels;
+          const float* in = a.in + n * a.image_stride + c * a.in_stride;
           for (int64_t p = p0; p < p1; ++p) out[p * a.lanes] = in[p];
         }
       }
@@ -112,8 +111,7 @@ struct NchwToLanes {
   }
 };
 
-// The way back: in [C][P][L] -> out [images][C][P]; in_stride between channels, out_stride between
-// images.
+// The way back: in [C][P][L] -> out [images][C][P].
 struct LanesToNchw {
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
     constexpr int64_t kBlock = 16;
@@ -123,7 +121,7 @@ struct LanesToNchw {
         const int64_t p1 = p0 + kBlock < pixels ? p0 + kBlock : pixels;
         for (int64_t n = 0; n < a.images; ++n) {
           const float* in = a.in + c * a.in_stride + n;
-          float* out = a.out + n * a.out_stride + c * pixels;
+          float* out = a.out + n * a.image_stride + c * a.out_stride;
           for (int64_t p = p0; p < p1; ++p) out[p] = in[p * a.lanes];
         }
       }
