@@ -139,12 +139,13 @@ Precision precision_from(const std::string& name) {
 using Choices = std::map<std::pair<int64_t, std::string>, std::string>;
 
 EngineOptions make_options(int threads, const std::string& isa, int64_t lanes,
-                           const std::string& precision, const Choices& choices) {
+                           const std::string& precision, const Choices& choices, int planar_nodes) {
   EngineOptions options;
   options.threads = threads;
   options.isa = isa;
   options.lanes = lanes;
   options.precision = precision_from(precision);
+  options.planar_nodes = planar_nodes;
   for (const auto& [layer, name] : choices) options.choices[{layer.first, layer.second}] = name;
   return options;
 }
@@ -209,28 +210,35 @@ PYBIND11_MODULE(_core, m) {
       .def_static(
           "load",
           [](const std::string& path, int threads, const std::string& isa, int64_t lanes,
-             const std::string& precision, const Choices& choices) {
+             const std::string& precision, const Choices& choices, int planar_nodes) {
             py::gil_scoped_release unlocked;
-            return Engine::load(path, make_options(threads, isa, lanes, precision, choices));
+            return Engine::load(
+                path, make_options(threads, isa, lanes, precision, choices, planar_nodes));
           },
           py::arg("path"), py::arg("threads"), py::arg("isa"), py::arg("lanes"),
-          py::arg("precision") = "fast", py::arg("choices") = Choices{})
+          py::arg("precision") = "fast", py::arg("choices") = Choices{},
+          py::arg("planar_nodes") = -1)
       .def_static(
           "load_bytes",
           [](const py::bytes& bytes, const std::string& name, int threads, const std::string& isa,
-             int64_t lanes, const std::string& precision, const Choices& choices) {
+             int64_t lanes, const std::string& precision, const Choices& choices,
+             int planar_nodes) {
             const std::string_view view = bytes;
-            return Engine::load_bytes(reinterpret_cast<const uint8_t*>(view.data()), view.size(),
-                                      name, make_options(threads, isa, lanes, precision, choices));
+            return Engine::load_bytes(
+                reinterpret_cast<const uint8_t*>(view.data()), view.size(), name,
+                make_options(threads, isa, lanes, precision, choices, planar_nodes));
           },
           py::arg("bytes"), py::arg("name"), py::arg("threads"), py::arg("isa"), py::arg("lanes"),
-          py::arg("precision") = "fast", py::arg("choices") = Choices{})
+          py::arg("precision") = "fast", py::arg("choices") = Choices{},
+          py::arg("planar_nodes") = -1)
       .def_property_readonly("inputs", &Engine::inputs)
       .def_property_readonly("outputs", &Engine::outputs)
       .def_property_readonly("isa", &Engine::isa)
       .def_property_readonly("threads", &Engine::threads)
       .def("layers", &Engine::layers, py::arg("batch"))
       .def_property_readonly("candidates", &Engine::candidates)
+      .def_property_readonly("planar_cuts", &Engine::planar_cuts)
+      .def("planar_nodes", &Engine::planar_nodes, py::arg("lanes"))
       .def_property_readonly("weight_bytes", &Engine::weight_bytes)
       .def("workspace_bytes", &Engine::workspace_bytes, py::arg("batch"))
       .def("run", &run, py::arg("inputs"))

@@ -286,11 +286,23 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
     impl->candidates.insert(impl->candidates.end(), program.candidates.begin(),
                             program.candidates.end());
   }
-  // Large maps one image at a time, unless a mode was asked for.
+  if (options.planar_nodes >= 0) {
+    const std::vector<int> cuts = kernelprune::planar_cuts(impl->graph);
+    if (std::find(cuts.begin(), cuts.end(), options.planar_nodes) == cuts.end()) {
+      throw Error(ErrorKind::kGeneral, "planar_nodes=" + std::to_string(options.planar_nodes) +
+                                           ": more than one value is needed behind that node of " +
+                                           impl->graph.source);
+    }
+  }
   for (Program& program : impl->programs) {
-    if (options.lanes != 0 || program.lanes == 1) continue;
+    if (program.lanes == 1) continue;
     plan.lanes = program.lanes;
-    plan.planar_nodes = best_planar_nodes(impl->graph, impl->programs.back(), program);
+    plan.planar_nodes = options.planar_nodes;
+    // Not where one mode was asked for: then the other is not wanted.
+    if (options.planar_nodes < 0 && options.lanes != 0) continue;
+    if (options.planar_nodes < 0) {
+      plan.planar_nodes = best_planar_nodes(impl->graph, impl->programs.back(), program);
+    }
     if (plan.planar_nodes == 0) continue;
     program = make_program(impl->graph, *impl->kernels, plan, &impl->weights);
   }
@@ -313,6 +325,15 @@ int Engine::threads() const { return impl_->threads; }
 
 std::vector<LayerInfo> Engine::layers(int64_t batch) const {
   return impl_->layers(std::max<int64_t>(batch, 1));
+}
+
+std::vector<int> Engine::planar_cuts() const { return kernelprune::planar_cuts(impl_->graph); }
+
+int Engine::planar_nodes(int64_t lanes) const {
+  for (const Program& program : impl_->programs) {
+    if (program.lanes == lanes) return program.planar_nodes;
+  }
+  return 0;
 }
 
 const std::vector<LayerCandidates>& Engine::candidates() const { return impl_->candidates; }

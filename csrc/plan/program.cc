@@ -20,6 +20,7 @@ class Lowering {
            WeightStore* weights)
       : graph_(graph), kernels_(kernels), options_(options), weights_(weights) {
     program_.lanes = options.lanes;
+    program_.planar_nodes = options.planar_nodes;
     storage_.assign(graph.values.size(), -1);
     // What must outlive the steps per image is laid out before them.
     if (options.planar_nodes > 0) {
@@ -355,31 +356,38 @@ Program make_program(const Graph& graph, const KernelSet& kernels, const PlanOpt
   return Lowering(graph, kernels, options, weights).run();
 }
 
-int best_planar_nodes(const Graph& graph, const Program& planar, const Program& in_lanes) {
+std::vector<int> planar_cuts(const Graph& graph) {
+  std::vector<int> cuts{0};
+  if (graph.inputs.size() != 1) return cuts;
   const auto count = static_cast<int>(graph.nodes.size());
-  if (graph.inputs.size() != 1) return 0;
   // For each value the last node that reads it; `count` for the outputs.
   std::vector<int> last_use(graph.values.size(), -1);
   for (int i = 0; i < count; ++i) {
     for (int value : graph.nodes[i].inputs) last_use[value] = i;
   }
   for (int value : graph.outputs) last_use[value] = count;
-  std::vector<double> planar_cost(graph.nodes.size()), lanes_cost(graph.nodes.size());
+  int latest = last_use[graph.inputs[0]];  // of all values before
+  for (int i = 0; i < count; ++i) {
+    const int of_output = last_use[graph.nodes[i].output];
+    if (latest <= i && of_output < count) cuts.push_back(i + 1);
+    latest = std::max(latest, of_output);
+  }
+  return cuts;
+}
+
+int best_planar_nodes(const Graph& graph, const Program& planar, const Program& in_lanes) {
+  // What a lane group takes more if the first nodes are planar, by their number.
+  std::vector<double> more(graph.nodes.size() + 1);
   for (const Step& step : planar.steps) {
-    if (step.node >= 0) planar_cost[step.node] += step.cost;
+    if (step.node >= 0) more[step.node + 1] += static_cast<double>(in_lanes.lanes) * step.cost;
   }
   for (const Step& step : in_lanes.steps) {
-    if (step.node >= 0) lanes_cost[step.node] += step.cost;
+    if (step.node >= 0) more[step.node + 1] -= step.cost;
   }
-  // cost: of planar nodes in place of lanes, for one lane group, beyond what no planar nodes take.
-  double cost = 0.0, best_cost = 0.0;
-  int best = 0, latest = last_use[graph.inputs[0]];
-  for (int i = 0; i + 1 < count; ++i) {
-    cost += static_cast<double>(in_lanes.lanes) * planar_cost[i] - lanes_cost[i];
-    // Nothing but this node's value may be needed behind it.
-    const bool is_cut = latest <= i && last_use[graph.nodes[i].output] < count;
-    latest = std::max(latest, last_use[graph.nodes[i].output]);
-    if (is_cut && cost < best_cost) best = i + 1, best_cost = cost;
+  for (size_t i = 1; i < more.size(); ++i) more[i] += more[i - 1];
+  int best = 0;
+  for (int cut : planar_cuts(graph)) {
+    if (more[cut] < more[best]) best = cut;
   }
   return best;
 }

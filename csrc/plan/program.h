@@ -39,7 +39,8 @@ struct Step {
 struct Program {
   int64_t lanes = 1;
   std::vector<Step> steps;
-  size_t per_image = 0;  // so many steps at the beginning run once for each image of the group
+  int planar_nodes = 0;  // so many nodes at the beginning run one image at a time,
+  size_t per_image = 0;  // in so many steps
   int64_t workspace_floats = 0;
   double image_cost = 0.0;  // nanoseconds, of the steps per image
   double group_cost = 0.0;  // of the others
@@ -56,7 +57,7 @@ struct PlanOptions {
   int parts = 1;  // threads that share a step
   Precision precision = Precision::kFast;
   const std::map<LayerKey, std::string>* choices = nullptr;
-  int planar_nodes = 0;  // so many nodes at the beginning are planned for one image at a time
+  int planar_nodes = 0;  // so many nodes at the beginning run one image at a time: a planar cut
 };
 
 // Lowers the graph for lane groups of `options.lanes` images; `kernels` is the instruction set in
@@ -64,8 +65,12 @@ struct PlanOptions {
 Program make_program(const Graph& graph, const KernelSet& kernels, const PlanOptions& options,
                      WeightStore* weights);
 
-// The number of planar nodes with which a lane group is expected to take the least time; `planar`
-// and `in_lanes` are the programs with all and with none.
+// The numbers of nodes at the beginning that may be planar: behind them nothing but the last one's
+// value is needed.
+std::vector<int> planar_cuts(const Graph& graph);
+
+// The one of them with which a lane group is expected to take the least time; `planar` and
+// `in_lanes` are the programs with all nodes and with none.
 int best_planar_nodes(const Graph& graph, const Program& planar, const Program& in_lanes);
 
 }  // namespace kernelprune

@@ -224,3 +224,26 @@ def test_core_errors_keep_their_class() -> None:
     """kp.FormatError must be what a damaged file raises, whichever way it came in."""
     with pytest.raises(kp.FormatError):
         _core.check_bytes(b"not a model")
+
+
+@pytest.mark.parametrize("isa", available_isas())
+def test_first_layers_may_run_one_image_at_a_time(model: Path, isa: str) -> None:
+    """In front of lane groups, at every place where a single value is handed on."""
+
+    def load(threads: int, nodes: int):
+        return _core.Engine.load(str(model), threads, isa, 0, "fast", {}, nodes)
+
+    cuts = load(1, -1).planar_cuts
+    assert cuts == [0, 1, 3, 4, 5, 6, 7, 8]  # not between the ends of the residual connection
+    lanes = {"avx512": 16, "avx2": 8, "portable": 4}[isa]
+    for batch in (1, 5, 19):
+        x = images(batch)
+        expected = load(1, 0).run_reference([x])[0]
+        for nodes in cuts:
+            engine = load(1, nodes)
+            assert engine.planar_nodes(lanes) == nodes
+            found = engine.run([x])[0]
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+            np.testing.assert_array_equal(load(3, nodes).run([x])[0], found)
+    with pytest.raises(kp.Error, match="planar_nodes=2"):
+        load(1, 2)

@@ -38,6 +38,9 @@ struct EngineOptions {
   std::string isa;    // "", "portable", "avx2" or "avx512"; "" asks KERNELPRUNE_ISA, then the CPU
   int64_t lanes = 0;  // images side by side in a vector: 0 chooses by cost, 1 is planar
   Precision precision = Precision::kFast;
+  // Nodes at the beginning that run one image at a time in front of a lane group (where maps are
+  // large, the activations of a whole group do not stay in cache); -1 chooses by cost.
+  int planar_nodes = -1;
   // Candidates (see Engine::candidates) to take in place of the ones with the lowest expected cost.
   std::map<LayerKey, std::string> choices;
 };
@@ -98,6 +101,10 @@ class Engine {
 
   // What the plan for `batch` images does, layer by layer.
   std::vector<LayerInfo> layers(int64_t batch) const;
+  // The values that EngineOptions::planar_nodes may have for this model, ascending.
+  std::vector<int> planar_cuts() const;
+  // The nodes that run one image at a time in front of lane groups of `lanes` images.
+  int planar_nodes(int64_t lanes) const;
   // Every layer of every program that can be computed in more than one way.
   const std::vector<LayerCandidates>& candidates() const;
   // Bytes of weights, with the copies that kernels wanted in another form.
