@@ -307,10 +307,12 @@ class Lowering {
     }
   }
 
-  // [C][H][W][L] read as [C*H*W][L] is the same memory, unless there are gaps between channels.
+  // [C][H][W][L] read as [C*H*W][L] is the same memory, unless there are gaps between channels
+  // or the value is wanted in a place of its own.
   void lower(const Flatten&, const Node& node) {
     const Shape& in = shape(node.inputs[0]);
-    if (channel_stride(in, lanes()) == in.pixels() * lanes()) {
+    const bool to_bridge = per_image() && node.output == bridge_value_;
+    if (channel_stride(in, lanes()) == in.pixels() * lanes() && !to_bridge) {
       storage_[node.output] = storage_[node.inputs[0]];
       return;
     }
