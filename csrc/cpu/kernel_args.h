@@ -83,7 +83,7 @@ struct KernelTable {
   Kernel lanes_max_pool, lanes_avg_pool, lanes_global_avg_pool;
   Kernel planar_max_pool, planar_avg_pool, planar_global_avg_pool;
   Kernel add, activation, copy, softmax;
-  Kernel pad_planes, split_phases, im2col;
+  Kernel pad_planes, split_phases, im2col, lanes_subsample;
   Kernel nchw_to_lanes, lanes_to_nchw;
   // Runs independent FMAs on registers only; returns how many multiply-adds it did.
   int64_t (*fma_loop)(int64_t iterations);

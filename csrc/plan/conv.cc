@@ -119,6 +119,7 @@ class ConvPlanner {
       add_direct(table_.lanes_conv3x3_s2, table_, lanes_terms(4));
     } else {
       add_direct(table_.lanes_conv, table_, lanes_terms(1));
+      if (window_.taps() == 1 && reads_inside()) add_subsampled(spmm(table_), table_);
     }
   }
 
@@ -153,6 +154,12 @@ class ConvPlanner {
     if (out_.w > kNarrow && is_3x3(window_, 1)) return add_padded(table.planar_conv3x3_s1, table);
     if (out_.w > kNarrow && is_3x3(window_, 2)) return add_padded(table.planar_conv3x3_s2, table);
     add_unfolded(spmm(table), table);
+  }
+
+  // All taps of all outputs lie inside the map.
+  bool reads_inside() const {
+    return window_.pad_top <= 0 && window_.pad_left <= 0 && window_.pad_bottom <= 0 &&
+           window_.pad_right <= 0;
   }
 
   double connections() const { return static_cast<double>(problem_.connections.count()); }
@@ -279,7 +286,7 @@ class ConvPlanner {
       pack.units = in_.c;
       convolution.kernel = kernel;
       convolution.args.out_h = last - first;
-      convolution.out_offset = first * out_.w;
+      convolution.out_offset = first * out_.w * problem_.lanes;
       convolution.units = out_.c;
       convolution.terms = scaled(terms, 1.0 / static_cast<double>(strips));
       const int64_t packed_floats = set(last - first, &pack.args, &convolution.args);
@@ -311,6 +318,20 @@ class ConvPlanner {
                  pack->out_stride = pack->out_h * width * planes;
                  convolution->in_h = pack->out_h, convolution->in_w = width;
                  convolution->in_stride = pack->out_stride;
+                 return in_.c * pack->out_stride;
+               });
+    finish(std::move(candidate));
+  }
+
+  // A 1x1 convolution with a stride, in batch lanes.
+  void add_subsampled(const Kernel& kernel, const KernelTable& table) {
+    ConvCandidate candidate = start(kernel, table);
+    const int64_t row = out_.w * problem_.lanes;
+    const CostTerms terms = spmm_terms(table, out_.h * row, 1);
+    add_strips(table.lanes_subsample, kernel, 1, in_.c * row, terms, &candidate,
+               [&](int64_t rows, KernelArgs* pack, KernelArgs* convolution) {
+                 pack->out_h = rows;
+                 pack->out_stride = convolution->in_stride = rows * row;
                  return in_.c * pack->out_stride;
                });
     finish(std::move(candidate));

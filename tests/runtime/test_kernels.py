@@ -133,6 +133,7 @@ CASES = [
     *[conv(9, 7, (n, n), (1, 7, 17), kernel=(1, 1), density=0.5) for n in (1, 2, 3, 4, 7, 8, 15)],
     *[conv(40, 33, (1, 1), kernel=(1, 1), density=d) for d in (0.0, 0.1, 1.0)],
     conv(6, 5, (9, 9), (1, 17), kernel=(1, 1), stride=(2, 2), density=0.5),
+    conv(70, 9, (56, 5), (1, 17), kernel=(1, 1), stride=(2, 3), density=0.2, activation="relu"),
     conv(6, 5, (5, 4), (1, 17), kernel=(1, 1), padding=(0, 0, 0, 0), density=0.5),
     # 5x5, 7x7 and any kernel, stride, dilation, padding
     conv(4, 5, (11, 9), (1, 17), kernel=(5, 5), padding=(2, 2, 2, 2), density=0.5),

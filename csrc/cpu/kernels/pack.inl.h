@@ -88,6 +88,25 @@ struct Im2col {
   }
 };
 
+// Every stride-th pixel, for a 1x1 convolution in batch lanes: in [C][H][W][L] ->
+// out [C][out_stride], out[c][y][x] = in[c][y*stride_h - pad_top][x*stride_w - pad_left].
+// Preconditions: all of these lie inside the map.
+template <class V>
+struct LanesSubsample {
+  static void run(const KernelArgs& a, int64_t begin, int64_t end) {
+    constexpr int L = V::kWidth;
+    for (int64_t c = begin; c < end; ++c) {
+      float* out = a.out + c * a.out_stride;
+      for (int64_t y = 0; y < a.out_h; ++y) {
+        const int64_t row = (y * a.stride_h - a.pad_top) * a.in_w - a.pad_left;
+        const float* in = a.in + c * a.in_stride + row * L;
+        for (int64_t x = 0; x < a.out_w; ++x, out += L)
+          V::store(out, V::load(in + x * a.stride_w * L));
+      }
+    }
+  }
+};
+
 // Images to batch lanes: in [images][C][P] -> out [C][P][L]; lanes without an image are zero.
 // Blocks of 16 pixels keep the written lines in the first-level cache.
 struct NchwToLanes {

@@ -64,6 +64,7 @@ constexpr KernelTable make_table() {
   t.softmax = {"softmax", &SoftmaxKernel::run};
   t.pad_planes = {"pad_planes", &PadPlanes<V>::run};
   t.split_phases = {"split_phases", &SplitPhases::run};
+  t.lanes_subsample = {"lanes_subsample", &LanesSubsample<V>::run};
   t.im2col = {"im2col", &Im2col::run};
   t.nchw_to_lanes = {"nchw_to_lanes", &NchwToLanes::run};
   t.lanes_to_nchw = {"lanes_to_nchw", &LanesToNchw::run};
