@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
@@ -126,11 +127,9 @@ def test_a_wrong_peer_is_caught(file: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """If this fails, a peer that computes something else is timed all the same."""
     genuine = module.make_peer
 
-    def wrong(*arguments):
-        peer = genuine(*arguments)
-        return type(peer)(
-            peer.name, peer.mode, peer.call, lambda: [out * 1.01 for out in peer.outputs()]
-        )
+    def wrong(*arguments, **options):
+        peer = genuine(*arguments, **options)
+        return dataclasses.replace(peer, outputs=lambda: [out * 1.01 for out in peer.outputs()])
 
     monkeypatch.setattr(module, "make_peer", wrong)
     with pytest.raises(Error, match="torch and the engine disagree"):
