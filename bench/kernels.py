@@ -37,71 +37,79 @@ def copy_bandwidth(size: float, seconds: float = 0.02) -> float:
     return 2 * source.nbytes / best
 
 
-def measure(case: Case, isa: str | None = None, rounds: int = 5) -> dict[str, Any]:
-    """Milliseconds, multiply-adds per second and share of the peak of the measured layer.
+class Layer:
+    """One case that is ready to run, and what was found so far."""
 
-    Several rounds of profiling, each beside a measurement of the peak; the round with the median
-    share counts, so that a disturbed one does not.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "layer.safetensors"
-        write(graph(case), path)
-        engine = Engine(path, isa=isa)
-    shape = (case.batch, case.channels, case.side, case.side)
-    x = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
-    started = time.perf_counter()
-    engine.run(x)
-    # A large layer needs fewer repeats for a steady median.
-    repeats = int(np.clip(0.2 / (time.perf_counter() - started), 5, 30))
-    found = []
-    for _ in range(rounds):
-        peak = fma_peak(engine.isa, 0.02)
-        layers = engine.profile(x, repeats=repeats)
+    def __init__(self, case: Case, isa: str | None = None) -> None:
+        self.case = case
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "layer.safetensors"
+            write(graph(case), path)
+            self.engine = Engine(path, isa=isa)
+        started = time.perf_counter()
+        self.engine.run(self.images())
+        # A large layer needs fewer repeats for a steady median.
+        self.repeats = int(np.clip(0.2 / (time.perf_counter() - started), 5, 30))
+        self.found: list[tuple[float, dict[str, Any]]] = []
+
+    def images(self) -> np.ndarray:
+        case = self.case
+        shape = (case.batch, case.channels, case.side, case.side)
+        return np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
+
+    def measure(self) -> None:
+        """One profile of the layer, between two measurements of the peak."""
+        case = self.case
+        peak = fma_peak(self.engine.isa, 0.02)
+        layers = self.engine.profile(self.images(), repeats=self.repeats)
         layer = next(layer for layer in layers if layer.name == "measured")
-        peak = max(peak, fma_peak(engine.isa, 0.02))
-        speed = layer.macs * case.batch / (layer.milliseconds / 1e3)
+        peak = max(peak, fma_peak(self.engine.isa, 0.02))
         copy = copy_bandwidth(case.bytes)
-        found.append((speed / peak, speed, peak, copy, layer))
-    found.sort(key=lambda entry: entry[0])
-    share, speed, peak, copy, layer = found[len(found) // 2]
-    moved = case.bytes / (layer.milliseconds / 1e3)
-    return {
-        **dataclasses.asdict(case),
-        "name": case.name,
-        "isa": engine.isa,
-        "kernel_used": layer.kernel,
-        "milliseconds": layer.milliseconds,
-        "macs": layer.macs * case.batch,
-        "bytes": case.bytes,
-        "gmacs_per_second": speed / 1e9,
-        "gbytes_per_second": moved / 1e9,
-        "fma_peak": peak / 1e9,
-        "copy_bandwidth": copy / 1e9,
-        "share_of_peak": share,
-        "share_of_copy": moved / copy,
-    }
+        seconds = layer.milliseconds / 1e3
+        speed, moved = layer.macs * case.batch / seconds, case.bytes / seconds
+        row = {
+            "kernel_used": layer.kernel,
+            "milliseconds": layer.milliseconds,
+            "macs": layer.macs * case.batch,
+            "bytes": case.bytes,
+            "gmacs_per_second": speed / 1e9,
+            "gbytes_per_second": moved / 1e9,
+            "fma_peak": peak / 1e9,
+            "copy_bandwidth": copy / 1e9,
+            "share_of_peak": speed / peak,
+            "share_of_copy": moved / copy,
+        }
+        self.found.append((row["share_of_copy" if case.depthwise else "share_of_peak"], row))
+
+    def row(self) -> dict[str, Any]:
+        """The measurement with the median share, so that a disturbed one does not count."""
+        found = sorted(self.found, key=lambda entry: entry[0])
+        return {
+            **dataclasses.asdict(self.case),
+            "name": self.case.name,
+            "isa": self.engine.isa,
+            **found[len(found) // 2][1],
+        }
 
 
-def run(out: Path, isa: str | None = None, cases: Sequence[Case] = CASES) -> dict[str, Any]:
-    """Measures all cases on one thread, prints them and writes ``kernels.json``."""
+def run(
+    out: Path, isa: str | None = None, cases: Sequence[Case] = CASES, rounds: int = 5
+) -> dict[str, Any]:
+    """Measures all cases on one thread, prints them and writes ``kernels.json``.
+
+    Every round goes through all cases: what disturbs the machine for some seconds then spoils one
+    measurement of some cases, and not all of one case.
+    """
     machine = describe_machine()
-    print(f"kernels, one thread of {machine['processor']}")
-    rows = []
-    for case in cases:
-        row = measure(case, isa)
-        rows.append(row)
-        verdict = ""
-        if case.wanted is not None:
-            met = "met" if row["share_of_peak"] >= case.wanted else "MISSED"
-            verdict = f"  wanted {case.wanted:.0%}: {met}"
-        share = f"{row['share_of_peak']:>5.0%} of peak"
-        if case.depthwise:
-            share = f"{row['share_of_copy']:>5.0%} of copy"
-        print(
-            f"batch {case.batch:>2}  {case.name:<40} {row['milliseconds']:>8.3f} ms "
-            f"{share}  {row['kernel_used']}{verdict}",
-            flush=True,
-        )
+    print(f"kernels, one thread of {machine['processor']}", flush=True)
+    layers = [Layer(case, isa) for case in cases]
+    for number in range(rounds):
+        for layer in layers:
+            layer.measure()
+        print(f"round {number + 1} of {rounds}", flush=True)
+    rows = [layer.row() for layer in layers]
+    for row in rows:
+        print(_line(row), flush=True)
     result = {
         "machine": machine,
         "threads": 1,
@@ -110,3 +118,17 @@ def run(out: Path, isa: str | None = None, cases: Sequence[Case] = CASES) -> dic
     }
     save(result, out / "kernels.json")
     return result
+
+
+def _line(row: dict[str, Any]) -> str:
+    share = f"{row['share_of_peak']:>5.0%} of peak"
+    if row["depthwise"]:
+        share = f"{row['share_of_copy']:>5.0%} of copy"
+    verdict = ""
+    if row["wanted"] is not None:
+        met = "met" if row["share_of_peak"] >= row["wanted"] else "MISSED"
+        verdict = f"  wanted {row['wanted']:.0%}: {met}"
+    return (
+        f"batch {row['batch']:>2}  {row['name']:<40} {row['milliseconds']:>8.3f} ms "
+        f"{share}  {row['kernel_used']}{verdict}"
+    )

@@ -76,6 +76,26 @@ def test_warm_up_and_between() -> None:
     assert len(calls) == 5 + 1 + 3 * 2 and len(rounds) == 3
 
 
+def test_a_number_of_calls_instead_of_a_time() -> None:
+    """If this fails, --iterations 7 times more or fewer than seven calls."""
+    shares: list[float] = []
+    timings = measure(
+        [Candidate("a", lambda: None), Candidate("b", lambda: None)],
+        iterations=207,
+        progress=shares.append,
+    )
+    assert {timing.calls for timing in timings.values()} == {207}
+    # Turns have at most 100 calls; the display goes forward and ends at the end.
+    assert shares == pytest.approx([100 / 207, 200 / 207, 1.0])
+
+
+def test_progress_of_a_timed_run() -> None:
+    """If this fails, a long benchmark looks as if it hung, or as if it had ended early."""
+    shares: list[float] = []
+    measure([Candidate("a", lambda: None)], seconds=0.001, progress=shares.append)
+    assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) >= 3
+
+
 def test_result(file: Path, tmp_path: Path) -> None:
     """If this fails, a benchmark leaves out what makes its figures mean something."""
     result = kernelprune.benchmark(file, batch=(1, 17), seconds=0.02, per_layer=True)
@@ -147,6 +167,30 @@ def test_missing_peer(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert alone.fastest_peer(1) is None
 
 
+def test_progress_is_told(file: Path) -> None:
+    """If this fails, nothing is seen of a benchmark until it ends."""
+    told: list[tuple[str, float | None]] = []
+    benchmark(
+        file,
+        batch=2,
+        against=("onnxruntime",),
+        iterations=3,
+        per_layer=True,
+        progress=lambda doing, share: told.append((doing, share)),
+    )
+    assert told[0] == ("batch 2: setting up onnxruntime", None)
+    assert ("batch 2: taking turns", 1.0) in told
+    assert told[-1] == ("batch 2: layer by layer", None)
+
+
+def test_options_of_the_engine_are_handed_on(file: Path) -> None:
+    """If this fails, the engine is raced with other options than were asked for."""
+    options = BenchOptions(threads=2, isa="portable")
+    assert options.engine == {"threads": 2, "isa": "portable"}
+    result = benchmark(file, options=options, against=(), iterations=1)
+    assert (result.isa, result.threads) == ("portable", 2)
+
+
 def test_threads_of_torch_are_put_back(file: Path) -> None:
     """If this fails, a benchmark slows the rest of the program down."""
     import torch
@@ -168,6 +212,7 @@ def test_threads_of_torch_are_put_back(file: Path) -> None:
         ({"threads": 0}, "threads"),
         ({"seconds": 0.0}, "seconds"),
         ({"warm_up": -1}, "warm_up"),
+        ({"iterations": 0}, "iterations"),
         ({"against": ("tensorflow",)}, "unknown peer 'tensorflow'"),
     ],
 )
