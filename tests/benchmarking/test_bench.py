@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from graphs import GraphBuilder
 from rich.console import Console
 
 from bench import __main__ as command
@@ -16,21 +19,41 @@ from bench.networks import NETWORKS, Network
 from bench.results import RESULTS, load, load_peers, peers_file
 from kernelprune.benchmarking.peers import KINDS
 from kernelprune.errors import Error
-
-TINY = Network("resnet20", 8, (1, 17), options={"width": 0.5})
-
-
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setitem(NETWORKS, "tiny", TINY)
-    return "tiny"
+from kernelprune.format import Graph, read
 
 
-@pytest.fixture
-def raced(tiny: str, tmp_path: Path) -> dict:
+class Tiny(Network):
+    """Two convolutions and a classifier, made without torch."""
+
+    def graph(self, density: float, *, keep_dead: bool = False) -> Graph:
+        build = GraphBuilder(np.random.default_rng(3))
+        y = build.conv2d(build.input((3, 8, 8)), 16, padding=(1, 1, 1, 1), activation="relu")
+        y = build.conv2d(y, 16, padding=(1, 1, 1, 1), activation="relu", density=density)
+        y = build.node("flatten", [build.node("global_avg_pool", [y], (16, 1, 1))], (16,))
+        content = build.file(build.linear(y, 10))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "tiny.safetensors"
+            path.write_bytes(content)
+            return read(path)[0]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tiny() -> Iterator[str]:
+    NETWORKS["tiny"] = Tiny("tiny", 8, (1, 17))
+    yield "tiny"
+    del NETWORKS["tiny"]
+
+
+@pytest.fixture(scope="module")
+def race_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("race")
+
+
+@pytest.fixture(scope="module")
+def raced(tiny: str, race_folder: Path) -> dict:
     return peers.run(
         tiny,
-        tmp_path,
+        race_folder,
         batches=(2,),
         densities=(1.0, 0.3),
         against=("openvino", "mnn-sparse"),
@@ -94,9 +117,9 @@ def test_kernels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 # --- networks ------------------------------------------------------------------------------------
 
 
-def test_race(raced: dict, tmp_path: Path) -> None:
+def test_race(raced: dict, race_folder: Path) -> None:
     """If this fails, networks cannot be raced, or rows carry another network's times."""
-    assert load(tmp_path / "peers-tiny-2threads.json") == json.loads(json.dumps(raced))
+    assert load(race_folder / "peers-tiny-2threads.json") == json.loads(json.dumps(raced))
     assert raced["engine"] == {"isa": "portable"} and not raced["missing"]
     dense, sparse = raced["rows"]
     # At density 1 there is nothing for sparse kernels; dense peers stand in every row.
@@ -172,9 +195,9 @@ def shown(folder: Path) -> str:
     return capture.get()
 
 
-def test_scaling_table(raced: dict, tmp_path: Path) -> None:
+def test_scaling_table(raced: dict, race_folder: Path) -> None:
     """If this fails, nobody sees what a second thread brings."""
-    text = shown(tmp_path)
+    text = shown(race_folder)
     faster = raced["rows"][1]["one_thread"]["median"] / raced["rows"][1]["timing"]["median"]
     assert "what more threads bring" in text and f"{faster:.2f}x" in text
     assert "floor" not in text
@@ -191,7 +214,11 @@ def test_goal_table_of_the_project() -> None:
 
 def test_plots_of_the_project(tmp_path: Path) -> None:
     """If this fails, plots cannot be drawn from the json files alone."""
-    written = plots.draw_all(RESULTS, tmp_path)
+    results = tmp_path / "results"
+    results.mkdir()
+    for name in ("kernels.json", "peers-vgg16-32.json"):
+        (results / name).write_bytes((RESULTS / name).read_bytes())
+    written = plots.draw_all(results, tmp_path)
     names = {path.name for path in written}
     assert {"roofline.svg", "share-of-peak.png", "speed-up-vgg16-32.svg"} <= names
     for path in written:
