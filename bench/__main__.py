@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     # More options of the engine go here: every part below hands them on.
     engine = {"isa": options.isa}
     if options.what in ("all", "kernels"):
-        kernels.run(out, isa=options.isa)
+        kernels.run(out, **engine)
     if options.what in ("all", "peers"):
         for name in options.network:
             peers.run(

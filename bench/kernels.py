@@ -40,12 +40,12 @@ def copy_bandwidth(size: float, seconds: float = 0.02) -> float:
 class Layer:
     """One case that is ready to run, and what was found so far."""
 
-    def __init__(self, case: Case, isa: str | None = None) -> None:
+    def __init__(self, case: Case, **engine: Any) -> None:
         self.case = case
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "layer.safetensors"
             write(graph(case), path)
-            self.engine = Engine(path, isa=isa)
+            self.engine = Engine(path, **engine)
         started = time.perf_counter()
         self.engine.run(self.images())
         # A large layer needs fewer repeats for a steady median.
@@ -92,17 +92,15 @@ class Layer:
         }
 
 
-def run(
-    out: Path, isa: str | None = None, cases: Sequence[Case] = CASES, rounds: int = 5
-) -> dict[str, Any]:
+def run(out: Path, cases: Sequence[Case] = CASES, rounds: int = 5, **engine: Any) -> dict[str, Any]:
     """Measures all cases on one thread, prints them and writes ``kernels.json``.
 
     Every round goes through all cases: what disturbs the machine for some seconds then spoils one
-    measurement of some cases, and not all of one case.
+    measurement of some cases, and not all of one case. ``engine`` are more options of the engine.
     """
     machine = describe_machine()
     print(f"kernels, one thread of {machine['processor']}", flush=True)
-    layers = [Layer(case, isa) for case in cases]
+    layers = [Layer(case, **engine) for case in cases]
     for number in range(rounds):
         for layer in layers:
             layer.measure()
@@ -113,6 +111,7 @@ def run(
     result = {
         "machine": machine,
         "threads": 1,
+        "engine": engine,
         "copy_bandwidth": copy_bandwidth(_LARGE_COPY, 0.5) / 1e9,
         "rows": rows,
     }

@@ -55,7 +55,7 @@ _STYLE = {
     "font.size": 10.0,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "svg.hashsalt": "kernelprune",
 }
 

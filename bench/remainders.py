@@ -77,6 +77,6 @@ def run(
                 f"{row['parts_milliseconds']:.3f} ms: {row['ratio']:.3f}",
                 flush=True,
             )
-    result = {"machine": machine, "threads": 1, "rows": rows}
+    result = {"machine": machine, "threads": 1, "engine": engine, "rows": rows}
     save(result, out / "remainders.json")
     return result
