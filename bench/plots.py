@@ -93,7 +93,11 @@ def speed_up(result: dict[str, Any]) -> Figure:
     """Speed-up over each peer by density, one panel per batch size, with the ideal line."""
     batches = list(dict.fromkeys(row["batch"] for row in result["rows"]))
     figure, panels = plt.subplots(
-        1, len(batches), figsize=(4.6 * len(batches), 4.2), squeeze=False, layout="constrained"
+        1,
+        len(batches),
+        figsize=(max(4.6 * len(batches), 7.6), 4.2),
+        squeeze=False,
+        layout="constrained",
     )
     for panel, batch in zip(panels[0], batches, strict=True):
         rows = sorted(
@@ -214,17 +218,17 @@ def roofline(result: dict[str, Any]) -> Figure:
         seen.add(label)
     peak = max(row["fma_peak"] for row in result["rows"])
     left, right = min(intensities) / 1.6, max(intensities) * 1.6
-    panel.plot([left, right], [peak, peak], color=_INK, lw=1.4)
-    panel.text(right, peak * 1.04, f"FMA peak {peak:.1f} GMAC/s", ha="right", fontsize=9)
+    limit = {"color": _INK, "lw": 1.4}
+    panel.plot([left, right], [peak, peak], label=f"FMA peak, {peak:.1f} GMAC/s", **limit)
     bandwidth = result.get("copy_bandwidth")
     if bandwidth:
         edge = min(peak / bandwidth, right)
-        panel.plot([left, edge], [left * bandwidth, edge * bandwidth], color=_INK, lw=1.4, ls="--")
-        panel.text(
-            edge * 1.05,
-            edge * bandwidth * 0.86,
-            f"copy from memory {bandwidth:.1f} GB/s",
-            fontsize=9,
+        panel.plot(
+            [left, edge],
+            [left * bandwidth, edge * bandwidth],
+            ls="--",
+            label=f"copy from memory, {bandwidth:.1f} GB/s",
+            **limit,
         )
     panel.set_xscale("log")
     panel.set_yscale("log")
@@ -233,7 +237,16 @@ def roofline(result: dict[str, Any]) -> Figure:
         _plain_numbers(axis)
     panel.set_xlabel("arithmetic intensity (multiply-adds per byte of input, output and weights)")
     panel.set_ylabel("GMAC/s")
-    handles = dict(sorted(zip(*panel.get_legend_handles_labels()[::-1], strict=True)))
-    figure.legend(handles.values(), handles.keys(), fontsize=8.5, loc="outside right upper")
+    handles, labels = panel.get_legend_handles_labels()
+    # Layers by name, then the limits.
+    order = sorted(
+        zip(labels, handles, strict=True), key=lambda entry: ("batch" not in entry[0], entry[0])
+    )
+    figure.legend(
+        [handle for _, handle in order],
+        [label for label, _ in order],
+        fontsize=8.5,
+        loc="outside right upper",
+    )
     panel.set_title(f"Roofline of one core, {result['machine']['processor']}", fontsize=11)
     return figure
