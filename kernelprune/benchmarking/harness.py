@@ -3,7 +3,8 @@
 A machine's speed drifts (clock, other processes). Candidates that take turns every few
 milliseconds all see the same drift, so that their ratios hold although each time alone may not.
 Within its turn a candidate runs several times, and the first one of a turn is not counted: it finds
-the caches full of the others' data, and their threads still spinning.
+the caches full of the others' data, and their threads still spinning. (Calls of more than half a
+second count all the same.)
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import numpy as np
 # Length of a turn: long beside the call that is thrown away, short beside the machine's drift.
 _TURN_SECONDS = 0.03
 _MAX_CALLS_PER_TURN = 100
-_MIN_ROUNDS = 3
+_MIN_ROUNDS = 5
+# So long a call is the same wherever the caches and the others' threads were.
+_LONG_CALL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def measure(
     between: Callable[[], object] | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> dict[str, Timing]:
-    """Times every candidate for about ``seconds`` (or three turns, if those take longer).
+    """Times every candidate for about ``seconds`` (or five turns, if those take longer).
 
     Args:
         candidates: With different names.
@@ -82,10 +85,11 @@ def measure(
         The timing of each by name.
     """
     calls: dict[str, int] = {}
+    costs: dict[str, float] = {}
     for candidate in candidates:
         for _ in range(warm_up):
             candidate.call()
-        cost = max(_clock(candidate.call), 1e-7)
+        costs[candidate.name] = cost = max(_clock(candidate.call), 1e-7)
         calls[candidate.name] = int(min(max(_TURN_SECONDS / cost, 1), _MAX_CALLS_PER_TURN))
     taken: dict[str, list[float]] = {candidate.name: [] for candidate in candidates}
     spent = {candidate.name: 0.0 for candidate in candidates}
@@ -106,7 +110,8 @@ def measure(
             if done(name) >= 1.0:
                 continue
             left = calls[name] if iterations is None else iterations - len(taken[name])
-            candidate.call()
+            if costs[name] < _LONG_CALL_SECONDS:
+                candidate.call()
             for _ in range(min(calls[name], left)):
                 elapsed = _clock(candidate.call)
                 taken[name].append(elapsed)

@@ -13,7 +13,7 @@ import pytest
 from graphs import GraphBuilder
 
 import kernelprune
-from kernelprune.benchmarking import BenchOptions, Candidate, Timing, benchmark, measure
+from kernelprune.benchmarking import BenchOptions, Candidate, Timing, benchmark, harness, measure
 from kernelprune.benchmarking import api as module
 from kernelprune.errors import DeviceError, Error, FormatError, ShapeError
 
@@ -72,8 +72,16 @@ def test_warm_up_and_between() -> None:
         warm_up=5,
         between=lambda: rounds.append(1),
     )
-    # Five to warm up, one to set the turns, then three turns of a lost and a counted call.
-    assert len(calls) == 5 + 1 + 3 * 2 and len(rounds) == 3
+    # Five to warm up, one to set the turns, then five turns of a lost and a counted call.
+    assert len(calls) == 5 + 1 + 5 * 2 and len(rounds) == 5
+
+
+def test_no_call_of_a_long_one_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, seconds of measuring are thrown away in every turn of a slow engine."""
+    calls: list[int] = []
+    monkeypatch.setattr(harness, "_LONG_CALL_SECONDS", 0.0)
+    timings = measure([Candidate("one", lambda: calls.append(1))], iterations=3, warm_up=1)
+    assert len(calls) == 1 + 1 + 3 and timings["one"].calls == 3
 
 
 def test_a_number_of_calls_instead_of_a_time() -> None:
