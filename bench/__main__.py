@@ -3,42 +3,93 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from bench import kernels, peers
-from bench.networks import NETWORKS
+from bench import table
+from bench.results import RESULTS
+from kernelprune.benchmarking import PEERS
+from kernelprune.errors import Error
 
-RESULTS = Path(__file__).parent / "results"
+_WHAT = """\
+kernels     single layers, as a share of the core's FMA peak -> kernels.json
+peers       whole networks against other engines -> peers-<network>.json
+remainders  batches that are no multiple of 16 -> remainders.json
+all         these three, then the table (what `make bench` runs)
+table       the goals beside what was reached, from the json files
+plots       png and svg, from the json files
+"""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("all", "kernels", "peers"), default="all")
-    parser.add_argument("--network", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
-    parser.add_argument("--batch", nargs="+", type=int, help="default: 1 and a large one")
-    parser.add_argument("--density", nargs="+", type=float, default=[0.3, 0.1, 0.05])
-    parser.add_argument("--against", nargs="*", default=["torch", "onnxruntime", "openvino"])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=2.0, help="per candidate")
-    parser.add_argument("--isa", help="portable, avx2 or avx512")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the json files")
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+def parser() -> argparse.ArgumentParser:
+    from bench.networks import NETWORKS
+    from bench.peers import DENSITIES
+
+    found = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=f"{__doc__}\n\n{_WHAT}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = ("all", "kernels", "peers", "remainders", "table", "plots")
+    found.add_argument("what", nargs="?", choices=what, default="all")
+    found.add_argument("--network", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    found.add_argument("--batch", nargs="+", type=int, help="default: 1 and a large one")
+    found.add_argument("--density", nargs="+", type=float, default=list(DENSITIES))
+    found.add_argument("--against", nargs="*", default=list(PEERS), choices=PEERS)
+    found.add_argument("--threads", type=int, default=1)
+    found.add_argument("--seconds", type=float, default=2.0, help="per candidate")
+    found.add_argument("--isa", help="portable, avx2 or avx512")
+    found.add_argument(
+        "--torch-compile",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="torch may also be compiled: up to a minute per network and batch",
+    )
+    found.add_argument("--results", type=Path, default=RESULTS, help="folder that is read")
+    found.add_argument("--out", type=Path, help="folder that is written; default: bench/results")
+    return found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parser().parse_args(arguments)
+    if options.what == "plots":
+        from bench import plots
+
+        for path in plots.draw_all(options.results, options.out or RESULTS / "plots"):
+            print(path)
+        return
+    out = options.out or RESULTS
+    if options.what == "table":
+        table.show(options.results)
+        return
+    from bench import kernels, peers, remainders
+
+    out.mkdir(parents=True, exist_ok=True)
+    # More options of the engine go here: every part below hands them on.
+    engine = {"isa": options.isa}
     if options.what in ("all", "kernels"):
-        kernels.run(options.out, isa=options.isa)
+        kernels.run(out, **engine)
     if options.what in ("all", "peers"):
         for name in options.network:
             peers.run(
                 name,
-                options.out,
+                out,
                 batches=options.batch,
                 densities=options.density,
                 against=options.against,
                 threads=options.threads,
                 seconds=options.seconds,
-                isa=options.isa,
+                torch_compile=options.torch_compile,
+                **engine,
             )
+    if options.what in ("all", "remainders"):
+        remainders.run(out, seconds=options.seconds / 2, **engine)
+    if options.what in ("all", "peers"):
+        table.show(out)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Error as error:
+        sys.exit(f"error: {error}")

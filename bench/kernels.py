@@ -1,153 +1,133 @@
 """One convolution at a time: which share of the core's FMA peak does each kernel reach?
 
-The layer under test sits between two others, which take over the conversion of the input and the
-output; its own time comes from ``Engine.profile``, the peak from the same run.
+A layer's own time comes from ``Engine.profile``, the peak from the same run. A depthwise layer has
+too little to compute for the peak to matter: it is compared with a copy of as many bytes.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.layers import CASES, Case, graph
+from bench.results import save
 from kernelprune.benchmarking import describe_machine
-from kernelprune.format import Graph, Node, Value, write
+from kernelprune.format import write
 from kernelprune.runtime import Engine, fma_peak
 
-
-@dataclass(frozen=True)
-class Case:
-    """One 3x3 or 1x1 layer. ``wanted`` is the share of the peak that it should reach."""
-
-    channels: int
-    side: int
-    batch: int
-    density: float
-    kernel: int = 3
-    stride: int = 1
-    wanted: float | None = None
-
-    @property
-    def name(self) -> str:
-        stride = f" stride {self.stride}" if self.stride > 1 else ""
-        size = f"{self.channels}ch {self.side}x{self.side}"
-        return f"{self.kernel}x{self.kernel}{stride} {size} density {self.density:g}"
+# Far more than the last cache holds.
+_LARGE_COPY = 256 << 20
 
 
-# Batch 16: images side by side in a vector. Batch 1: pixels of one image.
-CASES = [
-    Case(64, 32, 16, 0.1),
-    *(Case(128, 16, 16, density) for density in (1.0, 0.3)),
-    Case(128, 16, 16, 0.1, wanted=0.85),
-    Case(128, 16, 16, 0.05),
-    Case(256, 8, 16, 0.3),
-    Case(256, 8, 16, 0.1, wanted=0.85),
-    Case(256, 8, 16, 0.05),
-    Case(512, 4, 16, 0.1),
-    Case(512, 2, 16, 0.1),
-    Case(128, 16, 16, 0.1, stride=2),
-    Case(256, 16, 16, 0.1, kernel=1),
-    Case(64, 32, 1, 0.1, wanted=0.60),
-    Case(128, 16, 1, 0.3),
-    Case(128, 16, 1, 0.1, wanted=0.60),
-    Case(128, 16, 1, 0.05),
-    Case(256, 8, 1, 0.1, wanted=0.60),
-    Case(512, 4, 1, 0.1),
-    Case(128, 56, 1, 0.1),
-    Case(128, 16, 1, 0.1, stride=2),
-    Case(256, 14, 1, 0.1, kernel=1),
-]
+def copy_bandwidth(size: float, seconds: float = 0.02) -> float:
+    """Bytes read and written per second by a copy on one core that moves ``size`` bytes in all."""
+    source = np.zeros(max(int(size) // 8, 1), np.float32)
+    target = np.ones_like(source)
+    best, ends = float("inf"), time.perf_counter() + seconds
+    while best == float("inf") or time.perf_counter() < ends:
+        started = time.perf_counter()
+        np.copyto(target, source)
+        best = min(best, time.perf_counter() - started)
+    return 2 * source.nbytes / best
 
 
-def graph(case: Case) -> Graph:
-    """Three convolutions; the middle one is the case."""
-    random = np.random.default_rng(0)
-    pad = case.kernel // 2
-    nodes: list[Node] = []
+class Layer:
+    """One case that is ready to run, and what was found so far."""
 
-    def conv(name: str, x: str, side: int, stride: int) -> int:
-        kept = random.random((case.channels, case.channels)) < case.density
-        shape = (case.channels, case.channels, case.kernel, case.kernel)
-        weight = random.standard_normal(shape) * kept[:, :, None, None]
-        weight /= max(case.channels * case.density * case.kernel**2, 1.0) ** 0.5
-        side = (side + 2 * pad - case.kernel) // stride + 1
-        params = {
-            "kernel": [case.kernel] * 2,
-            "stride": [stride] * 2,
-            "padding": [pad] * 4,
-            "dilation": [1, 1],
-            "activation": "relu",
+    def __init__(self, case: Case, **engine: Any) -> None:
+        self.case = case
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "layer.safetensors"
+            write(graph(case), path)
+            self.engine = Engine(path, **engine)
+        started = time.perf_counter()
+        self.engine.run(self.images())
+        # A large layer needs fewer repeats for a steady median.
+        self.repeats = int(np.clip(0.2 / (time.perf_counter() - started), 5, 30))
+        self.found: list[tuple[float, dict[str, Any]]] = []
+
+    def images(self) -> np.ndarray:
+        case = self.case
+        shape = (case.batch, case.channels, case.side, case.side)
+        return np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
+
+    def measure(self) -> None:
+        """One profile of the layer, between two measurements of the peak."""
+        case = self.case
+        peak = fma_peak(self.engine.isa, 0.02)
+        layers = self.engine.profile(self.images(), repeats=self.repeats)
+        layer = next(layer for layer in layers if layer.name == "measured")
+        peak = max(peak, fma_peak(self.engine.isa, 0.02))
+        copy = copy_bandwidth(case.bytes)
+        seconds = layer.milliseconds / 1e3
+        speed, moved = layer.macs * case.batch / seconds, case.bytes / seconds
+        row = {
+            "kernel_used": layer.kernel,
+            "milliseconds": layer.milliseconds,
+            "macs": layer.macs * case.batch,
+            "bytes": case.bytes,
+            "gmacs_per_second": speed / 1e9,
+            "gbytes_per_second": moved / 1e9,
+            "fma_peak": peak / 1e9,
+            "copy_bandwidth": copy / 1e9,
+            "share_of_peak": speed / peak,
+            "share_of_copy": moved / copy,
         }
-        bias = np.zeros(case.channels, np.float32)
-        output = (case.channels, side, side)
-        nodes.append(
-            Node("conv2d", name, [x], f"{name}.y", output, params, weight.astype(np.float32), bias)
-        )
-        return side
+        self.found.append((row["share_of_copy" if case.depthwise else "share_of_peak"], row))
 
-    side = conv("before", "x", case.side, 1)
-    side = conv("measured", "before.y", side, case.stride)
-    conv("after", "measured.y", side, 1)
-    return Graph([Value("x", (case.channels, case.side, case.side))], ["after.y"], nodes)
+    def row(self) -> dict[str, Any]:
+        """The measurement with the median share, so that a disturbed one does not count."""
+        found = sorted(self.found, key=lambda entry: entry[0])
+        return {
+            **dataclasses.asdict(self.case),
+            "name": self.case.name,
+            "isa": self.engine.isa,
+            **found[len(found) // 2][1],
+        }
 
 
-def measure(case: Case, isa: str | None = None, rounds: int = 5) -> dict[str, Any]:
-    """Milliseconds, multiply-adds per second and share of the peak of the middle layer.
+def run(out: Path, cases: Sequence[Case] = CASES, rounds: int = 5, **engine: Any) -> dict[str, Any]:
+    """Measures all cases on one thread, prints them and writes ``kernels.json``.
 
-    Several rounds of profiling, each beside a measurement of the peak; the round with the median
-    share counts, so that a disturbed one does not.
+    Every round goes through all cases: what disturbs the machine for some seconds then spoils one
+    measurement of some cases, and not all of one case. ``engine`` are more options of the engine.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "layer.safetensors"
-        write(graph(case), path)
-        engine = Engine(path, isa=isa)
-    side = case.side
-    x = np.random.default_rng(1).standard_normal(
-        (case.batch, case.channels, side, side), dtype=np.float32
-    )
-    engine.run(x)
-    found = []
-    for _ in range(rounds):
-        peak = fma_peak(engine.isa, 0.02)
-        layer = engine.profile(x, repeats=30)[1]
-        peak = max(peak, fma_peak(engine.isa, 0.02))
-        speed = layer.macs * case.batch / (layer.milliseconds / 1e3)
-        found.append((speed / peak, speed, peak, layer))
-    found.sort(key=lambda entry: entry[0])
-    share, speed, peak, layer = found[len(found) // 2]
-    return {
-        **dataclasses.asdict(case),
-        "name": case.name,
-        "kernel_used": layer.kernel,
-        "milliseconds": layer.milliseconds,
-        "gmacs_per_second": speed / 1e9,
-        "fma_peak": peak / 1e9,
-        "share_of_peak": share,
-    }
-
-
-def run(out: Path, isa: str | None = None) -> dict[str, Any]:
-    """Measures all cases on one thread, prints them and writes ``kernels.json``."""
     machine = describe_machine()
-    print(f"kernels, one thread of {machine['processor']}")
-    rows = []
-    for case in CASES:
-        row = measure(case, isa)
-        rows.append(row)
-        verdict = ""
-        if case.wanted is not None:
-            met = "met" if row["share_of_peak"] >= case.wanted else "MISSED"
-            verdict = f"  wanted {case.wanted:.0%}: {met}"
-        print(
-            f"batch {case.batch:>2}  {case.name:<36} {row['milliseconds']:>8.3f} ms "
-            f"{row['share_of_peak']:>5.0%} of peak  {row['kernel_used']}{verdict}",
-            flush=True,
-        )
-    result = {"machine": machine, "threads": 1, "rows": rows}
-    (out / "kernels.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"kernels, one thread of {machine['processor']}", flush=True)
+    layers = [Layer(case, **engine) for case in cases]
+    for number in range(rounds):
+        for layer in layers:
+            layer.measure()
+        print(f"round {number + 1} of {rounds}", flush=True)
+    rows = [layer.row() for layer in layers]
+    for row in rows:
+        print(_line(row), flush=True)
+    result = {
+        "machine": machine,
+        "threads": 1,
+        "engine": engine,
+        "copy_bandwidth": copy_bandwidth(_LARGE_COPY, 0.5) / 1e9,
+        "rows": rows,
+    }
+    save(result, out / "kernels.json")
     return result
+
+
+def _line(row: dict[str, Any]) -> str:
+    share = f"{row['share_of_peak']:>5.0%} of peak"
+    if row["depthwise"]:
+        share = f"{row['share_of_copy']:>5.0%} of copy"
+    verdict = ""
+    if row["wanted"] is not None:
+        met = "met" if row["share_of_peak"] >= row["wanted"] else "MISSED"
+        verdict = f"  wanted {row['wanted']:.0%}: {met}"
+    return (
+        f"batch {row['batch']:>2}  {row['name']:<40} {row['milliseconds']:>8.3f} ms "
+        f"{share}  {row['kernel_used']}{verdict}"
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.kernels import Case, graph
+from bench.layers import Case, graph
 from kernelprune.format import write
 from kernelprune.runtime import Engine, available_isas
 

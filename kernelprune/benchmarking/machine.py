@@ -11,7 +11,7 @@ from typing import Any
 
 from kernelprune.runtime import available_isas
 
-_PACKAGES = ("kernelprune", "numpy", "torch", "onnx", "onnxruntime", "openvino")
+_PACKAGES = ("kernelprune", "numpy", "torch", "onnx", "onnxruntime", "openvino", "MNN")
 
 
 def package_version(name: str) -> str | None:

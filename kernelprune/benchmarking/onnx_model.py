@@ -1,8 +1,9 @@
-"""A graph as an ONNX model, dense: what ONNX Runtime and OpenVINO run. One function per op."""
+"""A graph as an ONNX model, dense: what ONNX Runtime, OpenVINO and MNN run. One function per op."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -165,3 +166,9 @@ def to_onnx(graph: Graph, batch: int) -> Any:
     )
     opset = helper.make_opsetid("", _OPSET)
     return helper.make_model(body, opset_imports=[opset], ir_version=_IR_VERSION)
+
+
+def write_onnx(graph: Graph, batch: int, path: Path) -> Path:
+    """Writes :func:`to_onnx` to ``path`` and returns it."""
+    path.write_bytes(to_onnx(graph, batch).SerializeToString())
+    return path

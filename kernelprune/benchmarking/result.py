@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kernelprune.benchmarking.harness import Timing
+from kernelprune.benchmarking.start_up import StartUp
 from kernelprune.errors import Error
 from kernelprune.runtime import LayerProfile
 
@@ -28,6 +29,9 @@ class BenchmarkRow:
         images_per_second: At the median.
         speed_up: This row's median over the engine's: how many times faster the engine is.
         difference: Relative L2 distance of its outputs from the engine's on the same file.
+        start_up: Load, first inference and memory in a process of its own, if asked for.
+        own_bytes: The engine's weights (as in the file) and activations, as it reports them; None
+            for the peers, which do not tell.
     """
 
     batch: int
@@ -37,6 +41,8 @@ class BenchmarkRow:
     images_per_second: float
     speed_up: float
     difference: float
+    start_up: StartUp | None = None
+    own_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -255,55 +255,95 @@ def run(
 @app.command()
 def bench(
     file: File,
-    batch: Annotated[str, typer.Option(help="Batch sizes, with commas.")] = "1,64",
-    threads: Threads = 1,
+    batch: Annotated[str, typer.Option("--batch", "-b", help="Batch sizes, with commas.")] = "1,64",
+    threads: Annotated[
+        int, typer.Option("--threads", "-t", help="Threads of every engine, ours and theirs.")
+    ] = 1,
     against: Annotated[
-        str, typer.Option(help="torch, onnxruntime, openvino, with commas; or none.")
-    ] = "torch,onnxruntime,openvino",
-    seconds: Annotated[float, typer.Option(help="Per engine and batch size.")] = 2.0,
+        str,
+        typer.Option(
+            help="torch, onnxruntime, openvino, mnn, mnn-sparse, with commas; or none. "
+            "Those that are not installed are left out."
+        ),
+    ] = "torch,onnxruntime,openvino,mnn,mnn-sparse",
+    seconds: Annotated[
+        float, typer.Option("--seconds", "-s", help="Time per engine and batch size.")
+    ] = 2.0,
+    iterations: Annotated[
+        int | None,
+        typer.Option("--iterations", "-n", help="Exactly so many calls, in place of --seconds."),
+    ] = None,
     warm_up: Annotated[int, typer.Option(help="Calls before the clock starts.")] = 3,
     dense: Annotated[
         str | None,
-        typer.Option(help="Model file that the others run, such as the unpruned one."),
+        typer.Option(help="Model file that dense engines run, such as the unpruned one."),
     ] = None,
-    per_layer: Annotated[bool, typer.Option("--per-layer", help="Also time each layer.")] = False,
+    torch_compile: Annotated[
+        bool,
+        typer.Option("--torch-compile", help="torch may also be compiled: up to a minute more."),
+    ] = False,
+    start_up: Annotated[
+        bool,
+        typer.Option(help="Also load time, first inference and memory, in processes of their own."),
+    ] = True,
+    per_layer: Annotated[
+        bool, typer.Option("--per-layer", help="Also time each layer, with its share of the peak.")
+    ] = False,
     isa: Isa = None,
     json: Annotated[Path | None, typer.Option(help="Also write the result here.")] = None,
 ) -> None:
-    """Race a model file against dense engines, all in one interleaved run.
+    """Race a model file against other engines, all in one interleaved run.
 
-    The others compute the same network with zeros in place of dropped kernels; every output is
-    compared before the clock starts.
+    The others compute the same network in float32 with zeros in place of dropped kernels
+    (mnn-sparse: with its own sparse kernels); every output is compared before the clock starts.
+    Engines take turns of 30 ms, so that a change of the machine's speed hits all of them:
+    the ratios hold even where single times drift.
+
+    [bold]Reading the table[/bold]
+
+    median, mean, p90, p99 and min are milliseconds per call of one batch; speed-up is that engine's
+    median over ours. 1/x in the title says how many multiply-adds are left: the most to hope for.
 
     [bold]Examples[/bold]
 
       kernelprune bench vgg.safetensors
 
-      kernelprune bench vgg.safetensors --batch 1,16 --per-layer --json vgg.json
+      kernelprune bench vgg.safetensors --batch 1,16 --threads 2 --per-layer --json vgg.json
 
-      kernelprune bench pruned.safetensors --dense dense.safetensors
+      kernelprune bench pruned.safetensors --dense dense.safetensors --torch-compile
+
+      kernelprune bench vgg.safetensors --against none --batch 8 --iterations 1000 --no-start-up
     """
     from kernelprune.benchmarking import BenchOptions, benchmark
-    from kernelprune.report import benchmark_table, layer_table
+    from kernelprune.cli.progress import show_progress
+    from kernelprune.report import benchmark_table, layer_table, start_up_table
 
     options = BenchOptions(
         batch=parse_batches(batch),
         threads=threads,
         against=parse_names(against),
         seconds=seconds,
+        iterations=iterations,
         warm_up=warm_up,
         isa=isa,
         dense_path=dense,
+        torch_compile=torch_compile,
+        start_up=start_up,
         per_layer=per_layer,
     )
-    result = benchmark(file, options=options)
+    with show_progress() as progress:
+        result = benchmark(file, options=options, progress=progress)
     console.print(benchmark_table(result))
     for name, reason in result.missing.items():
         console.print(f"{name}: {reason}")
+    start = start_up_table(result)
+    if start is not None:
+        console.print(start)
     for size, layers in result.layers.items():
         console.print(layer_table(layers, title=f"batch {size}", batch=size))
     if json is not None:
         result.to_json(json)
+        console.print(f"written to {json}")
 
 
 @app.command()

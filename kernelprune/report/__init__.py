@@ -9,6 +9,7 @@ from kernelprune.report.tables import (
     layer_table,
     machine_table,
     model_table,
+    start_up_table,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "layer_table",
     "machine_table",
     "model_table",
+    "start_up_table",
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
-from kernelprune.benchmarking import BenchmarkResult
+from kernelprune.benchmarking import BenchmarkResult, BenchmarkRow
 from kernelprune.format import Graph
 from kernelprune.runtime import LayerProfile
 
@@ -109,14 +109,10 @@ def benchmark_table(result: BenchmarkResult) -> Table:
         f"{count(facts['macs'])} of {count(facts['dense_macs'])} multiply-adds "
         f"(1/{result.reduction:.1f}); FMA peak {result.fma_peak / 1e9:.1f} GMAC/s per core"
     )
-    columns = ("batch", "engine", "median ms", "mean", "p90", "p99", "images/s", "speed-up")
+    columns = ("batch", "engine", "median ms", "mean", "p90", "p99", "min", "images/s", "speed-up")
     table = _table(title, *columns, left=0)
     table.columns[1].justify = "left"
-    previous = None
-    for row in result.rows:
-        if previous not in (None, row.batch):
-            table.add_section()
-        previous = row.batch
+    for row in _by_batch(table, result):
         timing = row.timing
         table.add_row(
             str(row.batch),
@@ -125,10 +121,48 @@ def benchmark_table(result: BenchmarkResult) -> Table:
             f"{timing.mean:.3f}",
             f"{timing.p90:.3f}",
             f"{timing.p99:.3f}",
+            f"{timing.minimum:.3f}",
             f"{row.images_per_second:,.0f}",
             "" if row.name == "kernelprune" else f"{row.speed_up:.2f}x",
         )
     return table
+
+
+def start_up_table(result: BenchmarkResult) -> Table | None:
+    """What comes before the first answer, each in a process of its own; None if not measured."""
+    if not any(row.start_up for row in result.rows):
+        return None
+    columns = ("batch", "engine", "load ms", "first inference ms", "memory growth", "own count")
+    table = _table("start-up, each in a process of its own", *columns, left=0)
+    table.columns[1].justify = "left"
+    for row in _by_batch(table, result):
+        if row.start_up is None:
+            continue
+        memory = row.start_up.memory
+        table.add_row(
+            str(row.batch),
+            f"{row.name} ({row.mode})",
+            f"{row.start_up.load:.1f}",
+            f"{row.start_up.first:.2f}",
+            "" if memory is None else file_size(memory),
+            "" if row.own_bytes is None else file_size(row.own_bytes),
+        )
+    table.caption = (
+        "load: model file to ready, packages loaded. Memory growth: highest resident size over "
+        "that before the load. Own count: weights in the file and activations."
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _by_batch(table: Table, result: BenchmarkResult) -> Iterator[BenchmarkRow]:
+    """The rows, with a line in the table between batch sizes."""
+    previous = None
+    for row in result.rows:
+        if previous not in (None, row.batch):
+            table.add_section()
+        previous = row.batch
+        yield row
 
 
 def machine_table(machine: Mapping[str, Any]) -> Table:

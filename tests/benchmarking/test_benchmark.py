@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 from graphs import GraphBuilder
 
 import kernelprune
-from kernelprune.benchmarking import BenchOptions, Candidate, Timing, benchmark, measure
+from kernelprune.benchmarking import BenchOptions, Candidate, Timing, benchmark, harness, measure
 from kernelprune.benchmarking import api as module
 from kernelprune.errors import DeviceError, Error, FormatError, ShapeError
 
@@ -71,8 +72,36 @@ def test_warm_up_and_between() -> None:
         warm_up=5,
         between=lambda: rounds.append(1),
     )
-    # Five to warm up, one to set the turns, then three turns of a lost and a counted call.
-    assert len(calls) == 5 + 1 + 3 * 2 and len(rounds) == 3
+    # Five to warm up, one to set the turns, then five turns of a lost and a counted call.
+    assert len(calls) == 5 + 1 + 5 * 2 and len(rounds) == 5
+
+
+def test_no_call_of_a_long_one_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, seconds of measuring are thrown away in every turn of a slow engine."""
+    calls: list[int] = []
+    monkeypatch.setattr(harness, "_LONG_CALL_SECONDS", 0.0)
+    timings = measure([Candidate("one", lambda: calls.append(1))], iterations=3, warm_up=1)
+    assert len(calls) == 1 + 1 + 3 and timings["one"].calls == 3
+
+
+def test_a_number_of_calls_instead_of_a_time() -> None:
+    """If this fails, --iterations 7 times more or fewer than seven calls."""
+    shares: list[float] = []
+    timings = measure(
+        [Candidate("a", lambda: None), Candidate("b", lambda: None)],
+        iterations=207,
+        progress=shares.append,
+    )
+    assert {timing.calls for timing in timings.values()} == {207}
+    # Turns have at most 100 calls; the display goes forward and ends at the end.
+    assert shares == pytest.approx([100 / 207, 200 / 207, 1.0])
+
+
+def test_progress_of_a_timed_run() -> None:
+    """If this fails, a long benchmark looks as if it hung, or as if it had ended early."""
+    shares: list[float] = []
+    measure([Candidate("a", lambda: None)], seconds=0.001, progress=shares.append)
+    assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) >= 3
 
 
 def test_result(file: Path, tmp_path: Path) -> None:
@@ -126,11 +155,9 @@ def test_a_wrong_peer_is_caught(file: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """If this fails, a peer that computes something else is timed all the same."""
     genuine = module.make_peer
 
-    def wrong(*arguments):
-        peer = genuine(*arguments)
-        return type(peer)(
-            peer.name, peer.mode, peer.call, lambda: [out * 1.01 for out in peer.outputs()]
-        )
+    def wrong(*arguments, **options):
+        peer = genuine(*arguments, **options)
+        return dataclasses.replace(peer, outputs=lambda: [out * 1.01 for out in peer.outputs()])
 
     monkeypatch.setattr(module, "make_peer", wrong)
     with pytest.raises(Error, match="torch and the engine disagree"):
@@ -146,6 +173,30 @@ def test_missing_peer(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     alone = benchmark(file, against=("openvino",), seconds=0.01)
     assert alone.fastest_peer(1) is None
+
+
+def test_progress_is_told(file: Path) -> None:
+    """If this fails, nothing is seen of a benchmark until it ends."""
+    told: list[tuple[str, float | None]] = []
+    benchmark(
+        file,
+        batch=2,
+        against=("onnxruntime",),
+        iterations=3,
+        per_layer=True,
+        progress=lambda doing, share: told.append((doing, share)),
+    )
+    assert told[0] == ("batch 2: setting up onnxruntime", None)
+    assert ("batch 2: taking turns", 1.0) in told
+    assert told[-1] == ("batch 2: layer by layer", None)
+
+
+def test_options_of_the_engine_are_handed_on(file: Path) -> None:
+    """If this fails, the engine is raced with other options than were asked for."""
+    options = BenchOptions(threads=2, isa="portable")
+    assert options.engine == {"threads": 2, "isa": "portable"}
+    result = benchmark(file, options=options, against=(), iterations=1)
+    assert (result.isa, result.threads) == ("portable", 2)
 
 
 def test_threads_of_torch_are_put_back(file: Path) -> None:
@@ -169,6 +220,7 @@ def test_threads_of_torch_are_put_back(file: Path) -> None:
         ({"threads": 0}, "threads"),
         ({"seconds": 0.0}, "seconds"),
         ({"warm_up": -1}, "warm_up"),
+        ({"iterations": 0}, "iterations"),
         ({"against": ("tensorflow",)}, "unknown peer 'tensorflow'"),
     ],
 )

@@ -116,22 +116,53 @@ def test_run_on_an_array(call, file: Path, tmp_path: Path) -> None:
 
 def test_bench(call, file: Path, tmp_path: Path) -> None:
     """If this fails, the race cannot be run, or its figures are lost."""
+    output = tmp_path / "result.json"
     result = call(
-        "bench",
-        file,
-        "--batch",
-        "1,3",
-        "--seconds",
-        0.01,
-        "--per-layer",
-        "--json",
-        tmp_path / "result.json",
+        *("bench", file, "--batch", "1,3", "--seconds", 0.01, "--per-layer", "--no-start-up"),
+        *("--json", output),
     )
     assert result.code == 0
-    for words in ("kernelprune", "onnxruntime", "openvino", "torch", "speed-up", "of peak"):
+    for words in ("kernelprune", "onnxruntime", "openvino", "torch", "speed-up", "of peak", "min"):
         assert words in result.out
-    found = json.loads((tmp_path / "result.json").read_text())
+    assert "load ms" not in result.out and str(output.name) in result.out
+    found = json.loads(output.read_text())
     assert {row["batch"] for row in found["rows"]} == {1, 3}
+    # What others read from this file stays where it is.
+    keys = {"file", "dense_file", "threads", "isa", "fma_peak", "facts", "rows", "missing"}
+    assert keys | {"layers", "machine"} == set(found)
+    row = {"batch", "name", "mode", "timing", "images_per_second", "speed_up", "difference"}
+    assert row <= set(found["rows"][0])
+    assert {"median", "mean", "minimum", "p90", "p99", "calls"} == set(found["rows"][0]["timing"])
+
+
+def test_bench_options(call, file: Path, tmp_path: Path) -> None:
+    """If this fails, an option that people know from other tools is taken and not obeyed."""
+    output = tmp_path / "result.json"
+    result = call(
+        *("bench", file, "-b", 2, "-t", 2, "-n", 5, "--warm-up", 0, "--isa", "portable"),
+        *("--against", "onnxruntime", "--json", output),
+    )
+    assert result.code == 0
+    for words in ("load ms", "first inference ms", "memory growth", "2 threads", "portable"):
+        assert words in result.out
+    found = json.loads(output.read_text())
+    assert (found["threads"], found["isa"]) == (2, "portable")
+    assert [row["name"] for row in found["rows"]] == ["kernelprune", "onnxruntime"]
+    assert {row["timing"]["calls"] for row in found["rows"]} == {5}
+    assert all(row["start_up"]["load"] > 0 for row in found["rows"])
+    # Nothing of the progress display reaches a pipe.
+    assert result.error == ""
+
+
+def test_bench_names_what_is_missing(
+    call, file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """If this fails, an engine that is not installed is left out without a word."""
+    monkeypatch.setitem(sys.modules, "MNN", None)
+    result = call("bench", file, "-b", 1, "-n", 1, "--against", "mnn,mnn-sparse", "--no-start-up")
+    assert result.code == 0
+    assert "mnn: not installed (pip install MNN)" in result.out
+    assert "mnn-sparse: not installed (pip install MNN)" in result.out
 
 
 def test_doctor(call) -> None:
@@ -277,6 +308,9 @@ def test_bad_options(call, file: Path, tmp_path: Path) -> None:
     check_error(call("run", file, "--data", "fashion-mnist"), "[N, 1, 8, 8]")
     check_error(call("bench", file, "--batch", "1,x"), "1,x")
     check_error(call("bench", file, "--against", "caffe"), "caffe")
+    check_error(call("bench", file, "--iterations", 0), "iterations")
+    check_error(call("bench", file, "--seconds", -1), "seconds")
+    check_error(call("bench", file, "--isa", "sse9"), "sse9")
     check_error(call("bench", file, "--dense", tmp_path / "none"), "none")
     out = tmp_path / "out"
     check_error(call("train", "--out", out, "--model", "vgg99", "--data", "digits"), "vgg99")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from graphs import GraphBuilder
 from rich.console import Console
 
-from kernelprune.benchmarking import benchmark
+from kernelprune.benchmarking import StartUp, benchmark
 from kernelprune.format import read
 from kernelprune.report import (
     benchmark_table,
@@ -18,6 +19,7 @@ from kernelprune.report import (
     layer_table,
     machine_table,
     model_table,
+    start_up_table,
 )
 from kernelprune.report.tables import kernel_name
 from kernelprune.runtime import Engine
@@ -90,6 +92,26 @@ def test_benchmark_table(file: Path) -> None:
     assert shown.count("kernelprune (") == shown.count("torch (") == 2
     assert "FMA peak" in shown
     assert f"{result.row(2, 'torch').speed_up:.2f}x" in shown
+    assert f"{result.row(2).timing.minimum:.3f}" in shown
+    assert start_up_table(result) is None
+
+
+def test_start_up_table(file: Path) -> None:
+    """If this fails, load time, first inference or memory are measured and not shown."""
+    result = benchmark(file, against=("torch",), iterations=1)
+    start_up = StartUp(load=12.34, first=5.678, memory=3_456_000)
+    rows = [
+        dataclasses.replace(result.rows[0], start_up=start_up, own_bytes=12_300),
+        dataclasses.replace(
+            result.rows[1], start_up=dataclasses.replace(start_up, memory=None), own_bytes=None
+        ),
+    ]
+    table = start_up_table(dataclasses.replace(result, rows=rows))
+    lines = text(table).splitlines()
+    ours = next(line for line in lines if "kernelprune (" in line)
+    theirs = next(line for line in lines if "torch (" in line)
+    assert ours.split()[-6:] == ["12.3", "5.68", "3.5", "MB", "12.3", "kB"]
+    assert theirs.split()[-2:] == ["12.3", "5.68"]
 
 
 def test_machine_table() -> None:

@@ -1,0 +1,43 @@
+"""The json files: where they lie and how they are read and written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kernelprune.errors import Error
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def peers_file(network: str, threads: int) -> str:
+    """Runs on more than one thread have files of their own."""
+    return f"peers-{network}.json" if threads == 1 else f"peers-{network}-{threads}threads.json"
+
+
+def save(result: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """One result.
+
+    Raises:
+        Error: No such file, or not a result.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Error(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise Error(f"{path}: not a json file ({error})") from error
+    if not isinstance(found, dict) or not isinstance(found.get("rows"), list):
+        raise Error(f"{path}: not a result of a benchmark, it has no rows")
+    return found
+
+
+def load_peers(folder: Path, threads: int = 1) -> list[dict[str, Any]]:
+    """All ``peers-*.json`` of this number of threads, in alphabetical order."""
+    found = [load(path) for path in sorted(folder.glob("peers-*.json"))]
+    return [result for result in found if result["threads"] == threads]
