@@ -71,6 +71,7 @@ struct KernelTable {
   Kernel lanes_conv;         // any kernel, stride, dilation, padding
   Kernel planar_conv3x3_s1;  // input padded by pad_planes
   Kernel planar_conv3x3_s2;  // input padded and split by split_phases
+  Kernel planar_same3x3;     // stride 1, padding 1; null without masked loads
   // Maps of at most `width` pixels; null without a permute instruction.
   Kernel planar_small3x3;
   Kernel planar_scatter3x3;  // connections by input channel

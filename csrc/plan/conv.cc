@@ -151,9 +151,29 @@ class ConvPlanner {
     add_quads(table);
     // Maps of up to 4 columns would leave half of every vector empty; im2col fills them.
     constexpr int64_t kNarrow = 4;
-    if (out_.w > kNarrow && is_3x3(window_, 1)) return add_padded(table.planar_conv3x3_s1, table);
+    if (out_.w > kNarrow && is_3x3(window_, 1)) {
+      if (table.planar_same3x3.run != nullptr && pads_by_one()) {
+        add_direct(table.planar_same3x3, table, planar_terms(table));
+      }
+      return add_padded(table.planar_conv3x3_s1, table);
+    }
     if (out_.w > kNarrow && is_3x3(window_, 2)) return add_padded(table.planar_conv3x3_s2, table);
     add_unfolded(spmm(table), table);
+  }
+
+  bool pads_by_one() const {
+    return window_.pad_top == 1 && window_.pad_left == 1 && out_.h == in_.h && out_.w == in_.w;
+  }
+
+  // A 3x3 kernel whose lanes are pixels of a row.
+  CostTerms planar_terms(const KernelTable& table) const {
+    const int64_t vectors = ceil_div(out_.w, table.width);
+    const auto tiles = static_cast<double>(ceil_div(out_.h * vectors, 16));
+    CostTerms terms;
+    terms.macs = connections() * 9.0 * static_cast<double>(out_.h * vectors * table.width);
+    terms.visits = connections() * tiles;
+    terms.rows = static_cast<double>(out_.c) * tiles;
+    return terms;
   }
 
   // All taps of all outputs lie inside the map.
@@ -305,12 +325,7 @@ class ConvPlanner {
     const int64_t width = out_.w + border;
     constexpr int64_t kTileRows = 8;
     ConvCandidate candidate = start(kernel, table);
-    const int64_t vectors = ceil_div(out_.w, table.width);
-    const auto tiles = static_cast<double>(ceil_div(out_.h * vectors, 16));
-    CostTerms terms;
-    terms.macs = connections() * 9.0 * static_cast<double>(out_.h * vectors * table.width);
-    terms.visits = connections() * tiles;
-    terms.rows = static_cast<double>(out_.c) * tiles;
+    const CostTerms terms = planar_terms(table);
     add_strips(split ? table.split_phases : table.pad_planes, kernel, kTileRows,
                in_.c * planes * width, terms, &candidate,
                [&](int64_t rows, KernelArgs* pack, KernelArgs* convolution) {

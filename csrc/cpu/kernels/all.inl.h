@@ -4,6 +4,7 @@
 #include "cpu/kernels/lanes_conv3x3.inl.h"
 #include "cpu/kernels/lanes_conv.inl.h"
 #include "cpu/kernels/planar_conv3x3.inl.h"
+#include "cpu/kernels/planar_same3x3.inl.h"
 #include "cpu/kernels/planar_scatter3x3.inl.h"
 #include "cpu/kernels/planar_small3x3.inl.h"
 #include "cpu/kernels/planar_quad3x3.inl.h"

@@ -8,6 +8,13 @@ struct Vec8 : VecYmm {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), lane);
   }
+  using Mask = __m256i;
+  static Mask lanes(uint32_t bits) {
+    const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i all = _mm256_set1_epi32(static_cast<int>(bits));
+    return _mm256_cmpeq_epi32(_mm256_and_si256(all, bit), bit);
+  }
+  static T load_masked(const float* p, Mask m) { return _mm256_maskload_ps(p, m); }
   static T load_partial(const float* p, int64_t n) { return _mm256_maskload_ps(p, mask(n)); }
   static void store_partial(float* p, T v, int64_t n) { _mm256_maskstore_ps(p, mask(n), v); }
 

@@ -6,13 +6,18 @@ struct Vec16 {
   using T = __m512;
   static constexpr int kWidth = 16;
   static constexpr bool kPermutes = true;
+  static constexpr bool kMasks = true;
   static constexpr int kRegisters = 32;
 
   static T zero() { return _mm512_setzero_ps(); }
   static T broadcast(float x) { return _mm512_set1_ps(x); }
   static T load(const float* p) { return _mm512_loadu_ps(p); }
   static void store(float* p, T v) { _mm512_storeu_ps(p, v); }
+  // Lanes left out are zero and not read.
   static __mmask16 mask(int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
+  using Mask = __mmask16;
+  static Mask lanes(uint32_t bits) { return static_cast<Mask>(bits); }
+  static T load_masked(const float* p, Mask m) { return _mm512_maskz_loadu_ps(m, p); }
   static T load_partial(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(mask(n), p); }
   static void store_partial(float* p, T v, int64_t n) { _mm512_mask_storeu_ps(p, mask(n), v); }
   static T gather(const float* base, const uint32_t* index) {
@@ -83,6 +88,9 @@ struct Vec8 : VecYmm {
   static constexpr int kRegisters = 32;
 
   static __mmask8 mask(int64_t n) { return static_cast<__mmask8>((1u << n) - 1u); }
+  using Mask = __mmask8;
+  static Mask lanes(uint32_t bits) { return static_cast<Mask>(bits); }
+  static T load_masked(const float* p, Mask m) { return _mm256_maskz_loadu_ps(m, p); }
   static T load_partial(const float* p, int64_t n) { return _mm256_maskz_loadu_ps(mask(n), p); }
   static void store_partial(float* p, T v, int64_t n) { _mm256_mask_storeu_ps(p, mask(n), v); }
 

@@ -5,6 +5,7 @@ struct Vec4 {
   typedef float Unaligned __attribute__((vector_size(16), aligned(4), may_alias));
   static constexpr int kWidth = 4;
   static constexpr bool kPermutes = false;  // no permutation by run-time indices
+  static constexpr bool kMasks = false;     // and no masked loads
 #if defined(__aarch64__)
   static constexpr int kRegisters = 32;
 #else

@@ -4,6 +4,7 @@ struct VecYmm {
   using T = __m256;
   static constexpr int kWidth = 8;
   static constexpr bool kPermutes = true;
+  static constexpr bool kMasks = true;
 
   static T zero() { return _mm256_setzero_ps(); }
   static T broadcast(float x) { return _mm256_set1_ps(x); }
