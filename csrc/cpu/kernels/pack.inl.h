@@ -29,6 +29,7 @@ struct PadPlanes {
 // Zero border and split by parity for planar_conv3x3 with stride 2: in [C][H][W] ->
 // out [C][2][2][out_h][out_w], out[c][i][j][y][x] = in[c][2y + i - pad_top][2x + j - pad_left], 0
 // outside.
+template <class V>
 struct SplitPhases {
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; ++c) {
@@ -45,7 +46,12 @@ struct SplitPhases {
           const float* from = in + (inside ? row * a.in_w + left : 0);
           for (int64_t x = 0; x < (inside ? first : a.out_w); ++x) out[x] = 0.0f;
           if (!inside) continue;
-          for (int64_t x = first; x < last; ++x) out[x] = from[2 * x];
+          int64_t x = first;
+          for (; x + V::kWidth <= last; x += V::kWidth) {
+            const typename V::T second = V::load(from + 2 * x + V::kWidth);
+            V::store(out + x, V::even(V::load(from + 2 * x), second));
+          }
+          for (; x < last; ++x) out[x] = from[2 * x];
           for (int64_t x = last; x < a.out_w; ++x) out[x] = 0.0f;
         }
       }

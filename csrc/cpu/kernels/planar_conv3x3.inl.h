@@ -102,9 +102,10 @@ struct PlanarConv3x3 {
 
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
     const int64_t vectors = (a.out_w + V::kWidth - 1) / V::kWidth;
-    for (int64_t vector = 0; vector < vectors; vector += 2) {
+    const int64_t most = V::kWidth == 16 && a.out_h > kMaxTile / 2 ? 1 : 2;
+    for (int64_t vector = 0; vector < vectors; vector += most) {
       const int64_t x0 = vector * V::kWidth;
-      const int64_t wide = vectors - vector >= 2 ? 2 : 1;
+      const int64_t wide = vectors - vector >= most ? most : 1;
       const int64_t tail = vector + wide == vectors ? a.out_w % V::kWidth : 0;
       call_sized<Wide, 2>(wide, a, x0, tail, begin, end);
     }

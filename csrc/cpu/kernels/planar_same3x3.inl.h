@@ -92,9 +92,12 @@ struct PlanarSame3x3 {
 
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
     const int64_t vectors = (a.out_w + V::kWidth - 1) / V::kWidth;
-    for (int64_t vector = 0; vector < vectors; vector += 2) {
+    // One vector of 16 rows beats two of 8 rows with 16 floats, not with 8: 84 % of the FMA peak
+    // against 66 %, and 57 % against 66 % (64ch 32x32, density 0.1, Zen 4).
+    const int64_t most = V::kWidth == 16 && a.out_h > kMaxTile / 2 ? 1 : 2;
+    for (int64_t vector = 0; vector < vectors; vector += most) {
       const int64_t x0 = vector * V::kWidth;
-      const int64_t wide = vectors - vector >= 2 ? 2 : 1;
+      const int64_t wide = vectors - vector >= most ? most : 1;
       const int64_t tail = vector + wide == vectors ? a.out_w % V::kWidth : 0;
       call_sized<Wide, 2>(wide, a, x0, tail, begin, end);
     }

@@ -64,7 +64,7 @@ constexpr KernelTable make_table() {
   t.copy = {"copy", &CopyKernel<V>::run};
   t.softmax = {"softmax", &SoftmaxKernel::run};
   t.pad_planes = {"pad_planes", &PadPlanes<V>::run};
-  t.split_phases = {"split_phases", &SplitPhases::run};
+  t.split_phases = {"split_phases", &SplitPhases<V>::run};
   t.lanes_subsample = {"lanes_subsample", &LanesSubsample<V>::run};
   t.im2col = {"im2col", &Im2col::run};
   t.nchw_to_lanes = {"nchw_to_lanes", &NchwToLanes::run};
