@@ -47,6 +47,21 @@ KP_INLINE void store_count(float* p, typename V::T v, int64_t count) {
   }
 }
 
+// Of `count` floats as many as fit a vector, zeros behind them; count may be negative.
+template <class V>
+KP_INLINE typename V::T load_some(const float* p, int64_t count) {
+  return count >= V::kWidth ? V::load(p) : count > 0 ? V::load_partial(p, count) : V::zero();
+}
+
+template <class V>
+KP_INLINE void store_some(float* p, typename V::T v, int64_t count) {
+  if (count >= V::kWidth) {
+    V::store(p, v);
+  } else if (count > 0) {
+    V::store_partial(p, v, count);
+  }
+}
+
 // Bit i is set when `first + i` lies inside [0, size).
 KP_INLINE uint32_t inside_mask(int64_t first, int count, int64_t size) {
   uint32_t mask = 0;

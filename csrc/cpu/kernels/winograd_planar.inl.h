@@ -70,21 +70,13 @@ struct WinogradPlanarInput {
         Winograd<V, M>::input(d, o);
         const int64_t at = a.pad_left + x;  // column of the padded map
         KP_UNROLL for (int i = 0; i < N; ++i) {
-          put(streams->a[i] + row * pitch + at, o[i], pitch - at);
-          put(streams->b[i] + kBefore + row * pitch + at - M, o[i], pitch + M - at);
+          store_some<V>(streams->a[i] + row * pitch + at, o[i], pitch - at);
+          store_some<V>(streams->b[i] + kBefore + row * pitch + at - M, o[i], pitch + M - at);
         }
       }
       KP_UNROLL for (int i = 0; i < N; ++i) {
         for (int64_t x = 0; x < a.pad_left; ++x) streams->a[i][row * pitch + x] = 0.0f;
       }
-    }
-  }
-
-  static KP_INLINE void put(float* to, Vec v, int64_t room) {
-    if (room >= W) {
-      V::store(to, v);
-    } else if (room > 0) {
-      V::store_partial(to, v, room);
     }
   }
 
