@@ -15,7 +15,8 @@ _WHAT = """\
 kernels     single layers, as a share of the core's FMA peak -> kernels.json
 peers       whole networks against other engines -> peers-<network>.json
 remainders  batches that are no multiple of 16 -> remainders.json
-all         these three, then the table (what `make bench` runs)
+errors      distance of whole networks from float64 -> errors.json
+all         these four, then the table (what `make bench` runs)
 table       the goals beside what was reached, from the json files
 plots       png and svg, from the json files
 """
@@ -30,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
         description=f"{__doc__}\n\n{_WHAT}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = ("all", "kernels", "peers", "remainders", "table", "plots")
+    what = ("all", "kernels", "peers", "remainders", "errors", "table", "plots")
     found.add_argument("what", nargs="?", choices=what, default="all")
     found.add_argument("--network", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     found.add_argument("--batch", nargs="+", type=int, help="default: 1 and a large one")
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.what == "table":
         table.show(options.results)
         return
-    from bench import kernels, peers, remainders
+    from bench import errors, kernels, peers, remainders
 
     out.mkdir(parents=True, exist_ok=True)
     # More options of the engine go here: every part below hands them on.
@@ -84,6 +85,8 @@ def main(arguments: list[str] | None = None) -> None:
             )
     if options.what in ("all", "remainders"):
         remainders.run(out, seconds=options.seconds / 2, **engine)
+    if options.what in ("all", "errors"):
+        errors.run(out, options.network, options.density, options.isa)
     if options.what in ("all", "peers"):
         table.show(out)
 

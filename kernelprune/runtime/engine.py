@@ -92,7 +92,7 @@ class Engine:
         lanes: Images side by side in a vector: 1 (pixels of one image fill the vectors) or a vector
             width of the instruction set. By default the plan takes what costs least for the batch.
         precision: ``"fast"`` computes 3x3 convolutions by Winograd's method where that is faster;
-            ``"strict"`` never does, and rounds about ten times less.
+            ``"strict"`` never does, and rounds less.
 
     Raises:
         Error: There is no such file, or an option is out of range.

@@ -20,8 +20,8 @@ namespace kernelprune {
 struct Graph;
 
 enum class Precision {
-  kFast,    // Winograd where it pays: relative L2 error of a network about 1e-5
-  kStrict,  // direct sums only: about 1e-6
+  kFast,    // Winograd's method where it pays
+  kStrict,  // direct sums only
 };
 
 // A layer of a program (a program runs `lanes` images side by side).
