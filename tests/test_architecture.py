@@ -47,7 +47,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
 CLI_ARROWS = {*PYTHON_ARROWS, "_core"}
 
 # What `import kernelprune.runtime` pulls in has to work with numpy alone.
-NUMPY_ONLY = ["errors.py", "format/graph.py", "format/reader.py", "runtime/*.py"]
+NUMPY_ONLY = ["errors.py", "format/*.py", "runtime/*.py"]
 
 ISAS = ("portable", "avx2", "avx512")
 
