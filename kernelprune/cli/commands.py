@@ -298,6 +298,8 @@ def bench(
         bool, typer.Option("--per-layer", help="Also time each layer, with its share of the peak.")
     ] = False,
     isa: Isa = None,
+    precision: Precision = "fast",
+    plan: PlanFile = None,
     json: Annotated[Path | None, typer.Option(help="Also write the result here.")] = None,
 ) -> None:
     """Race a model file against other engines, all in one interleaved run.
@@ -334,6 +336,8 @@ def bench(
         iterations=iterations,
         warm_up=warm_up,
         isa=isa,
+        precision=precision,
+        plan=None if plan is None else str(plan),
         dense_path=dense,
         torch_compile=torch_compile,
         start_up=start_up,
