@@ -141,17 +141,24 @@ class Engine:
             from kernelprune.runtime.tuning import tune as measure
 
             plan = measure(path, threads=threads, isa=isa, lanes=lanes, precision=precision).plan
+        self._digest: str | None = None
+        self._seconds: dict[int, float] = {}
         if plan is None:
-            self._seconds: dict[int, float] = {}
             self._core = _core.Engine.load(*options)
             return
         name = "the plan" if isinstance(plan, Plan) else os.fspath(plan)
         if not isinstance(plan, Plan):
             plan = Plan.load(plan)
-        plan.check_model(file_digest(path), isa, precision, name)
+        self._digest = file_digest(path)
+        plan.check_model(self._digest, isa, precision, name)
         self._seconds = dict(plan.seconds)
         try:
-            self._core = _core.Engine.load(*options, dict(plan.choices), self._seconds)
+            self._core = _core.Engine.load(
+                *options,
+                choices=dict(plan.choices),
+                seconds=self._seconds,
+                cuts=dict(plan.planar_nodes),
+            )
         except Error as error:
             raise type(error)(f"{name}: {error}") from None
         known = {(layer.lanes, layer.node) for layer in self._core.candidates}
@@ -188,10 +195,14 @@ class Engine:
         """The way in which each layer is computed; ``Engine(path, plan=...)`` does the same."""
         choices = {(layer.lanes, layer.node): layer.chosen for layer in self._core.candidates}
         return Plan(
-            model=file_digest(self.path),
+            model=self._digest or file_digest(self.path),
             isa=self.isa,
             precision=self.precision,
             choices=choices,
+            planar_nodes={
+                lanes: self._core.planar_nodes(lanes)
+                for lanes in sorted({lanes for lanes, _ in choices} - {1})
+            },
             seconds=self._seconds,
             threads=self.threads,
             kernelprune=version(),

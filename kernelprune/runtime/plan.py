@@ -35,6 +35,8 @@ class Plan:
         isa: Instruction set that it is for.
         precision: ``"fast"`` or ``"strict"``.
         choices: ``{(lanes, layer): candidate}``; other layers take what should cost least.
+        planar_nodes: ``{lanes: nodes}``, how many nodes at the beginning run one image at a time in
+            front of ``lanes`` images side by side.
         seconds: ``{lanes: seconds}``, the measured time of ``lanes`` images side by side; empty if
             nothing was measured.
         threads: Threads that it was measured with. It may be used with any number.
@@ -46,6 +48,7 @@ class Plan:
     isa: str
     precision: str
     choices: Mapping[tuple[int, str], str]
+    planar_nodes: Mapping[int, int]
     seconds: Mapping[int, float]
     threads: int = 1
     kernelprune: str = ""
@@ -69,6 +72,7 @@ class Plan:
             "threads": self.threads,
             "kernelprune": self.kernelprune,
             "processor": self.processor,
+            "planar_nodes": {str(lanes): value for lanes, value in self.planar_nodes.items()},
             "seconds": {str(lanes): value for lanes, value in sorted(self.seconds.items())},
             "choices": layers,
         }
@@ -126,6 +130,11 @@ def _from_json(content: Any) -> Plan:
     threads = content.get("threads")
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ValueError(f"threads {_short(threads)}")
+    planar_nodes = {}
+    for lanes, value in _dict(content.get("planar_nodes"), "planar_nodes").items():
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
+            raise ValueError(f"planar_nodes {_short(value)}")
+        planar_nodes[_lanes(lanes)] = value
     seconds = {}
     for lanes, value in _dict(content.get("seconds"), "seconds").items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -140,6 +149,7 @@ def _from_json(content: Any) -> Plan:
     return Plan(
         **texts,
         choices=choices,
+        planar_nodes=planar_nodes,
         seconds=seconds,
         threads=threads,
         kernelprune=_text(content.get("kernelprune"), "kernelprune"),

@@ -84,8 +84,8 @@ def tune(
     digest = file_digest(path)
     modes = tuner.modes(lanes or 0)
     choices: Choices = {}
-    layers: list[TunedLayer] = []
-    milliseconds: dict[int, tuple[float, float]] = {}
+    layers: dict[int, list[TunedLayer]] = {}
+    node_seconds: dict[int, dict[str, float]] = {}
     for position, mode in enumerate(modes):
 
         def report(share: float, position: int = position, mode: int = mode) -> None:
@@ -93,27 +93,32 @@ def tune(
                 images = "1 image" if mode == 1 else f"{mode} images side by side"
                 progress(f"measuring {images}", (position + share) / len(modes))
 
-        found, times = tuner.tune_mode(mode, report)
+        found, layers[mode], node_seconds[mode] = tuner.tune_mode(mode, report)
         choices.update(found)
-        layers += times
-        milliseconds[mode] = tuner.compare(mode, found)
-        if milliseconds[mode][1] > milliseconds[mode][0]:
+        report(1.0)
+    cuts = tuner.best_cuts(node_seconds) if lanes is None else dict(tuner.default_cuts)
+    milliseconds: dict[int, tuple[float, float]] = {}
+    for mode in reversed(modes):  # planar first: its layers stand in front of the others
+        before, after = tuner.compare(mode, choices, cuts)
+        if after > before:
             # The sum of the best layers is not always the best network; then nothing is changed.
             choices.update(tuner.defaults[mode])
-            layers = [_undone(layer) if layer.lanes == mode else layer for layer in layers]
-            milliseconds[mode] = (milliseconds[mode][0], milliseconds[mode][0])
-        report(1.0)
+            cuts.update({mode: tuner.default_cuts[mode]} if mode > 1 else {})
+            layers[mode] = [_undone(layer) for layer in layers[mode]]
+            after = before
+        milliseconds[mode] = before, after
     plan = Plan(
         model=digest,
         isa=tuner.isa,
         precision=precision,
         choices=choices,
-        seconds={mode: tuned / 1e3 for mode, (_, tuned) in milliseconds.items()},
+        planar_nodes=cuts,
+        seconds={mode: milliseconds[mode][1] / 1e3 for mode in modes},
         threads=threads,
         kernelprune=version(),
         processor=processor(),
     )
-    return Tuning(plan, layers, milliseconds)
+    return Tuning(plan, [layer for mode in modes for layer in layers[mode]], milliseconds)
 
 
 def _undone(layer: TunedLayer) -> TunedLayer:
@@ -130,16 +135,28 @@ class _Tuner:
         self.seconds = seconds
         self.run_seconds = 1.0  # of the engine measured last
         self.defaults: dict[int, Choices] = {}
+        self.default_cuts: dict[int, int] = {}
 
-    def load(self, lanes: int, choices: Choices | None = None) -> _core.Engine:
+    def load(
+        self, lanes: int, choices: Choices | None = None, cuts: dict[int, int] | None = None
+    ) -> _core.Engine:
         return _core.Engine.load(
-            self.path, self.threads, self.isa, lanes, self.precision, choices or {}
+            self.path,
+            self.threads,
+            self.isa,
+            lanes,
+            self.precision,
+            choices=choices or {},
+            cuts=cuts or {},
         )
 
     def modes(self, lanes: int) -> list[int]:
         """Images side by side, widest first."""
-        found = {layer.lanes for layer in self.load(lanes).candidates}
-        return sorted(found, reverse=True)
+        engine = self.load(lanes)
+        found = sorted({layer.lanes for layer in engine.candidates}, reverse=True)
+        self.cuts = engine.planar_cuts
+        self.default_cuts = {mode: engine.planar_nodes(mode) for mode in found if mode > 1}
+        return found
 
     def images(self, engine: _core.Engine, lanes: int) -> list[np.ndarray]:
         random = np.random.default_rng(0)
@@ -149,7 +166,8 @@ class _Tuner:
 
     def tune_mode(
         self, lanes: int, report: Callable[[float], None]
-    ) -> tuple[Choices, list[TunedLayer]]:
+    ) -> tuple[Choices, list[TunedLayer], dict[str, float]]:
+        """The fastest candidates, the layers' times, and the seconds of every node."""
         planned = self.load(lanes)
         default = {layer.node: layer.chosen for layer in planned.candidates}
         self.defaults[lanes] = {(lanes, node): name for node, name in default.items()}
@@ -159,7 +177,7 @@ class _Tuner:
         planned.run(inputs)
         self.run_seconds = max(time.perf_counter() - started, 1e-6)
         del planned  # with its copies of the weights
-        times: Times = {node: {} for node in left}
+        times: Times = {}  # a node without candidates has one, without a name
         for number, kept in enumerate(_KEPT):
             count = max((len(names) for names in left.values()), default=0)
             if number > 0 and count == 1:
@@ -168,11 +186,10 @@ class _Tuner:
                 report((number + rank / count) / len(_KEPT))
                 choice = {node: names[rank % len(names)] for node, names in left.items()}
                 for node, elapsed in self.profile(lanes, choice, inputs):
-                    name = choice.get(node)
-                    if name is not None:
-                        # Whatever disturbs a measurement only makes it longer.
-                        before = times[node].get(name, elapsed)
-                        times[node][name] = min(before, elapsed)
+                    name = choice.get(node, "")
+                    found = times.setdefault(node, {})
+                    # Whatever disturbs a measurement only makes it longer.
+                    found[name] = min(found.get(name, elapsed), elapsed)
             for node, names in left.items():
                 limit = kept * min(times[node][name] for name in names)
                 left[node] = [
@@ -180,18 +197,26 @@ class _Tuner:
                 ]
         choices: Choices = {}
         layers = []
-        for node, found in times.items():
-            best = min(left[node], key=lambda name, found=found: found[name])  # type: ignore[misc]
-            before = default[node]
+        seconds = {node: min(found.values()) for node, found in times.items()}
+        for node, names in left.items():
+            found, before = times[node], default[node]
+            best = min(names, key=found.__getitem__)
             chosen = best if found[best] * _GAIN < found[before] else before
-            choices[lanes, node] = chosen
+            choices[lanes, node], seconds[node] = chosen, found[chosen]
             if len(found) > 1:
-                layers.append(
-                    TunedLayer(
-                        lanes, node, before, chosen, found[before] * 1e3, found[chosen] * 1e3
-                    )
-                )
-        return choices, layers
+                milliseconds = found[before] * 1e3, found[chosen] * 1e3
+                layers.append(TunedLayer(lanes, node, before, chosen, *milliseconds))
+        return choices, layers, seconds
+
+    def best_cuts(self, seconds: dict[int, dict[str, float]]) -> dict[int, int]:
+        """For each mode how many nodes at the beginning should run one image at a time."""
+        best = {}
+        for lanes in self.default_cuts:
+            more = [0.0]  # what the first nodes take more one image at a time, by their number
+            for node, planar in seconds[1].items():
+                more.append(more[-1] + lanes * planar - seconds[lanes][node])
+            best[lanes] = min(self.cuts, key=more.__getitem__)
+        return best
 
     def profile(
         self, lanes: int, choice: dict[str, str], inputs: list[np.ndarray]
@@ -203,9 +228,9 @@ class _Tuner:
         self.run_seconds = max(sum(layer.seconds for layer in layers), 1e-6)
         return [(layer.name, layer.seconds) for layer in layers]
 
-    def compare(self, lanes: int, choices: Choices) -> tuple[float, float]:
+    def compare(self, lanes: int, choices: Choices, cuts: dict[int, int]) -> tuple[float, float]:
         """Milliseconds of one run by default and with ``choices``, taking turns."""
-        engines = [self.load(lanes), self.load(lanes, choices)]
+        engines = [self.load(lanes, {}, self.default_cuts), self.load(lanes, choices, cuts)]
         inputs = self.images(engines[0], lanes)
         taken: tuple[list[float], list[float]] = ([], [])
         spent = 0.0

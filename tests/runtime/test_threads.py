@@ -39,10 +39,8 @@ def images(batch: int, shape: tuple[int, ...], seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((batch, *shape)).astype(np.float32)
 
 
-def load(model: bytes, threads: int, isa: str, choices=None, seconds=None) -> _core.Engine:
-    return _core.Engine.load_bytes(
-        model, "network", threads, isa, 0, "fast", choices or {}, seconds or {}
-    )
+def load(model: bytes, threads: int, isa: str, choices=None) -> _core.Engine:
+    return _core.Engine.load_bytes(model, "network", threads, isa, 0, choices=choices or {})
 
 
 def choices_of_rank(engine: _core.Engine, rank: int) -> dict[tuple[int, str], str]:
@@ -112,7 +110,9 @@ def test_every_image_of_a_batch_is_computed_once(isa: str, ratio) -> None:
     seconds = {} if ratio is None else dict(zip(modes, ratio, strict=False))
     seconds = {lanes: float(value) for lanes, value in seconds.items()}
     engines = [
-        _core.Engine.load_bytes(model, "network", threads, isa, 0, "strict", {}, seconds)
+        _core.Engine.load_bytes(
+            model, "network", threads, isa, 0, precision="strict", seconds=seconds
+        )
         for threads in (1, 2)
     ]
     x = np.random.default_rng(2).integers(-3, 4, (40, *shape)).astype(np.float32)
