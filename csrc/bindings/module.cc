@@ -137,15 +137,22 @@ Precision precision_from(const std::string& name) {
 
 // {(lanes, node): candidate}
 using Choices = std::map<std::pair<int64_t, std::string>, std::string>;
+// {lanes: seconds}
+using Seconds = std::map<int64_t, double>;
+// {lanes: nodes}
+using Cuts = std::map<int64_t, int>;
 
 EngineOptions make_options(int threads, const std::string& isa, int64_t lanes,
-                           const std::string& precision, const Choices& choices, int planar_nodes) {
+                           const std::string& precision, const Choices& choices, int planar_nodes,
+                           const Seconds& seconds, const Cuts& cuts) {
   EngineOptions options;
   options.threads = threads;
   options.isa = isa;
   options.lanes = lanes;
   options.precision = precision_from(precision);
   options.planar_nodes = planar_nodes;
+  options.seconds = seconds;
+  options.cuts = cuts;
   for (const auto& [layer, name] : choices) options.choices[{layer.first, layer.second}] = name;
   return options;
 }
@@ -210,27 +217,28 @@ PYBIND11_MODULE(_core, m) {
       .def_static(
           "load",
           [](const std::string& path, int threads, const std::string& isa, int64_t lanes,
-             const std::string& precision, const Choices& choices, int planar_nodes) {
+             const std::string& precision, const Choices& choices, int planar_nodes,
+             const Seconds& seconds, const Cuts& cuts) {
             py::gil_scoped_release unlocked;
-            return Engine::load(
-                path, make_options(threads, isa, lanes, precision, choices, planar_nodes));
+            return Engine::load(path, make_options(threads, isa, lanes, precision, choices,
+                                                   planar_nodes, seconds, cuts));
           },
           py::arg("path"), py::arg("threads"), py::arg("isa"), py::arg("lanes"),
           py::arg("precision") = "fast", py::arg("choices") = Choices{},
-          py::arg("planar_nodes") = -1)
+          py::arg("planar_nodes") = -1, py::arg("seconds") = Seconds{}, py::arg("cuts") = Cuts{})
       .def_static(
           "load_bytes",
           [](const py::bytes& bytes, const std::string& name, int threads, const std::string& isa,
-             int64_t lanes, const std::string& precision, const Choices& choices,
-             int planar_nodes) {
+             int64_t lanes, const std::string& precision, const Choices& choices, int planar_nodes,
+             const Seconds& seconds, const Cuts& cuts) {
             const std::string_view view = bytes;
             return Engine::load_bytes(
                 reinterpret_cast<const uint8_t*>(view.data()), view.size(), name,
-                make_options(threads, isa, lanes, precision, choices, planar_nodes));
+                make_options(threads, isa, lanes, precision, choices, planar_nodes, seconds, cuts));
           },
           py::arg("bytes"), py::arg("name"), py::arg("threads"), py::arg("isa"), py::arg("lanes"),
           py::arg("precision") = "fast", py::arg("choices") = Choices{},
-          py::arg("planar_nodes") = -1)
+          py::arg("planar_nodes") = -1, py::arg("seconds") = Seconds{}, py::arg("cuts") = Cuts{})
       .def_property_readonly("inputs", &Engine::inputs)
       .def_property_readonly("outputs", &Engine::outputs)
       .def_property_readonly("isa", &Engine::isa)
@@ -246,6 +254,7 @@ PYBIND11_MODULE(_core, m) {
       .def("profile", &profile, py::arg("inputs"), py::arg("repeats"));
 
   m.def("available_isas", &available_isas);
+  m.def("select_isa", &select_isa, py::arg("isa"));
   m.def("measure_fma_peak", &measure_fma_peak, py::arg("isa"), py::arg("seconds"),
         py::call_guard<py::gil_scoped_release>());
   m.def("check_file", [](const std::string& path) { Engine::load(path, {}); }, py::arg("path"));

@@ -38,6 +38,8 @@ std::vector<std::string> available_isas() {
   return names;
 }
 
+std::string select_isa(const std::string& isa) { return select_kernels(isa).isa; }
+
 const KernelSet& select_kernels(const std::string& isa) {
   std::string wanted = isa;
   std::string origin = "isa";

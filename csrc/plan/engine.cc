@@ -286,25 +286,30 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
     impl->candidates.insert(impl->candidates.end(), program.candidates.begin(),
                             program.candidates.end());
   }
-  if (options.planar_nodes >= 0) {
-    const std::vector<int> cuts = kernelprune::planar_cuts(impl->graph);
-    if (std::find(cuts.begin(), cuts.end(), options.planar_nodes) == cuts.end()) {
-      throw Error(ErrorKind::kGeneral, "planar_nodes=" + std::to_string(options.planar_nodes) +
-                                           ": more than one value is needed behind that node of " +
-                                           impl->graph.source);
-    }
-  }
+  const std::vector<int> cuts = kernelprune::planar_cuts(impl->graph);
   for (Program& program : impl->programs) {
     if (program.lanes == 1) continue;
     plan.lanes = program.lanes;
-    plan.planar_nodes = options.planar_nodes;
-    // Not where one mode was asked for: then the other is not wanted.
-    if (options.planar_nodes < 0 && options.lanes != 0) continue;
-    if (options.planar_nodes < 0) {
-      plan.planar_nodes = best_planar_nodes(impl->graph, impl->programs.back(), program);
+    const auto own = options.cuts.find(program.lanes);
+    const int wanted = own != options.cuts.end() ? own->second : options.planar_nodes;
+    if (wanted >= 0 && std::find(cuts.begin(), cuts.end(), wanted) == cuts.end()) {
+      throw Error(ErrorKind::kGeneral, "planar_nodes=" + std::to_string(wanted) +
+                                           ": more than one value is needed behind that node of " +
+                                           impl->graph.source);
     }
+    // Not where one mode was asked for: then the other is not wanted.
+    if (wanted < 0 && options.lanes != 0) continue;
+    plan.planar_nodes =
+        wanted >= 0 ? wanted : best_planar_nodes(impl->graph, impl->programs.back(), program);
     if (plan.planar_nodes == 0) continue;
     program = make_program(impl->graph, *impl->kernels, plan, &impl->weights);
+  }
+  const auto is_measured = [&](const Program& p) { return options.seconds.count(p.lanes) > 0; };
+  if (std::all_of(impl->programs.begin(), impl->programs.end(), is_measured)) {
+    for (Program& program : impl->programs) {
+      const double scale = options.seconds.at(program.lanes) / program.cost(program.lanes);
+      program.image_cost *= scale, program.group_cost *= scale;
+    }
   }
   impl->splitter = std::make_unique<const BatchSplitter>(impl->programs);
   for (int value : impl->graph.inputs) {

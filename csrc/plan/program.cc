@@ -243,7 +243,7 @@ class Lowering {
       }
     }
     record.chosen = chosen->name;
-    if (candidates.size() > 1) program_.candidates.push_back(record);
+    program_.candidates.push_back(record);
     return std::move(*chosen);
   }
 

@@ -88,7 +88,7 @@ class _Run:
         self.dense_graph = self.graph if self.dense_path == path else read(self.dense_path)[0]
         if [v.shape for v in self.graph.inputs] != [v.shape for v in self.dense_graph.inputs]:
             raise ShapeError(f"{self.dense_path} takes other inputs than {path}")
-        self.engine = Engine(path, **options.engine)
+        self.engine = Engine(path, **options.pruned_engine)
         self.dense_engine = (
             self.engine if self.dense_path == path else Engine(self.dense_path, **options.engine)
         )
@@ -200,7 +200,7 @@ class _Run:
     def start_ups(self, batch: int, peers: list[Peer]) -> dict[str, StartUp]:
         """One process after another, when nobody is timed."""
         shapes = [value.shape for value in self.graph.inputs]
-        candidates: dict[str, Any] = {ENGINE: (self.path, self.options.engine)}
+        candidates: dict[str, Any] = {ENGINE: (self.path, self.options.pruned_engine)}
         candidates |= {peer.name: peer.job for peer in peers}
         found = {}
         for name, candidate in candidates.items():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kernelprune.runtime import available_isas
+from kernelprune.runtime.plan import processor
 
 _PACKAGES = ("kernelprune", "numpy", "torch", "onnx", "onnxruntime", "openvino", "MNN")
 
@@ -20,18 +21,6 @@ def package_version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def processor() -> str:
-    """The processor's name, as the system tells it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as stream:
-            for line in stream:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:

@@ -24,6 +24,8 @@ class BenchOptions:
         iterations: Exactly so many timed calls of each, in place of ``seconds``.
         warm_up: Calls of every candidate before the clock starts.
         isa: Instruction set of the engine; None takes the best.
+        precision: Of the engine: ``"fast"`` or ``"strict"``.
+        plan: Saved plan of the engine for the pruned file; None chooses by expected cost.
         dense_path: The file that the dense peers run in place of the pruned one, such as the
             network before pruning. The pruned file has lost its dead channels, so its dense
             equivalent is smaller than the network that was pruned.
@@ -40,6 +42,8 @@ class BenchOptions:
     iterations: int | None = None
     warm_up: int = 3
     isa: str | None = None
+    precision: str = "fast"
+    plan: str | None = None
     dense_path: str | None = None
     torch_compile: bool = False
     start_up: bool = False
@@ -63,5 +67,10 @@ class BenchOptions:
 
     @property
     def engine(self) -> dict[str, Any]:
-        """Those of the options that are the engine's own, by the names that it has for them."""
-        return {"threads": self.threads, "isa": self.isa}
+        """The engine's own options for any file, by the names that it has for them."""
+        return {"threads": self.threads, "isa": self.isa, "precision": self.precision}
+
+    @property
+    def pruned_engine(self) -> dict[str, Any]:
+        """The same for the pruned file."""
+        return {**self.engine, "plan": self.plan}

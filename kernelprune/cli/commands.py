@@ -25,6 +25,10 @@ Threads = Annotated[int, typer.Option(help="Threads.")]
 Isa = Annotated[
     str | None, typer.Option(help="portable, avx2 or avx512; default: the best there is.")
 ]
+Precision = Annotated[
+    str, typer.Option(help="fast, or strict: without Winograd, rounds ten times less.")
+]
+PlanFile = Annotated[Path | None, typer.Option(help="Plan that kernelprune tune wrote.")]
 DataPath = Annotated[str | None, typer.Option(help="Folder with the data set's files.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")]
 
@@ -227,6 +231,8 @@ def run(
     batch: Annotated[int, typer.Option(help="Images per call.")] = 64,
     threads: Threads = 1,
     isa: Isa = None,
+    precision: Precision = "fast",
+    plan: PlanFile = None,
 ) -> None:
     """Run a model file on test images (prints the accuracy) or on an array.
 
@@ -248,6 +254,8 @@ def run(
             batch=batch,
             threads=threads,
             isa=isa,
+            precision=precision,
+            plan=plan,
         )
     )
 
@@ -290,6 +298,8 @@ def bench(
         bool, typer.Option("--per-layer", help="Also time each layer, with its share of the peak.")
     ] = False,
     isa: Isa = None,
+    precision: Precision = "fast",
+    plan: PlanFile = None,
     json: Annotated[Path | None, typer.Option(help="Also write the result here.")] = None,
 ) -> None:
     """Race a model file against other engines, all in one interleaved run.
@@ -326,6 +336,8 @@ def bench(
         iterations=iterations,
         warm_up=warm_up,
         isa=isa,
+        precision=precision,
+        plan=None if plan is None else str(plan),
         dense_path=dense,
         torch_compile=torch_compile,
         start_up=start_up,
@@ -347,11 +359,63 @@ def bench(
 
 
 @app.command()
+def tune(
+    file: File,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The plan; default: FILE.plan.json.")
+    ] = None,
+    threads: Threads = 1,
+    isa: Isa = None,
+    precision: Precision = "fast",
+    lanes: Annotated[
+        int | None, typer.Option(help="Only so many images side by side; default: all modes.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(help="For each candidate of the network and round.")
+    ] = 0.15,
+) -> None:
+    """Measure every way of computing every layer on this machine, and save the fastest as a plan.
+
+    Without a plan the engine takes what should be fastest by its cost model. Tune on an idle
+    machine, with the number of threads that you will use. A plan is for one model file, one
+    instruction set and one precision; with the same plan results are always the same.
+
+    [bold]Examples[/bold]
+
+      kernelprune tune vgg.safetensors
+
+      kernelprune tune vgg.safetensors --threads 2 -o vgg-2.plan.json
+
+      kernelprune run vgg.safetensors --plan vgg.plan.json --data fashion-mnist
+    """
+    from kernelprune.cli.progress import show_progress
+    from kernelprune.report import tuning_table
+    from kernelprune.runtime import tune as measure
+
+    out = file.with_suffix(".plan.json") if out is None else out
+    with show_progress() as progress:
+        tuning = measure(
+            file,
+            threads=threads,
+            isa=isa,
+            lanes=lanes,
+            precision=precision,
+            seconds=seconds,
+            progress=progress,
+        )
+    tuning.plan.save(out)
+    console.print(tuning_table(tuning))
+    console.print(f"written to {out}")
+
+
+@app.command()
 def inspect(
     file: File,
     batch: Annotated[int, typer.Option(help="Batch size that the kernels are for.")] = 1,
     threads: Threads = 1,
     isa: Isa = None,
+    precision: Precision = "fast",
+    plan: PlanFile = None,
 ) -> None:
     """Show what is in a model file: layers, densities, multiply-adds, kernels, origin.
 
@@ -363,7 +427,9 @@ def inspect(
     """
     from kernelprune.cli.running import inspect_file
 
-    for part in inspect_file(file, batch=batch, threads=threads, isa=isa):
+    for part in inspect_file(
+        file, batch=batch, threads=threads, isa=isa, precision=precision, plan=plan
+    ):
         console.print(part)
 
 

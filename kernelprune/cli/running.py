@@ -22,6 +22,8 @@ def run_file(
     batch: int = 64,
     threads: int = 1,
     isa: str | None = None,
+    precision: str = "fast",
+    plan: Path | None = None,
 ) -> str:
     """Runs a model file over a test split or an array, ``batch`` images at a time.
 
@@ -36,7 +38,7 @@ def run_file(
         raise Error("say what to run on: --data fashion-mnist or --input x.npy")
     if batch < 1:
         raise Error(f"--batch must be at least 1, got {batch}")
-    engine = Engine(file, threads=threads, isa=isa)
+    engine = Engine(file, threads=threads, isa=isa, precision=precision, plan=plan)
     if len(engine.inputs) != 1:
         raise Error(f"{file} has {len(engine.inputs)} inputs; use kernelprune.Engine from Python")
     labels = None
@@ -92,7 +94,13 @@ def _check_shape(images: np.ndarray, engine: Engine, source: str) -> None:
 
 
 def inspect_file(
-    file: Path, *, batch: int = 1, threads: int = 1, isa: str | None = None
+    file: Path,
+    *,
+    batch: int = 1,
+    threads: int = 1,
+    isa: str | None = None,
+    precision: str = "fast",
+    plan: Path | None = None,
 ) -> list[Any]:
     """Tables of what a model file holds and how the engine would run it.
 
@@ -106,7 +114,7 @@ def inspect_file(
     if batch < 1:
         raise Error(f"--batch must be at least 1, got {batch}")
     graph, metadata = read(file)
-    engine = Engine(file, threads=threads, isa=isa)
+    engine = Engine(file, threads=threads, isa=isa, precision=precision, plan=plan)
     return [
         f"{file} (kernels of {engine.isa} at batch {batch})",
         layer_table(engine.layers(batch)),

@@ -36,7 +36,7 @@ def write(
     tensors = _tensors(graph)
     header = _header(graph, tensors, metadata or {})
     try:
-        with _replacing(os.fspath(path)) as file:
+        with replacing(os.fspath(path)) as file:
             file.write(len(header).to_bytes(8, "little"))
             file.write(header)
             for array in tensors.values():
@@ -122,7 +122,7 @@ def _node_json(node: Node) -> dict[str, Any]:
 
 
 @contextmanager
-def _replacing(path: str) -> Iterator[BinaryIO]:
+def replacing(path: str) -> Iterator[BinaryIO]:
     """A file that takes the place of ``path`` at the end, and leaves nothing behind on an error."""
     folder = os.path.dirname(os.path.abspath(path))
     descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)

@@ -10,6 +10,7 @@ from kernelprune.report.tables import (
     machine_table,
     model_table,
     start_up_table,
+    tuning_table,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "machine_table",
     "model_table",
     "start_up_table",
+    "tuning_table",
 ]

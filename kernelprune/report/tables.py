@@ -10,7 +10,7 @@ from rich.table import Table
 
 from kernelprune.benchmarking import BenchmarkResult, BenchmarkRow
 from kernelprune.format import Graph
-from kernelprune.runtime import LayerProfile
+from kernelprune.runtime import LayerProfile, Tuning
 
 
 def count(number: float) -> str:
@@ -77,6 +77,24 @@ def layer_table(
         row += [f"{milliseconds:.3f}", f"batch {batch}"]
     table.add_section()
     table.add_row(*row, "")
+    return table
+
+
+def tuning_table(tuning: Tuning) -> Table:
+    """Every layer that can be computed in several ways, mode by mode, and the whole network."""
+    table = _table(None, "images", "layer", "default", "ms", "tuned", "ms", left=3)
+    table.columns[4].justify = "left"
+    for lanes, (before, after) in tuning.milliseconds.items():
+        for layer in tuning.layers:
+            if layer.lanes != lanes:
+                continue
+            row = [str(lanes), layer.layer, layer.default, f"{layer.default_milliseconds:.3f}"]
+            changed = layer.chosen != layer.default
+            row += [layer.chosen, f"{layer.milliseconds:.3f}"] if changed else ["", ""]
+            table.add_row(*row)
+        gain = f"{before / after:.2f}x"
+        table.add_row(str(lanes), "network", "", f"{before:.3f}", gain, f"{after:.3f}")
+        table.add_section()
     return table
 
 

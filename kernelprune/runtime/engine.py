@@ -12,6 +12,7 @@ import numpy as np
 
 from kernelprune import _core
 from kernelprune.errors import DeviceError, Error, ShapeError
+from kernelprune.runtime.plan import PRECISIONS, Plan, file_digest, processor, version
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,13 @@ class Engine:
             width of the instruction set. By default the plan takes what costs least for the batch.
         precision: ``"fast"`` computes 3x3 convolutions by Winograd's method where that is faster;
             ``"strict"`` never does, and rounds less.
+        tune: Measures on loading which way of computing each layer is fastest, in place of taking
+            what should be; takes from seconds to minutes. See :func:`kernelprune.runtime.tune`.
+        plan: A saved plan, or the path of one. Results are bit-identical for the same plan,
+            whereas two tunings may choose differently.
 
     Raises:
-        Error: There is no such file, or an option is out of range.
+        Error: There is no such file, an option is out of range, or the plan does not fit.
         FormatError: The file is not a valid model.
         DeviceError: The device, the instruction set or the lanes are not available here.
 
@@ -112,6 +117,8 @@ class Engine:
         isa: str | None = None,
         lanes: int | None = None,
         precision: str = "fast",
+        tune: bool = False,
+        plan: str | os.PathLike[str] | Plan | None = None,
     ) -> None:
         if device != "cpu":
             raise DeviceError(
@@ -121,9 +128,43 @@ class Engine:
             threads = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
         if isinstance(threads, bool) or not isinstance(threads, int):
             raise Error(f"threads must be a whole number or None, got {threads!r}")
+        if precision not in PRECISIONS:
+            raise Error(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        if tune and plan is not None:
+            raise Error("give either tune=True or a plan, not both")
         self.path = Path(path)
         self.device = device
-        self._core = _core.Engine.load(os.fspath(path), threads, isa or "", lanes or 0, precision)
+        self.precision = precision
+        isa = _core.select_isa(isa or "")
+        options = (os.fspath(path), threads, isa, lanes or 0, precision)
+        if tune:
+            from kernelprune.runtime.tuning import tune as measure
+
+            plan = measure(path, threads=threads, isa=isa, lanes=lanes, precision=precision).plan
+        self._digest: str | None = None
+        self._seconds: dict[int, float] = {}
+        if plan is None:
+            self._core = _core.Engine.load(*options)
+            return
+        name = "the plan" if isinstance(plan, Plan) else os.fspath(plan)
+        if not isinstance(plan, Plan):
+            plan = Plan.load(plan)
+        self._digest = file_digest(path)
+        plan.check_model(self._digest, isa, precision, name)
+        self._seconds = dict(plan.seconds)
+        try:
+            self._core = _core.Engine.load(
+                *options,
+                choices=dict(plan.choices),
+                seconds=self._seconds,
+                cuts=dict(plan.planar_nodes),
+            )
+        except Error as error:
+            raise type(error)(f"{name}: {error}") from None
+        known = {(layer.lanes, layer.node) for layer in self._core.candidates}
+        for mode, layer in plan.choices:
+            if (mode, layer) not in known and lanes in (None, mode):
+                raise Error(f"{name}: the model has no layer {layer[:80]!r} with {mode} lanes")
 
     @property
     def inputs(self) -> list[tuple[str, tuple[int, ...]]]:
@@ -148,6 +189,33 @@ class Engine:
     def layers(self, batch: int = 1) -> list[LayerProfile]:
         """What the plan for ``batch`` images does, node by node, without running it."""
         return [_layer_profile(layer) for layer in self._core.layers(batch)]
+
+    @property
+    def plan(self) -> Plan:
+        """The way in which each layer is computed; ``Engine(path, plan=...)`` does the same."""
+        choices = {(layer.lanes, layer.node): layer.chosen for layer in self._core.candidates}
+        return Plan(
+            model=self._digest or file_digest(self.path),
+            isa=self.isa,
+            precision=self.precision,
+            choices=choices,
+            planar_nodes={
+                lanes: self._core.planar_nodes(lanes)
+                for lanes in sorted({lanes for lanes, _ in choices} - {1})
+            },
+            seconds=self._seconds,
+            threads=self.threads,
+            kernelprune=version(),
+            processor=processor(),
+        )
+
+    def save_plan(self, path: str | os.PathLike[str]) -> None:
+        """Writes :attr:`plan`, such as after tuning, to a file beside the model.
+
+        Raises:
+            Error: The file cannot be written.
+        """
+        self.plan.save(path)
 
     def workspace_bytes(self, batch: int = 1) -> int:
         """Bytes of activations that one run of ``batch`` images holds."""

@@ -20,7 +20,7 @@ from kernelprune.cli.parse import parse_assignments, parse_batches, parse_names
 from kernelprune.data import load
 from kernelprune.errors import Error
 
-COMMANDS = ["demo", "train", "prune", "export", "run", "bench", "inspect", "doctor"]
+COMMANDS = ["demo", "train", "prune", "export", "run", "tune", "bench", "inspect", "doctor"]
 
 
 @pytest.fixture
@@ -163,6 +163,28 @@ def test_bench_names_what_is_missing(
     assert result.code == 0
     assert "mnn: not installed (pip install MNN)" in result.out
     assert "mnn-sparse: not installed (pip install MNN)" in result.out
+
+
+def test_tune(call, file: Path, tmp_path: Path) -> None:
+    """If this fails, layers cannot be tuned, or what was found is not used."""
+    result = call("tune", file, "--seconds", 0.0001)
+    plan = tmp_path / "model.plan.json"
+    assert result.code == 0 and f"written to {plan}" in result.out.replace("\n", "")
+    assert "conv2d_0" in result.out and "network" in result.out and result.error == ""
+    np.save(tmp_path / "x.npy", np.zeros((3, 1, 8, 8), np.float32))
+    for arguments in (
+        ("run", file, "--input", tmp_path / "x.npy"),
+        ("inspect", file, "--batch", 16),
+        ("bench", file, "--against", "none", "--batch", "1", "--seconds", 0.01),
+    ):
+        assert call(*arguments, "--plan", plan).code == 0
+        assert call(*arguments, "--precision", "strict").code == 0
+        refused = call(*arguments, "--plan", plan, "--precision", "strict")
+        assert refused.code == 2 and "another precision" in refused.error
+    strict = tmp_path / "strict.json"
+    assert call("tune", file, "-o", strict, "--precision", "strict", "--seconds", 1e-4).code == 0
+    assert "winograd" in plan.read_text() or "winograd" not in strict.read_text()
+    assert call("run", file, "--input", tmp_path / "x.npy", "--precision", "no").code == 2
 
 
 def test_doctor(call) -> None:

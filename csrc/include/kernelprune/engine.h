@@ -41,8 +41,13 @@ struct EngineOptions {
   // Nodes at the beginning that run one image at a time in front of a lane group (where maps are
   // large, the activations of a whole group do not stay in cache); -1 chooses by cost.
   int planar_nodes = -1;
+  // The same by lanes; goes before `planar_nodes`.
+  std::map<int64_t, int> cuts;
   // Candidates (see Engine::candidates) to take in place of the ones with the lowest expected cost.
   std::map<LayerKey, std::string> choices;
+  // Measured times of one lane group, by lanes, to share batches among the programs by; used if
+  // every program has one.
+  std::map<int64_t, double> seconds;
 };
 
 // A graph input or output. The shape is per image: [C,H,W] or [F].
@@ -105,7 +110,7 @@ class Engine {
   std::vector<int> planar_cuts() const;
   // The nodes that run one image at a time in front of lane groups of `lanes` images.
   int planar_nodes(int64_t lanes) const;
-  // Every layer of every program that can be computed in more than one way.
+  // The convolutions and linear layers of every program.
   const std::vector<LayerCandidates>& candidates() const;
   // Bytes of weights, with the copies that kernels wanted in another form.
   int64_t weight_bytes() const;
@@ -135,6 +140,9 @@ class Engine {
 
 // Instruction sets that this machine and build can use, best first.
 std::vector<std::string> available_isas();
+
+// The one that an engine with `isa` (as in EngineOptions) uses. Throws Error (kDevice).
+std::string select_isa(const std::string& isa);
 
 // Multiply-adds per second of one core with `isa` ("" as in EngineOptions), measured for about
 // `seconds`.
