@@ -110,7 +110,7 @@ def test_cpp_arrows(path: Path) -> None:
         (r"pybind11/.*|Python\.h", "bindings"),
         (r"torch/.*|ATen/.*|c10/.*", None),
         (r"nlohmann/.*", "model"),
-        (r"omp\.h|thread|mutex|condition_variable", "core"),
+        (r"omp\.h|unistd\.h|thread|mutex|condition_variable", "core"),
         (r"cuda.*|.*\.cuh", "cuda"),
     ],
 )
