@@ -101,6 +101,9 @@ class ConvPlanner {
   }
 
  private:
+  // The weights of the kept connections, or of all: missing connections are zeros.
+  enum Weights { kKept, kDense };
+
   void add_winograd() {
     if (problem_.precision == Precision::kStrict || !is_3x3(problem_.window, 1)) return;
     if (problem_.lanes > 1)
@@ -112,15 +115,21 @@ class ConvPlanner {
 
   void add_in_lanes() {
     if (reads_every_pixel_once(window_, in_, out_)) {
-      add_direct(spmm(table_), table_, spmm_terms(table_, out_.pixels() * problem_.lanes, 1));
-    } else if (is_3x3(window_, 1)) {
+      const int64_t plane = out_.pixels() * problem_.lanes;
+      add_direct(table_.spmm, table_, spmm_terms(table_, plane, 1));
+      return add_direct(table_.spmm_dense, table_, dense_terms(table_, plane), kDense);
+    }
+    if (is_3x3(window_, 1)) {
       add_direct(table_.lanes_conv3x3_s1, table_, lanes_terms(4));
     } else if (is_3x3(window_, 2)) {
       add_direct(table_.lanes_conv3x3_s2, table_, lanes_terms(4));
     } else {
       add_direct(table_.lanes_conv, table_, lanes_terms(1));
-      if (window_.taps() == 1 && reads_inside()) add_subsampled(spmm(table_), table_);
+      if (window_.taps() == 1 && reads_inside()) add_subsampled(table_.spmm, table_);
     }
+    if (window_.taps() > kMaxDenseTaps) return;
+    add_direct(table_.lanes_conv_dense, table_, dense_terms(table_, out_.pixels() * problem_.lanes),
+               kDense);
   }
 
   void add_planar() {
@@ -135,7 +144,13 @@ class ConvPlanner {
         terms.rows = static_cast<double>(out_.c);
         return add_direct(table.planar_dot, table, terms);
       }
-      return add_direct(spmm(table), table, spmm_terms(table, out_.pixels(), 1));
+      add_direct(table.spmm, table, spmm_terms(table, out_.pixels(), 1));
+      return add_direct(table.spmm_dense, table, dense_terms(table, out_.pixels()), kDense);
+    }
+    add_unfolded(table.spmm_dense, table, dense_terms(table, out_.pixels()), kDense);
+    if (window_.taps() <= kMaxDenseTaps) {
+      const int64_t vectors = out_.h * ceil_div(out_.w, table.width);
+      add_padded(table.planar_conv_dense, table, dense_terms(table, vectors * table.width), kDense);
     }
     const bool small = std::max(in_.pixels(), out_.pixels()) <= table.width;
     if (small && table.planar_small3x3.run != nullptr && window_.kernel_h == 3 &&
@@ -151,14 +166,17 @@ class ConvPlanner {
     add_quads(table);
     // Maps of up to 4 columns would leave half of every vector empty; im2col fills them.
     constexpr int64_t kNarrow = 4;
+    const CostTerms by_row = planar_terms(table);
     if (out_.w > kNarrow && is_3x3(window_, 1)) {
       if (table.planar_same3x3.run != nullptr && pads_by_one()) {
-        add_direct(table.planar_same3x3, table, planar_terms(table));
+        add_direct(table.planar_same3x3, table, by_row);
       }
-      return add_padded(table.planar_conv3x3_s1, table);
+      return add_padded(table.planar_conv3x3_s1, table, by_row);
     }
-    if (out_.w > kNarrow && is_3x3(window_, 2)) return add_padded(table.planar_conv3x3_s2, table);
-    add_unfolded(spmm(table), table);
+    if (out_.w > kNarrow && is_3x3(window_, 2)) {
+      return add_padded(table.planar_conv3x3_s2, table, by_row);
+    }
+    add_unfolded(table.spmm, table, spmm_terms(table, out_.pixels(), window_.taps()));
   }
 
   bool pads_by_one() const {
@@ -215,19 +233,26 @@ class ConvPlanner {
     return terms;
   }
 
-  const Kernel& spmm(const KernelTable& table) const {
-    const bool dense = problem_.connections.count() == in_.c * out_.c;
-    return dense ? table.spmm_dense : table.spmm;
+  // Of a dense kernel with `floats` per output channel.
+  CostTerms dense_terms(const KernelTable& table, int64_t floats) const {
+    const int64_t vectors = ceil_div(floats, table.width);
+    CostTerms terms;
+    terms.macs = static_cast<double>(in_.c * window_.taps()) *
+                 static_cast<double>(out_.c * vectors * table.width);
+    terms.rows = static_cast<double>(out_.c * ceil_div(vectors, 3));
+    return terms;
   }
 
-  ConvCandidate start(const Kernel& kernel, const KernelTable& table) const {
+  ConvCandidate start(const Kernel& kernel, const KernelTable& table, Weights weights) const {
     ConvCandidate candidate;
     candidate.name = std::string(kernel.name) + "/" + std::to_string(table.width);
     candidate.width = table.width;
     candidate.window = problem_.window;
     candidate.kept = kept_;
     const bool cropped = window_.taps() != problem_.window.taps();
-    candidate.form = cropped ? WeightForm::kCropped : WeightForm::kAsInFile;
+    candidate.form = weights == kDense ? WeightForm::kDense
+                     : cropped         ? WeightForm::kCropped
+                                       : WeightForm::kAsInFile;
     return candidate;
   }
 
@@ -236,12 +261,14 @@ class ConvPlanner {
     candidates_.push_back(std::move(candidate));
   }
 
-  void add_direct(const Kernel& kernel, const KernelTable& table, const CostTerms& terms) {
-    ConvCandidate candidate = start(kernel, table);
+  void add_direct(const Kernel& kernel, const KernelTable& table, const CostTerms& terms,
+                  Weights weights = kKept) {
+    ConvCandidate candidate = start(kernel, table, weights);
     Stage stage;
     stage.kernel = kernel;
     stage.args = convolution_args(problem_, window_);
     stage.units = out_.c;
+    stage.block = weights == kDense ? kDenseBlock : 1;
     stage.terms = terms;
     candidate.stages.push_back(stage);
     finish(std::move(candidate));
@@ -250,7 +277,7 @@ class ConvPlanner {
   // By input channel; the sums are kept in scratch memory.
   void add_scatter(const KernelTable& table, const CostTerms& terms) {
     if (window_.taps() != problem_.window.taps()) return;
-    ConvCandidate candidate = start(table.planar_scatter3x3, table);
+    ConvCandidate candidate = start(table.planar_scatter3x3, table, kKept);
     candidate.form = WeightForm::kByInput;
     candidate.scratch.push_back(out_.c * table.width);
     Stage stage;
@@ -267,7 +294,7 @@ class ConvPlanner {
   void add_quads(const KernelTable& table) {
     const bool fits = in_.h == 2 && in_.w == 2 && out_.h == 2 && out_.w == 2;
     if (!fits || !is_3x3(window_, 1) || window_.pad_top != 1 || window_.pad_left != 1) return;
-    ConvCandidate candidate = start(table.planar_quad3x3, table);
+    ConvCandidate candidate = start(table.planar_quad3x3, table, kKept);
     candidate.form = table.width == 16  ? WeightForm::kQuads4
                      : table.width == 8 ? WeightForm::kQuads2
                                         : WeightForm::kQuads1;
@@ -308,6 +335,7 @@ class ConvPlanner {
       convolution.args.out_h = last - first;
       convolution.out_offset = first * out_.w * problem_.lanes;
       convolution.units = out_.c;
+      convolution.block = candidate->form == WeightForm::kDense ? kDenseBlock : 1;
       convolution.terms = scaled(terms, 1.0 / static_cast<double>(strips));
       const int64_t packed_floats = set(last - first, &pack.args, &convolution.args);
       pack.terms.values = static_cast<double>(packed_floats);
@@ -317,17 +345,20 @@ class ConvPlanner {
     }
   }
 
-  // Zero border around every channel, so that planar_conv3x3 needs no edge cases; with stride 2
-  // each channel becomes four planes of half the size.
-  void add_padded(const Kernel& kernel, const KernelTable& table) {
-    const bool split = window_.stride_h == 2;
-    const int64_t border = split ? 1 : 2, planes = split ? 4 : 1;
-    const int64_t width = out_.w + border;
+  // Zero border around every channel, so that the kernels need no edge cases; with strides each
+  // channel becomes stride_h * stride_w planes.
+  void add_padded(const Kernel& kernel, const KernelTable& table, const CostTerms& terms,
+                  Weights weights = kKept) {
+    const int64_t planes = window_.stride_h * window_.stride_w;
+    const int64_t border = (window_.extent_h() - 1) / window_.stride_h;
+    const int64_t width = out_.w + (window_.extent_w() - 1) / window_.stride_w;
     constexpr int64_t kTileRows = 8;
-    ConvCandidate candidate = start(kernel, table);
-    const CostTerms terms = planar_terms(table);
-    add_strips(split ? table.split_phases : table.pad_planes, kernel, kTileRows,
-               in_.c * planes * width, terms, &candidate,
+    ConvCandidate candidate = start(kernel, table, weights);
+    const bool halves = window_.stride_h == 2 && window_.stride_w == 2 && window_.pad_left >= 0;
+    const Kernel& pack_kernel = is_3x3(window_, 1) ? table.pad_planes
+                                : halves           ? table.split_phases
+                                                   : table.split_strides;
+    add_strips(pack_kernel, kernel, kTileRows, in_.c * planes * width, terms, &candidate,
                [&](int64_t rows, KernelArgs* pack, KernelArgs* convolution) {
                  pack->out_h = rows + border, pack->out_w = width;
                  pack->out_stride = pack->out_h * width * planes;
@@ -340,7 +371,7 @@ class ConvPlanner {
 
   // A 1x1 convolution with a stride, in batch lanes.
   void add_subsampled(const Kernel& kernel, const KernelTable& table) {
-    ConvCandidate candidate = start(kernel, table);
+    ConvCandidate candidate = start(kernel, table, kKept);
     const int64_t row = out_.w * problem_.lanes;
     const CostTerms terms = spmm_terms(table, out_.h * row, 1);
     add_strips(table.lanes_subsample, kernel, 1, in_.c * row, terms, &candidate,
@@ -352,9 +383,9 @@ class ConvPlanner {
     finish(std::move(candidate));
   }
 
-  void add_unfolded(const Kernel& kernel, const KernelTable& table) {
-    ConvCandidate candidate = start(kernel, table);
-    const CostTerms terms = spmm_terms(table, out_.pixels(), window_.taps());
+  void add_unfolded(const Kernel& kernel, const KernelTable& table, const CostTerms& terms,
+                    Weights weights = kKept) {
+    ConvCandidate candidate = start(kernel, table, weights);
     add_strips(table.im2col, kernel, 1, in_.c * window_.taps() * out_.w, terms, &candidate,
                [&](int64_t rows, KernelArgs* pack, KernelArgs* convolution) {
                  pack->out_h = rows;
@@ -444,7 +475,7 @@ void bind_weights(const ConvProblem& problem, WeightStore* store, ConvCandidate*
   }
 }
 
-std::vector<int64_t> balance_rows(const Connections& connections, int parts) {
+std::vector<int64_t> balance_rows(const Connections& connections, int parts, int64_t block) {
   const auto rows = static_cast<int64_t>(connections.bias.size());
   // A row costs its connections, and about one more for bias, activation and store.
   const auto work_before = [&](int64_t row) {
@@ -454,7 +485,7 @@ std::vector<int64_t> balance_rows(const Connections& connections, int parts) {
   std::vector<int64_t> bounds{0};
   int64_t row = 0;
   for (int part = 1; part < parts; ++part) {
-    while (row < rows && work_before(row) < total * part / parts) ++row;
+    while (row < rows && work_before(row) < total * part / parts) row = std::min(rows, row + block);
     bounds.push_back(row);
   }
   bounds.push_back(rows);
