@@ -77,6 +77,7 @@ struct KernelTable {
   Kernel lanes_conv;         // any kernel, stride, dilation, padding
   Kernel lanes_conv_dense;   // the same for density 1, weights in blocks
   Kernel planar_conv_dense;  // input padded by pad_planes or split_phases, weights in blocks
+  Kernel channels_dense;     // planar, lanes are output channels; null for vectors over a block
   Kernel planar_conv3x3_s1;  // input padded by pad_planes
   Kernel planar_conv3x3_s2;  // input padded and split by split_phases
   Kernel planar_same3x3;     // stride 1, padding 1; null without masked loads

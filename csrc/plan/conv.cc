@@ -137,6 +137,10 @@ class ConvPlanner {
   }
 
   void add_planar(const KernelTable& table) {
+    if (table.channels_dense.run != nullptr && out_.pixels() > 1 &&
+        window_.taps() <= kMaxDenseTaps) {
+      add_direct(table.channels_dense, table, channels_terms(), kDense);
+    }
     if (reads_every_pixel_once(window_, in_, out_)) {
       if (out_.pixels() == 1) {
         CostTerms terms;
@@ -240,6 +244,15 @@ class ConvPlanner {
     terms.macs = static_cast<double>(in_.c * window_.taps()) *
                  static_cast<double>(out_.c * vectors * table.width);
     terms.rows = static_cast<double>(out_.c * ceil_div(vectors, 3));
+    return terms;
+  }
+
+  CostTerms channels_terms() const {
+    const int64_t channels = ceil_div(out_.c, kDenseBlock) * kDenseBlock;
+    CostTerms terms;
+    terms.macs =
+        static_cast<double>(in_.c * window_.taps()) * static_cast<double>(out_.pixels() * channels);
+    terms.rows = static_cast<double>(channels * out_.pixels());
     return terms;
   }
 

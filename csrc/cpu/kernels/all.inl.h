@@ -4,6 +4,7 @@
 #include "cpu/kernels/dense.inl.h"
 #include "cpu/kernels/spmm_dense.inl.h"
 #include "cpu/kernels/conv_dense.inl.h"
+#include "cpu/kernels/channels_dense.inl.h"
 #include "cpu/kernels/lanes_conv3x3.inl.h"
 #include "cpu/kernels/lanes_conv.inl.h"
 #include "cpu/kernels/planar_conv3x3.inl.h"

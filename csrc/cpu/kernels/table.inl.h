@@ -32,6 +32,9 @@ constexpr KernelTable make_table() {
   t.lanes_conv = {"lanes_conv", &LanesConv<V>::run};
   t.lanes_conv_dense = {"lanes_conv_dense", &LanesConvDense<V>::run};
   t.planar_conv_dense = {"planar_conv_dense", &PlanarConvDense<V>::run};
+  if constexpr (V::kWidth <= kDenseBlock) {
+    t.channels_dense = {"channels_dense", &ChannelsDense<V>::run};
+  }
   t.planar_conv3x3_s1 = {"planar_conv3x3_s1", &PlanarConv3x3<V, 1>::run};
   t.planar_conv3x3_s2 = {"planar_conv3x3_s2", &PlanarConv3x3<V, 2>::run};
   if constexpr (V::kMasks) t.planar_same3x3 = {"planar_same3x3", &PlanarSame3x3<V>::run};
