@@ -4,54 +4,11 @@
 
 #include "core/aligned_buffer.h"
 #include "plan/cost.h"
+#include "plan/crop.h"
 #include "plan/winograd.h"
 
 namespace kernelprune {
 namespace {
-
-// The taps [first, last) of one kernel axis that touch the map for at least one output.
-struct TapRange {
-  int64_t first, last;
-};
-
-TapRange live_taps(int64_t kernel, int64_t stride, int64_t dilation, int64_t pad, int64_t in,
-                   int64_t out) {
-  const auto touches = [&](int64_t tap) {
-    const int64_t low = tap * dilation - pad;       // position of the tap for the first output,
-    const int64_t high = low + (out - 1) * stride;  // for the last
-    if (high < 0 || low >= in) return false;
-    // Positions low, low + stride, ..: the first one that is not negative.
-    const int64_t first = low >= 0 ? low : low + (-low + stride - 1) / stride * stride;
-    return first < in && first <= high;
-  };
-  TapRange range{0, kernel};
-  while (range.first < range.last - 1 && !touches(range.first)) ++range.first;
-  while (range.last - 1 > range.first && !touches(range.last - 1)) --range.last;
-  return range;
-}
-
-// A kernel whose outer taps only ever see the border is exactly the smaller kernel without them: a
-// 3x3 convolution with padding 1 on a 1x1 map is a 1x1 convolution.
-Window crop_window(const ConvProblem& problem, TapRectangle* kept) {
-  const Window& window = problem.window;
-  const Shape& in = problem.in;
-  const Shape& out = problem.out;
-  const TapRange rows =
-      live_taps(window.kernel_h, window.stride_h, window.dilation_h, window.pad_top, in.h, out.h);
-  const TapRange columns =
-      live_taps(window.kernel_w, window.stride_w, window.dilation_w, window.pad_left, in.w, out.w);
-  *kept = {rows.first, rows.last - rows.first, columns.first, columns.last - columns.first};
-  Window small = window;
-  small.kernel_h = kept->rows;
-  small.kernel_w = kept->columns;
-  if (small.taps() == window.taps()) return window;
-  small.pad_top -= rows.first * window.dilation_h;
-  small.pad_left -= columns.first * window.dilation_w;
-  // What the padding at the end has to be for the output to keep its size; may be negative.
-  small.pad_bottom = (out.h - 1) * small.stride_h + small.extent_h() - in.h - small.pad_top;
-  small.pad_right = (out.w - 1) * small.stride_w + small.extent_w() - in.w - small.pad_left;
-  return small;
-}
 
 bool is_3x3(const Window& window, int64_t stride) {
   return window.kernel_h == 3 && window.kernel_w == 3 && window.dilation_h == 1 &&
@@ -86,7 +43,7 @@ class ConvPlanner {
       : problem_(problem),
         kernels_(kernels),
         table_(table),
-        window_(crop_window(problem, &kept_)),
+        window_(crop_window(problem.window, problem.in, problem.out, &kept_)),
         in_(problem.in),
         out_(problem.out) {}
 
@@ -128,8 +85,9 @@ class ConvPlanner {
       if (window_.taps() == 1 && reads_inside()) add_subsampled(table_.spmm, table_);
     }
     if (window_.taps() > kMaxDenseTaps) return;
-    add_direct(table_.lanes_conv_dense, table_, dense_terms(table_, out_.pixels() * problem_.lanes),
-               kDense);
+    const auto lanes = static_cast<double>(problem_.lanes);
+    add_direct(table_.lanes_conv_dense, table_,
+               dense_terms(table_, out_.pixels() * problem_.lanes, inside() * lanes), kDense);
   }
 
   void add_planar() {
@@ -206,17 +164,20 @@ class ConvPlanner {
 
   double connections() const { return static_cast<double>(problem_.connections.count()); }
 
+  // The taps inside the map, summed over all outputs.
+  double inside() const {
+    return static_cast<double>(inside_taps(window_.kernel_h, window_.stride_h, window_.dilation_h,
+                                           window_.pad_top, in_.h, out_.h) *
+                               inside_taps(window_.kernel_w, window_.stride_w, window_.dilation_w,
+                                           window_.pad_left, in_.w, out_.w));
+  }
+
   // A kernel in batch lanes that skips the border, with tiles of `tile_rows` x 4 pixels or so.
   CostTerms lanes_terms(int64_t tile_rows) const {
-    const double taps =
-        static_cast<double>(inside_taps(window_.kernel_h, window_.stride_h, window_.dilation_h,
-                                        window_.pad_top, in_.h, out_.h) *
-                            inside_taps(window_.kernel_w, window_.stride_w, window_.dilation_w,
-                                        window_.pad_left, in_.w, out_.w));
     const auto lanes = static_cast<double>(problem_.lanes);
     const auto tiles = static_cast<double>(ceil_div(out_.h, tile_rows) * ceil_div(out_.w, 4));
     CostTerms terms;
-    terms.macs = connections() * taps * lanes;
+    terms.macs = connections() * inside() * lanes;
     terms.visits = connections() * tiles;
     terms.rows = static_cast<double>(out_.c) * tiles;
     terms.values = static_cast<double>(in_.elements() + out_.elements()) * lanes;
@@ -237,21 +198,26 @@ class ConvPlanner {
     return terms;
   }
 
-  // Of a dense kernel with `floats` per output channel.
-  CostTerms dense_terms(const KernelTable& table, int64_t floats) const {
-    const int64_t vectors = ceil_div(floats, table.width);
+  // A dense kernel with `floats` per output channel, `taps` of them in all.
+  CostTerms dense_terms(const KernelTable& table, int64_t floats, double taps) const {
     CostTerms terms;
-    terms.macs = static_cast<double>(in_.c * window_.taps()) *
-                 static_cast<double>(out_.c * vectors * table.width);
-    terms.rows = static_cast<double>(out_.c * ceil_div(vectors, 3));
+    terms.macs = static_cast<double>(in_.c * out_.c) * taps;
+    terms.rows = static_cast<double>(out_.c * ceil_div(ceil_div(floats, table.width), 3));
     return terms;
   }
 
+  // The same with every tap of every place of a vector.
+  CostTerms dense_terms(const KernelTable& table, int64_t floats) const {
+    const auto places = static_cast<double>(ceil_div(floats, table.width) * table.width);
+    return dense_terms(table, floats, static_cast<double>(window_.taps()) * places);
+  }
+
+  // channels_dense: every weight is read once from beyond the caches.
   CostTerms channels_terms() const {
     const int64_t channels = ceil_div(out_.c, kDenseBlock) * kDenseBlock;
     CostTerms terms;
-    terms.macs =
-        static_cast<double>(in_.c * window_.taps()) * static_cast<double>(out_.pixels() * channels);
+    terms.macs = static_cast<double>(in_.c * channels) * inside();
+    terms.visits = static_cast<double>(in_.c * channels * window_.taps());
     terms.rows = static_cast<double>(channels * out_.pixels());
     return terms;
   }
