@@ -6,6 +6,12 @@
 
 namespace kernelprune {
 
+// Weights of the dense kernels come in blocks of this many output channels.
+constexpr int64_t kDenseBlock = 8;
+
+// The largest kernel of the dense convolutions: 11 x 11.
+constexpr int64_t kMaxDenseTaps = 121;
+
 // One kernel call. Pointers are resolved just before the call, everything else while planning.
 // Activations of one lane group are [C][H][W][L]: L images side by side, or L = 1 ("planar").
 struct KernelArgs {
@@ -65,10 +71,13 @@ struct Kernel {
 struct KernelTable {
   int width;          // floats in a vector
   Kernel spmm;        // 1x1 convolution, or any convolution after im2col
-  Kernel spmm_dense;  // the same for density 1
+  Kernel spmm_dense;  // the same for density 1, weights in blocks
   Kernel lanes_conv3x3_s1;
   Kernel lanes_conv3x3_s2;
   Kernel lanes_conv;         // any kernel, stride, dilation, padding
+  Kernel lanes_conv_dense;   // the same for density 1, weights in blocks
+  Kernel planar_conv_dense;  // input padded by pad_planes or split_phases, weights in blocks
+  Kernel channels_dense;     // planar, lanes are output channels; null for vectors over a block
   Kernel planar_conv3x3_s1;  // input padded by pad_planes
   Kernel planar_conv3x3_s2;  // input padded and split by split_phases
   Kernel planar_same3x3;     // stride 1, padding 1; null without masked loads
@@ -84,7 +93,7 @@ struct KernelTable {
   Kernel lanes_max_pool, lanes_avg_pool, lanes_global_avg_pool;
   Kernel planar_max_pool, planar_avg_pool, planar_global_avg_pool;
   Kernel add, activation, copy, softmax;
-  Kernel pad_planes, split_phases, im2col, lanes_subsample;
+  Kernel pad_planes, split_phases, split_strides, im2col, lanes_subsample;
   Kernel nchw_to_lanes, lanes_to_nchw;
   // Runs independent FMAs on registers only; returns how many multiply-adds it did.
   int64_t (*fma_loop)(int64_t iterations);

@@ -4,54 +4,11 @@
 
 #include "core/aligned_buffer.h"
 #include "plan/cost.h"
+#include "plan/crop.h"
 #include "plan/winograd.h"
 
 namespace kernelprune {
 namespace {
-
-// The taps [first, last) of one kernel axis that touch the map for at least one output.
-struct TapRange {
-  int64_t first, last;
-};
-
-TapRange live_taps(int64_t kernel, int64_t stride, int64_t dilation, int64_t pad, int64_t in,
-                   int64_t out) {
-  const auto touches = [&](int64_t tap) {
-    const int64_t low = tap * dilation - pad;       // position of the tap for the first output,
-    const int64_t high = low + (out - 1) * stride;  // for the last
-    if (high < 0 || low >= in) return false;
-    // Positions low, low + stride, ..: the first one that is not negative.
-    const int64_t first = low >= 0 ? low : low + (-low + stride - 1) / stride * stride;
-    return first < in && first <= high;
-  };
-  TapRange range{0, kernel};
-  while (range.first < range.last - 1 && !touches(range.first)) ++range.first;
-  while (range.last - 1 > range.first && !touches(range.last - 1)) --range.last;
-  return range;
-}
-
-// A kernel whose outer taps only ever see the border is exactly the smaller kernel without them: a
-// 3x3 convolution with padding 1 on a 1x1 map is a 1x1 convolution.
-Window crop_window(const ConvProblem& problem, TapRectangle* kept) {
-  const Window& window = problem.window;
-  const Shape& in = problem.in;
-  const Shape& out = problem.out;
-  const TapRange rows =
-      live_taps(window.kernel_h, window.stride_h, window.dilation_h, window.pad_top, in.h, out.h);
-  const TapRange columns =
-      live_taps(window.kernel_w, window.stride_w, window.dilation_w, window.pad_left, in.w, out.w);
-  *kept = {rows.first, rows.last - rows.first, columns.first, columns.last - columns.first};
-  Window small = window;
-  small.kernel_h = kept->rows;
-  small.kernel_w = kept->columns;
-  if (small.taps() == window.taps()) return window;
-  small.pad_top -= rows.first * window.dilation_h;
-  small.pad_left -= columns.first * window.dilation_w;
-  // What the padding at the end has to be for the output to keep its size; may be negative.
-  small.pad_bottom = (out.h - 1) * small.stride_h + small.extent_h() - in.h - small.pad_top;
-  small.pad_right = (out.w - 1) * small.stride_w + small.extent_w() - in.w - small.pad_left;
-  return small;
-}
 
 bool is_3x3(const Window& window, int64_t stride) {
   return window.kernel_h == 3 && window.kernel_w == 3 && window.dilation_h == 1 &&
@@ -86,7 +43,7 @@ class ConvPlanner {
       : problem_(problem),
         kernels_(kernels),
         table_(table),
-        window_(crop_window(problem, &kept_)),
+        window_(crop_window(problem.window, problem.in, problem.out, &kept_)),
         in_(problem.in),
         out_(problem.out) {}
 
@@ -101,6 +58,9 @@ class ConvPlanner {
   }
 
  private:
+  // The weights of the kept connections, or of all: missing connections are zeros.
+  enum Weights { kKept, kDense };
+
   void add_winograd() {
     if (problem_.precision == Precision::kStrict || !is_3x3(problem_.window, 1)) return;
     if (problem_.lanes > 1)
@@ -112,15 +72,22 @@ class ConvPlanner {
 
   void add_in_lanes() {
     if (reads_every_pixel_once(window_, in_, out_)) {
-      add_direct(spmm(table_), table_, spmm_terms(table_, out_.pixels() * problem_.lanes, 1));
-    } else if (is_3x3(window_, 1)) {
+      const int64_t plane = out_.pixels() * problem_.lanes;
+      add_direct(table_.spmm, table_, spmm_terms(table_, plane, 1));
+      return add_direct(table_.spmm_dense, table_, dense_terms(table_, plane), kDense);
+    }
+    if (is_3x3(window_, 1)) {
       add_direct(table_.lanes_conv3x3_s1, table_, lanes_terms(4));
     } else if (is_3x3(window_, 2)) {
       add_direct(table_.lanes_conv3x3_s2, table_, lanes_terms(4));
     } else {
       add_direct(table_.lanes_conv, table_, lanes_terms(1));
-      if (window_.taps() == 1 && reads_inside()) add_subsampled(spmm(table_), table_);
+      if (window_.taps() == 1 && reads_inside()) add_subsampled(table_.spmm, table_);
     }
+    if (window_.taps() > kMaxDenseTaps) return;
+    const auto lanes = static_cast<double>(problem_.lanes);
+    add_direct(table_.lanes_conv_dense, table_,
+               dense_terms(table_, out_.pixels() * problem_.lanes, inside() * lanes), kDense);
   }
 
   void add_planar() {
@@ -128,6 +95,10 @@ class ConvPlanner {
   }
 
   void add_planar(const KernelTable& table) {
+    if (table.channels_dense.run != nullptr && out_.pixels() > 1 &&
+        window_.taps() <= kMaxDenseTaps) {
+      add_direct(table.channels_dense, table, channels_terms(), kDense);
+    }
     if (reads_every_pixel_once(window_, in_, out_)) {
       if (out_.pixels() == 1) {
         CostTerms terms;
@@ -135,7 +106,13 @@ class ConvPlanner {
         terms.rows = static_cast<double>(out_.c);
         return add_direct(table.planar_dot, table, terms);
       }
-      return add_direct(spmm(table), table, spmm_terms(table, out_.pixels(), 1));
+      add_direct(table.spmm, table, spmm_terms(table, out_.pixels(), 1));
+      return add_direct(table.spmm_dense, table, dense_terms(table, out_.pixels()), kDense);
+    }
+    add_unfolded(table.spmm_dense, table, dense_terms(table, out_.pixels()), kDense);
+    if (window_.taps() <= kMaxDenseTaps) {
+      const int64_t vectors = out_.h * ceil_div(out_.w, table.width);
+      add_padded(table.planar_conv_dense, table, dense_terms(table, vectors * table.width), kDense);
     }
     const bool small = std::max(in_.pixels(), out_.pixels()) <= table.width;
     if (small && table.planar_small3x3.run != nullptr && window_.kernel_h == 3 &&
@@ -151,14 +128,17 @@ class ConvPlanner {
     add_quads(table);
     // Maps of up to 4 columns would leave half of every vector empty; im2col fills them.
     constexpr int64_t kNarrow = 4;
+    const CostTerms by_row = planar_terms(table);
     if (out_.w > kNarrow && is_3x3(window_, 1)) {
       if (table.planar_same3x3.run != nullptr && pads_by_one()) {
-        add_direct(table.planar_same3x3, table, planar_terms(table));
+        add_direct(table.planar_same3x3, table, by_row);
       }
-      return add_padded(table.planar_conv3x3_s1, table);
+      return add_padded(table.planar_conv3x3_s1, table, by_row);
     }
-    if (out_.w > kNarrow && is_3x3(window_, 2)) return add_padded(table.planar_conv3x3_s2, table);
-    add_unfolded(spmm(table), table);
+    if (out_.w > kNarrow && is_3x3(window_, 2)) {
+      return add_padded(table.planar_conv3x3_s2, table, by_row);
+    }
+    add_unfolded(table.spmm, table, spmm_terms(table, out_.pixels(), window_.taps()));
   }
 
   bool pads_by_one() const {
@@ -184,17 +164,20 @@ class ConvPlanner {
 
   double connections() const { return static_cast<double>(problem_.connections.count()); }
 
+  // The taps inside the map, summed over all outputs.
+  double inside() const {
+    return static_cast<double>(inside_taps(window_.kernel_h, window_.stride_h, window_.dilation_h,
+                                           window_.pad_top, in_.h, out_.h) *
+                               inside_taps(window_.kernel_w, window_.stride_w, window_.dilation_w,
+                                           window_.pad_left, in_.w, out_.w));
+  }
+
   // A kernel in batch lanes that skips the border, with tiles of `tile_rows` x 4 pixels or so.
   CostTerms lanes_terms(int64_t tile_rows) const {
-    const double taps =
-        static_cast<double>(inside_taps(window_.kernel_h, window_.stride_h, window_.dilation_h,
-                                        window_.pad_top, in_.h, out_.h) *
-                            inside_taps(window_.kernel_w, window_.stride_w, window_.dilation_w,
-                                        window_.pad_left, in_.w, out_.w));
     const auto lanes = static_cast<double>(problem_.lanes);
     const auto tiles = static_cast<double>(ceil_div(out_.h, tile_rows) * ceil_div(out_.w, 4));
     CostTerms terms;
-    terms.macs = connections() * taps * lanes;
+    terms.macs = connections() * inside() * lanes;
     terms.visits = connections() * tiles;
     terms.rows = static_cast<double>(out_.c) * tiles;
     terms.values = static_cast<double>(in_.elements() + out_.elements()) * lanes;
@@ -215,19 +198,40 @@ class ConvPlanner {
     return terms;
   }
 
-  const Kernel& spmm(const KernelTable& table) const {
-    const bool dense = problem_.connections.count() == in_.c * out_.c;
-    return dense ? table.spmm_dense : table.spmm;
+  // A dense kernel with `floats` per output channel, `taps` of them in all.
+  CostTerms dense_terms(const KernelTable& table, int64_t floats, double taps) const {
+    CostTerms terms;
+    terms.macs = static_cast<double>(in_.c * out_.c) * taps;
+    terms.rows = static_cast<double>(out_.c * ceil_div(ceil_div(floats, table.width), 3));
+    return terms;
   }
 
-  ConvCandidate start(const Kernel& kernel, const KernelTable& table) const {
+  // The same with every tap of every place of a vector.
+  CostTerms dense_terms(const KernelTable& table, int64_t floats) const {
+    const auto places = static_cast<double>(ceil_div(floats, table.width) * table.width);
+    return dense_terms(table, floats, static_cast<double>(window_.taps()) * places);
+  }
+
+  // channels_dense: every weight is read once from beyond the caches.
+  CostTerms channels_terms() const {
+    const int64_t channels = ceil_div(out_.c, kDenseBlock) * kDenseBlock;
+    CostTerms terms;
+    terms.macs = static_cast<double>(in_.c * channels) * inside();
+    terms.visits = static_cast<double>(in_.c * channels * window_.taps());
+    terms.rows = static_cast<double>(channels * out_.pixels());
+    return terms;
+  }
+
+  ConvCandidate start(const Kernel& kernel, const KernelTable& table, Weights weights) const {
     ConvCandidate candidate;
     candidate.name = std::string(kernel.name) + "/" + std::to_string(table.width);
     candidate.width = table.width;
     candidate.window = problem_.window;
     candidate.kept = kept_;
     const bool cropped = window_.taps() != problem_.window.taps();
-    candidate.form = cropped ? WeightForm::kCropped : WeightForm::kAsInFile;
+    candidate.form = weights == kDense ? WeightForm::kDense
+                     : cropped         ? WeightForm::kCropped
+                                       : WeightForm::kAsInFile;
     return candidate;
   }
 
@@ -236,12 +240,14 @@ class ConvPlanner {
     candidates_.push_back(std::move(candidate));
   }
 
-  void add_direct(const Kernel& kernel, const KernelTable& table, const CostTerms& terms) {
-    ConvCandidate candidate = start(kernel, table);
+  void add_direct(const Kernel& kernel, const KernelTable& table, const CostTerms& terms,
+                  Weights weights = kKept) {
+    ConvCandidate candidate = start(kernel, table, weights);
     Stage stage;
     stage.kernel = kernel;
     stage.args = convolution_args(problem_, window_);
     stage.units = out_.c;
+    stage.block = weights == kDense ? kDenseBlock : 1;
     stage.terms = terms;
     candidate.stages.push_back(stage);
     finish(std::move(candidate));
@@ -250,7 +256,7 @@ class ConvPlanner {
   // By input channel; the sums are kept in scratch memory.
   void add_scatter(const KernelTable& table, const CostTerms& terms) {
     if (window_.taps() != problem_.window.taps()) return;
-    ConvCandidate candidate = start(table.planar_scatter3x3, table);
+    ConvCandidate candidate = start(table.planar_scatter3x3, table, kKept);
     candidate.form = WeightForm::kByInput;
     candidate.scratch.push_back(out_.c * table.width);
     Stage stage;
@@ -267,7 +273,7 @@ class ConvPlanner {
   void add_quads(const KernelTable& table) {
     const bool fits = in_.h == 2 && in_.w == 2 && out_.h == 2 && out_.w == 2;
     if (!fits || !is_3x3(window_, 1) || window_.pad_top != 1 || window_.pad_left != 1) return;
-    ConvCandidate candidate = start(table.planar_quad3x3, table);
+    ConvCandidate candidate = start(table.planar_quad3x3, table, kKept);
     candidate.form = table.width == 16  ? WeightForm::kQuads4
                      : table.width == 8 ? WeightForm::kQuads2
                                         : WeightForm::kQuads1;
@@ -308,6 +314,7 @@ class ConvPlanner {
       convolution.args.out_h = last - first;
       convolution.out_offset = first * out_.w * problem_.lanes;
       convolution.units = out_.c;
+      convolution.block = candidate->form == WeightForm::kDense ? kDenseBlock : 1;
       convolution.terms = scaled(terms, 1.0 / static_cast<double>(strips));
       const int64_t packed_floats = set(last - first, &pack.args, &convolution.args);
       pack.terms.values = static_cast<double>(packed_floats);
@@ -317,17 +324,20 @@ class ConvPlanner {
     }
   }
 
-  // Zero border around every channel, so that planar_conv3x3 needs no edge cases; with stride 2
-  // each channel becomes four planes of half the size.
-  void add_padded(const Kernel& kernel, const KernelTable& table) {
-    const bool split = window_.stride_h == 2;
-    const int64_t border = split ? 1 : 2, planes = split ? 4 : 1;
-    const int64_t width = out_.w + border;
+  // Zero border around every channel, so that the kernels need no edge cases; with strides each
+  // channel becomes stride_h * stride_w planes.
+  void add_padded(const Kernel& kernel, const KernelTable& table, const CostTerms& terms,
+                  Weights weights = kKept) {
+    const int64_t planes = window_.stride_h * window_.stride_w;
+    const int64_t border = (window_.extent_h() - 1) / window_.stride_h;
+    const int64_t width = out_.w + (window_.extent_w() - 1) / window_.stride_w;
     constexpr int64_t kTileRows = 8;
-    ConvCandidate candidate = start(kernel, table);
-    const CostTerms terms = planar_terms(table);
-    add_strips(split ? table.split_phases : table.pad_planes, kernel, kTileRows,
-               in_.c * planes * width, terms, &candidate,
+    ConvCandidate candidate = start(kernel, table, weights);
+    const bool halves = window_.stride_h == 2 && window_.stride_w == 2 && window_.pad_left >= 0;
+    const Kernel& pack_kernel = is_3x3(window_, 1) ? table.pad_planes
+                                : halves           ? table.split_phases
+                                                   : table.split_strides;
+    add_strips(pack_kernel, kernel, kTileRows, in_.c * planes * width, terms, &candidate,
                [&](int64_t rows, KernelArgs* pack, KernelArgs* convolution) {
                  pack->out_h = rows + border, pack->out_w = width;
                  pack->out_stride = pack->out_h * width * planes;
@@ -340,7 +350,7 @@ class ConvPlanner {
 
   // A 1x1 convolution with a stride, in batch lanes.
   void add_subsampled(const Kernel& kernel, const KernelTable& table) {
-    ConvCandidate candidate = start(kernel, table);
+    ConvCandidate candidate = start(kernel, table, kKept);
     const int64_t row = out_.w * problem_.lanes;
     const CostTerms terms = spmm_terms(table, out_.h * row, 1);
     add_strips(table.lanes_subsample, kernel, 1, in_.c * row, terms, &candidate,
@@ -352,9 +362,9 @@ class ConvPlanner {
     finish(std::move(candidate));
   }
 
-  void add_unfolded(const Kernel& kernel, const KernelTable& table) {
-    ConvCandidate candidate = start(kernel, table);
-    const CostTerms terms = spmm_terms(table, out_.pixels(), window_.taps());
+  void add_unfolded(const Kernel& kernel, const KernelTable& table, const CostTerms& terms,
+                    Weights weights = kKept) {
+    ConvCandidate candidate = start(kernel, table, weights);
     add_strips(table.im2col, kernel, 1, in_.c * window_.taps() * out_.w, terms, &candidate,
                [&](int64_t rows, KernelArgs* pack, KernelArgs* convolution) {
                  pack->out_h = rows;
@@ -444,7 +454,7 @@ void bind_weights(const ConvProblem& problem, WeightStore* store, ConvCandidate*
   }
 }
 
-std::vector<int64_t> balance_rows(const Connections& connections, int parts) {
+std::vector<int64_t> balance_rows(const Connections& connections, int parts, int64_t block) {
   const auto rows = static_cast<int64_t>(connections.bias.size());
   // A row costs its connections, and about one more for bias, activation and store.
   const auto work_before = [&](int64_t row) {
@@ -454,7 +464,7 @@ std::vector<int64_t> balance_rows(const Connections& connections, int parts) {
   std::vector<int64_t> bounds{0};
   int64_t row = 0;
   for (int part = 1; part < parts; ++part) {
-    while (row < rows && work_before(row) < total * part / parts) ++row;
+    while (row < rows && work_before(row) < total * part / parts) row = std::min(rows, row + block);
     bounds.push_back(row);
   }
   bounds.push_back(rows);

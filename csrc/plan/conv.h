@@ -30,6 +30,7 @@ struct Stage {
   int from = kLayer, to = kLayer, work = kNone;  // what it reads, writes, and needs besides
   int64_t out_offset = 0;                        // floats from the start of a channel; to kLayer
   int64_t units = 0;                             // of work, to be shared among threads
+  int64_t block = 1;                             // units that are computed together
   CostTerms terms;                               // see plan/cost.h
 
   // Writes the layer's output: adds the residual, applies the activation, works by output channel.
@@ -73,8 +74,9 @@ CandidateInfo describe(const ConvCandidate& candidate);
 // Sets the cost from the terms of the stages.
 void add_costs(const KernelSet& kernels, ConvCandidate* candidate);
 
-// Cuts the output channels into parts of equal work, counted in connections.
-std::vector<int64_t> balance_rows(const Connections& connections, int parts);
+// Cuts the output channels into parts of equal work, counted in connections, where a multiple of
+// `block` channels ends.
+std::vector<int64_t> balance_rows(const Connections& connections, int parts, int64_t block);
 
 void set_window(const Window& window, KernelArgs* args);
 

@@ -216,7 +216,7 @@ class Lowering {
       step.in = from, step.residual = residual, step.out = to, step.work = work;
       if (!stage.finishes()) continue;
       step.args.low = clamp.low, step.args.high = clamp.high;
-      step.bounds = balance_rows(node.connections, options_.parts);
+      step.bounds = balance_rows(node.connections, options_.parts, stage.block);
     }
     program_.steps.back().cost += memory_cost(node);
   }

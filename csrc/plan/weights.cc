@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cpu/kernel_args.h"
+
 namespace kernelprune {
 namespace {
 
@@ -18,6 +20,34 @@ std::vector<float> crop(const Connections& connections, const Window& window,
     }
   }
   return weight;
+}
+
+// The dense matrix [O][C * taps]: zeros for the connections that are missing.
+std::vector<float> matrix(const Connections& connections, const std::vector<float>& kernels,
+                          size_t channels, size_t taps) {
+  const size_t rows = connections.bias.size();
+  std::vector<float> dense(rows * channels * taps);
+  for (size_t o = 0; o < rows; ++o) {
+    for (size_t k = connections.row_ptr[o]; k < connections.row_ptr[o + 1]; ++k) {
+      std::copy_n(&kernels[k * taps], taps, &dense[(o * channels + connections.col[k]) * taps]);
+    }
+  }
+  return dense;
+}
+
+// Matrices [..][rows][depth] to [..][rows / kDenseBlock][depth][kDenseBlock], each filled up with
+// rows of zeros.
+std::vector<float> blocks(const std::vector<float>& matrices, size_t rows, size_t depth) {
+  constexpr auto kBlock = static_cast<size_t>(kDenseBlock);
+  const size_t filled = (rows + kBlock - 1) / kBlock * kBlock;
+  const size_t count = matrices.size() / (rows * depth);
+  std::vector<float> blocked(count * filled * depth);
+  for (size_t i = 0; i < count * rows; ++i) {
+    const size_t row = i / rows * filled + i % rows;
+    float* to = &blocked[row / kBlock * kBlock * depth + row % kBlock];
+    for (size_t k = 0; k < depth; ++k) to[k * kBlock] = matrices[i * depth + k];
+  }
+  return blocked;
 }
 
 // G of F(m x m, 3 x 3) with the points 0, 1, -1 (m = 2) and 2, -2 (m = 4), and infinity: Lavin and
@@ -129,6 +159,13 @@ const PackedWeights& WeightStore::get(const Connections& connections, WeightForm
   if (form == WeightForm::kQuads1) return packed = quads(connections, 1);
   if (form == WeightForm::kQuads2) return packed = quads(connections, 2);
   if (form == WeightForm::kQuads4) return packed = quads(connections, 4);
+  if (form == WeightForm::kDense) {
+    const auto depth = static_cast<size_t>(channels * kept.rows * kept.columns);
+    packed.weight = blocks(matrix(connections, crop(connections, window, kept),
+                                  static_cast<size_t>(channels), depth / channels),
+                           connections.bias.size(), depth);
+    return packed;
+  }
   packed.weight = form == WeightForm::kWinograd2 ? transform<4>(connections, kG2)
                                                  : transform<6>(connections, kG4);
   packed.live = live_channels(connections, channels);
@@ -139,6 +176,8 @@ const PackedWeights& WeightStore::get(const Connections& connections, WeightForm
   packed.col.reserve(connections.col.size());
   for (uint32_t c : connections.col) packed.col.push_back(index[c]);
   packed.zeros.assign(connections.bias.size(), 0.0f);
+  const size_t depth = packed.live.size(), rows = connections.bias.size();
+  if (connections.col.size() == depth * rows) packed.weight = blocks(packed.weight, rows, depth);
   return packed;
 }
 

@@ -68,6 +68,7 @@ class WinogradPlanner {
     if (problem_.connections.count() == live_ * problem_.out.c) {
       output.kernel =
           planar() ? table_.planar_winograd_dense[index] : table_.lanes_winograd_dense[index];
+      output.block = kDenseBlock;
     } else {
       output.kernel =
           planar() ? table_.planar_winograd_output[index] : table_.lanes_winograd_output[index];

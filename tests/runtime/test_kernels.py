@@ -144,6 +144,16 @@ CASES = [
     conv(4, 4, (13, 12), (1, 17), dilation=(2, 2), stride=(2, 2), padding=(2, 2, 2, 2)),
     conv(4, 4, (6, 19), (1, 17), stride=(1, 2), padding=SAME, density=0.5),
     conv(2, 3, (5, 40), (1, 17), kernel=(1, 9), padding=(0, 4, 0, 4)),
+    # density 1: blocks of 8, 4, 2 and 1 output channels; tiles of 3 vectors and of 7 pixels; taps
+    # in another phase of the stride; kernels with more taps than the dense convolutions take
+    *[conv(5, o, (7, 7), (1, 16), padding=SAME) for o in (1, 7, 8, 9, 15, 16, 25)],
+    *[conv(6, 11, (h, w), (1, 16), kernel=(1, 1)) for h, w in ((1, 7), (7, 9), (10, 5), (8, 18))],
+    *[conv(3, 10, (n, n + 1), (1, 16), stride=(2, 2), padding=SAME) for n in (2, 7, 8, 17)],
+    conv(3, 17, (20, 37), (1, 16), kernel=(7, 7), stride=(2, 2), padding=(3, 3, 3, 3)),
+    conv(2, 9, (16, 19), (1, 16), stride=(3, 2), dilation=(2, 3), padding=(2, 3, 1, 0)),
+    conv(5, 9, (9, 9), (1, 16), kernel=(1, 1), stride=(2, 2)),
+    conv(2, 3, (14, 15), (1, 16), kernel=(11, 11), padding=(5, 5, 5, 5)),
+    conv(2, 3, (14, 15), (1, 16), kernel=(12, 11), padding=(5, 5, 5, 5)),
     # taps that only ever see the border are cut off
     conv(4, 4, (1, 1), (1, 17), padding=SAME, density=0.7),
     conv(4, 4, (1, 9), (1, 17), padding=SAME, density=0.7),

@@ -1,6 +1,10 @@
 // Every kernel file, in the order that they need each other.
 #include "cpu/kernels/common.inl.h"
 #include "cpu/kernels/spmm.inl.h"
+#include "cpu/kernels/dense.inl.h"
+#include "cpu/kernels/spmm_dense.inl.h"
+#include "cpu/kernels/conv_dense.inl.h"
+#include "cpu/kernels/channels_dense.inl.h"
 #include "cpu/kernels/lanes_conv3x3.inl.h"
 #include "cpu/kernels/lanes_conv.inl.h"
 #include "cpu/kernels/planar_conv3x3.inl.h"

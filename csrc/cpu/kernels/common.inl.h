@@ -6,6 +6,7 @@
 #define KP_UNROLL _Pragma("GCC unroll 64")
 #endif
 #define KP_INLINE inline __attribute__((always_inline))
+#define KP_INLINE_LAMBDA __attribute__((always_inline))
 
 // Splits `total` into the fewest pieces of at most `most`, as even as can be: 9 by 4 is 3+3+3, not
 // 4+4+1, because a tile of one row has too few accumulators to hide the latency of an FMA.

@@ -60,8 +60,53 @@ struct SplitPhases {
   }
 };
 
+// Writes `count` floats of a row: from[x * step] for x in [first, last), else 0.
+template <class V>
+KP_INLINE void gather_row(float* out, const float* from, int64_t step, int64_t first, int64_t last,
+                          int64_t count) {
+  for (int64_t x = 0; x < first; ++x) out[x] = 0.0f;
+  if (step == 1) {
+    for (int64_t x = first; x < last; ++x) out[x] = from[x];
+  } else if (step == 2) {
+    int64_t x = first;
+    for (; x + V::kWidth <= last; x += V::kWidth) {
+      const typename V::T second = V::load(from + 2 * x + V::kWidth);
+      V::store(out + x, V::even(V::load(from + 2 * x), second));
+    }
+    for (; x < last; ++x) out[x] = from[2 * x];
+  } else {
+    for (int64_t x = first; x < last; ++x) out[x] = from[x * step];
+  }
+  for (int64_t x = last; x < count; ++x) out[x] = 0.0f;
+}
+
+// The same for any stride: out [C][SH][SW][out_h][out_w], out[c][i][j][y][x] =
+// in[c][SH*y + i - pad_top][SW*x + j - pad_left].
+template <class V>
+struct SplitStrides {
+  static void run(const KernelArgs& a, int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
+      const float* in = a.in + c * a.in_stride;
+      float* out = a.out + c * a.out_stride;
+      for (int64_t phase = 0; phase < a.stride_h * a.stride_w; ++phase) {
+        const int64_t left = phase % a.stride_w - a.pad_left;
+        int64_t first = 0, last = a.out_w;  // columns inside the map
+        while (first < last && a.stride_w * first + left < 0) ++first;
+        while (first < last && a.stride_w * (last - 1) + left >= a.in_w) --last;
+        for (int64_t y = 0; y < a.out_h; ++y, out += a.out_w) {
+          const int64_t row = a.stride_h * y + phase / a.stride_w - a.pad_top;
+          const bool inside = row >= 0 && row < a.in_h;
+          const float* from = in + (inside ? row * a.in_w + left : 0);
+          gather_row<V>(out, from, a.stride_w, inside ? first : 0, inside ? last : 0, a.out_w);
+        }
+      }
+    }
+  }
+};
+
 // im2col for spmm: in [C][H][W] -> out [C][taps][out_stride], out[c][i*KW+j][y*OW+x] =
 // in[c][y*stride_h - pad_top + i*dilation_h][x*stride_w - pad_left + j*dilation_w], 0 outside.
+template <class V>
 struct Im2col {
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
     const int64_t taps = a.kernel_h * a.kernel_w;
@@ -75,20 +120,9 @@ struct Im2col {
         while (first < last && (last - 1) * a.stride_w + left >= a.in_w) --last;
         for (int64_t y = 0; y < a.out_h; ++y, out += a.out_w) {
           const int64_t row = y * a.stride_h - a.pad_top + tap / a.kernel_w * a.dilation_h;
-          if (row < 0 || row >= a.in_h) {
-            for (int64_t x = 0; x < a.out_w; ++x) out[x] = 0.0f;
-            continue;
-          }
-          const float* from = in + (row * a.in_w + left);
-          for (int64_t x = 0; x < first; ++x) out[x] = 0.0f;
-          if (a.stride_w == 1) {
-            for (int64_t x = first; x < last; ++x) out[x] = from[x];
-          } else if (a.stride_w == 2) {  // a constant, so that the compiler can use shuffles
-            for (int64_t x = first; x < last; ++x) out[x] = from[x * 2];
-          } else {
-            for (int64_t x = first; x < last; ++x) out[x] = from[x * a.stride_w];
-          }
-          for (int64_t x = last; x < a.out_w; ++x) out[x] = 0.0f;
+          const bool inside = row >= 0 && row < a.in_h;
+          const float* from = in + (inside ? row * a.in_w + left : 0);
+          gather_row<V>(out, from, a.stride_w, inside ? first : 0, inside ? last : 0, a.out_w);
         }
       }
     }

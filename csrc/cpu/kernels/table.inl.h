@@ -30,6 +30,11 @@ constexpr KernelTable make_table() {
   t.lanes_conv3x3_s1 = {"lanes_conv3x3_s1", &LanesConv3x3<V, 1>::run};
   t.lanes_conv3x3_s2 = {"lanes_conv3x3_s2", &LanesConv3x3<V, 2>::run};
   t.lanes_conv = {"lanes_conv", &LanesConv<V>::run};
+  t.lanes_conv_dense = {"lanes_conv_dense", &LanesConvDense<V>::run};
+  t.planar_conv_dense = {"planar_conv_dense", &PlanarConvDense<V>::run};
+  if constexpr (V::kWidth <= kDenseBlock) {
+    t.channels_dense = {"channels_dense", &ChannelsDense<V>::run};
+  }
   t.planar_conv3x3_s1 = {"planar_conv3x3_s1", &PlanarConv3x3<V, 1>::run};
   t.planar_conv3x3_s2 = {"planar_conv3x3_s2", &PlanarConv3x3<V, 2>::run};
   if constexpr (V::kMasks) t.planar_same3x3 = {"planar_same3x3", &PlanarSame3x3<V>::run};
@@ -66,7 +71,8 @@ constexpr KernelTable make_table() {
   t.pad_planes = {"pad_planes", &PadPlanes<V>::run};
   t.split_phases = {"split_phases", &SplitPhases<V>::run};
   t.lanes_subsample = {"lanes_subsample", &LanesSubsample<V>::run};
-  t.im2col = {"im2col", &Im2col::run};
+  t.split_strides = {"split_strides", &SplitStrides<V>::run};
+  t.im2col = {"im2col", &Im2col<V>::run};
   t.nchw_to_lanes = {"nchw_to_lanes", &NchwToLanes::run};
   t.lanes_to_nchw = {"lanes_to_nchw", &LanesToNchw::run};
   t.fma_loop = &FmaLoop<V>::run;

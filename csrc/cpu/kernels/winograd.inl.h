@@ -84,10 +84,11 @@ void winograd_multiply(const KernelArgs& a, int64_t begin, int64_t end) {
   m.kernel_h = m.kernel_w = 1;
   m.out_h = 1, m.out_w = a.in_stride, m.lanes = 1;
   m.out_stride = a.in_stride;
-  const int64_t connections = a.row_ptr[a.out_channels];
+  const int64_t blocks = (a.out_channels + kDenseBlock - 1) / kDenseBlock;
+  const int64_t weights = Dense ? blocks * kDenseBlock * a.channels : a.row_ptr[a.out_channels];
   for (int p = 0; p < N * N; ++p) {
     m.in = a.in + p * winograd_stride(a.channels, a.in_stride);
-    m.weight = a.weight + p * connections;
+    m.weight = a.weight + p * weights;
     m.bias = p == N + 1 ? a.bias : a.zeros;
     m.out = a.work + p * winograd_stride(a.out_channels, a.in_stride);
     if constexpr (Dense) {
