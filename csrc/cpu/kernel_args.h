@@ -82,7 +82,6 @@ struct KernelTable {
   Kernel planar_conv3x3_s2;  // input padded and split by split_phases
   Kernel planar_same3x3;     // stride 1, padding 1; null without masked loads
   // Maps of at most `width` pixels; null without a permute instruction.
-  Kernel planar_small3x3;
   Kernel planar_scatter3x3;  // connections by input channel
   Kernel planar_quad3x3;     // 2x2 maps
   Kernel planar_dot;         // 1x1 map: one dot product per output channel

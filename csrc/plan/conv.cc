@@ -115,17 +115,11 @@ class ConvPlanner {
       add_padded(table.planar_conv_dense, table, dense_terms(table, vectors * table.width), kDense);
     }
     const bool small = std::max(in_.pixels(), out_.pixels()) <= table.width;
-    if (small && table.planar_small3x3.run != nullptr && window_.kernel_h == 3 &&
-        window_.kernel_w == 3) {
-      CostTerms terms;
-      terms.macs = connections() * 9.0 * table.width;
-      terms.visits = connections();
-      terms.rows = static_cast<double>(out_.c);
-      add_direct(table.planar_small3x3, table, terms);
-      add_scatter(table, terms);
-      return add_quads(table);
-    }
     add_quads(table);
+    if (small && table.planar_scatter3x3.run != nullptr && problem_.window.kernel_h == 3 &&
+        window_.kernel_h == 3 && window_.taps() == 9) {
+      return add_scatter(table);
+    }
     // Maps of up to 4 columns would leave half of every vector empty; im2col fills them.
     constexpr int64_t kNarrow = 4;
     const CostTerms by_row = planar_terms(table);
@@ -254,8 +248,11 @@ class ConvPlanner {
   }
 
   // By input channel; the sums are kept in scratch memory.
-  void add_scatter(const KernelTable& table, const CostTerms& terms) {
-    if (window_.taps() != problem_.window.taps()) return;
+  void add_scatter(const KernelTable& table) {
+    CostTerms terms;
+    terms.macs = connections() * 9.0 * table.width;
+    terms.visits = connections();
+    terms.rows = static_cast<double>(out_.c);
     ConvCandidate candidate = start(table.planar_scatter3x3, table, kKept);
     candidate.form = WeightForm::kByInput;
     candidate.scratch.push_back(out_.c * table.width);

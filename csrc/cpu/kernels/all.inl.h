@@ -10,7 +10,6 @@
 #include "cpu/kernels/planar_conv3x3.inl.h"
 #include "cpu/kernels/planar_same3x3.inl.h"
 #include "cpu/kernels/planar_scatter3x3.inl.h"
-#include "cpu/kernels/planar_small3x3.inl.h"
 #include "cpu/kernels/planar_quad3x3.inl.h"
 #include "cpu/kernels/planar_dot.inl.h"
 #include "cpu/kernels/winograd.inl.h"

@@ -9,9 +9,10 @@
 // `work` holds the sums, [O][V::kWidth]: 32 KiB for 512 channels of 16 lanes.
 // Registers: the 9 shifted copies of an input map, made once per input channel; per connection one
 // load and one store of the sums, 9 FMAs with the weight broadcast from memory.
-// The other order (planar_small3x3) permutes the map for each connection anew.
-// The terms of a sum come in ascending order of input channels, whatever part [begin, end) is.
-// Preconditions: in may be read one vector past the last map.
+// Tried and lost: by output channel, with the map permuted anew for each connection, 43 % of the
+// FMA peak against 86 % (512ch 4x4, density 0.1, Zen 4); im2col and spmm, 20 %. The terms of a sum
+// come in ascending order of input channels, whatever part [begin, end) is. Preconditions: in may
+// be read one vector past the last map.
 
 // For each tap the permutation that brings its pixel to every output's lane, zero outside the map.
 template <class V>

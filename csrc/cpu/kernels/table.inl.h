@@ -39,7 +39,6 @@ constexpr KernelTable make_table() {
   t.planar_conv3x3_s2 = {"planar_conv3x3_s2", &PlanarConv3x3<V, 2>::run};
   if constexpr (V::kMasks) t.planar_same3x3 = {"planar_same3x3", &PlanarSame3x3<V>::run};
   if constexpr (V::kPermutes) {
-    t.planar_small3x3 = {"planar_small3x3", &PlanarSmall3x3<V>::run};
     t.planar_scatter3x3 = {"planar_scatter3x3", &PlanarScatter3x3<V>::run};
   }
   t.planar_quad3x3 = {"planar_quad3x3", &PlanarQuad3x3<V>::run};

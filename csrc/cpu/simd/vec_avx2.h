@@ -33,8 +33,4 @@ struct Vec8 : VecYmm {
   static T permute(T a, const Permutation& p) {
     return _mm256_and_ps(_mm256_permutevar8x32_ps(a, p.from), p.keep);
   }
-  // c + b * (a shuffled); lanes left out keep c.
-  static T fma_permuted(T a, const Permutation& p, T b, T c) {
-    return _mm256_fmadd_ps(_mm256_and_ps(_mm256_permutevar8x32_ps(a, p.from), p.keep), b, c);
-  }
 };

@@ -37,10 +37,6 @@ struct Vec16 {
   static T permute(T a, const Permutation& p) {
     return _mm512_maskz_permutexvar_ps(p.inside, p.from, a);
   }
-  // c + b * (a shuffled); lanes left out keep c.
-  static T fma_permuted(T a, const Permutation& p, T b, T c) {
-    return _mm512_mask3_fmadd_ps(_mm512_permutexvar_ps(p.from, a), b, c, p.inside);
-  }
   static T add(T a, T b) { return _mm512_add_ps(a, b); }
   static T sub(T a, T b) { return _mm512_sub_ps(a, b); }
   static T mul(T a, T b) { return _mm512_mul_ps(a, b); }
@@ -106,9 +102,5 @@ struct Vec8 : VecYmm {
   // Lanes left out are zero.
   static T permute(T a, const Permutation& p) {
     return _mm256_maskz_permutexvar_ps(p.inside, p.from, a);
-  }
-  // c + b * (a shuffled); lanes left out keep c.
-  static T fma_permuted(T a, const Permutation& p, T b, T c) {
-    return _mm256_mask3_fmadd_ps(_mm256_permutexvar_ps(p.from, a), b, c, p.inside);
   }
 };
