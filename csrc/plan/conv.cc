@@ -4,6 +4,7 @@
 
 #include "core/aligned_buffer.h"
 #include "plan/cost.h"
+#include "plan/groups.h"
 #include "plan/winograd.h"
 
 namespace kernelprune {
@@ -112,14 +113,18 @@ class ConvPlanner {
 
   void add_in_lanes() {
     if (reads_every_pixel_once(window_, in_, out_)) {
-      add_direct(spmm(table_), table_, spmm_terms(table_, out_.pixels() * problem_.lanes, 1));
+      for (const Kernel& kernel : products(table_)) {
+        const int64_t plane = out_.pixels() * problem_.lanes;
+        add_direct(kernel, table_, product_terms(kernel, table_, plane, 1));
+      }
     } else if (is_3x3(window_, 1)) {
       add_direct(table_.lanes_conv3x3_s1, table_, lanes_terms(4));
     } else if (is_3x3(window_, 2)) {
       add_direct(table_.lanes_conv3x3_s2, table_, lanes_terms(4));
     } else {
       add_direct(table_.lanes_conv, table_, lanes_terms(1));
-      if (window_.taps() == 1 && reads_inside()) add_subsampled(spmm(table_), table_);
+      if (window_.taps() != 1 || !reads_inside()) return;
+      for (const Kernel& kernel : products(table_)) add_subsampled(kernel, table_);
     }
   }
 
@@ -135,7 +140,10 @@ class ConvPlanner {
         terms.rows = static_cast<double>(out_.c);
         return add_direct(table.planar_dot, table, terms);
       }
-      return add_direct(spmm(table), table, spmm_terms(table, out_.pixels(), 1));
+      for (const Kernel& kernel : products(table)) {
+        add_direct(kernel, table, product_terms(kernel, table, out_.pixels(), 1));
+      }
+      return;
     }
     const bool small = std::max(in_.pixels(), out_.pixels()) <= table.width;
     if (small && table.planar_small3x3.run != nullptr && window_.kernel_h == 3 &&
@@ -158,7 +166,7 @@ class ConvPlanner {
       return add_padded(table.planar_conv3x3_s1, table);
     }
     if (out_.w > kNarrow && is_3x3(window_, 2)) return add_padded(table.planar_conv3x3_s2, table);
-    add_unfolded(spmm(table), table);
+    for (const Kernel& kernel : products(table)) add_unfolded(kernel, table);
   }
 
   bool pads_by_one() const {
@@ -215,9 +223,23 @@ class ConvPlanner {
     return terms;
   }
 
-  const Kernel& spmm(const KernelTable& table) const {
+  // A product with spmm_groups, which needs no input near and has small tiles.
+  CostTerms product_terms(const Kernel& kernel, const KernelTable& table, int64_t floats,
+                          int64_t taps) const {
+    CostTerms terms = spmm_terms(table, floats, taps);
+    if (kernel.run != table.spmm_groups.run) return terms;
+    const int64_t depth = in_.c * taps, rows = rows_of_block(problem_.connections, depth);
+    const auto tiles = static_cast<double>(ceil_div(ceil_div(floats, table.width), 4));
+    terms.visits = connections() * static_cast<double>(taps) * tiles;
+    terms.rows = static_cast<double>(out_.c * ceil_div(depth, rows)) * tiles;
+    terms.far = 0.0;
+    return terms;
+  }
+
+  std::vector<Kernel> products(const KernelTable& table) const {
     const bool dense = problem_.connections.count() == in_.c * out_.c;
-    return dense ? table.spmm_dense : table.spmm;
+    if (dense) return {table.spmm_dense};
+    return {table.spmm, table.spmm_groups};
   }
 
   ConvCandidate start(const Kernel& kernel, const KernelTable& table) const {
@@ -228,6 +250,7 @@ class ConvPlanner {
     candidate.kept = kept_;
     const bool cropped = window_.taps() != problem_.window.taps();
     candidate.form = cropped ? WeightForm::kCropped : WeightForm::kAsInFile;
+    if (kernel.run == table.spmm_groups.run) candidate.form = WeightForm::kGroups;
     return candidate;
   }
 
@@ -342,7 +365,7 @@ class ConvPlanner {
   void add_subsampled(const Kernel& kernel, const KernelTable& table) {
     ConvCandidate candidate = start(kernel, table);
     const int64_t row = out_.w * problem_.lanes;
-    const CostTerms terms = spmm_terms(table, out_.h * row, 1);
+    const CostTerms terms = product_terms(kernel, table, out_.h * row, 1);
     add_strips(table.lanes_subsample, kernel, 1, in_.c * row, terms, &candidate,
                [&](int64_t rows, KernelArgs* pack, KernelArgs* convolution) {
                  pack->out_h = rows;
@@ -354,7 +377,7 @@ class ConvPlanner {
 
   void add_unfolded(const Kernel& kernel, const KernelTable& table) {
     ConvCandidate candidate = start(kernel, table);
-    const CostTerms terms = spmm_terms(table, out_.pixels(), window_.taps());
+    const CostTerms terms = product_terms(kernel, table, out_.pixels(), window_.taps());
     add_strips(table.im2col, kernel, 1, in_.c * window_.taps() * out_.w, terms, &candidate,
                [&](int64_t rows, KernelArgs* pack, KernelArgs* convolution) {
                  pack->out_h = rows;
@@ -437,8 +460,9 @@ void bind_weights(const ConvProblem& problem, WeightStore* store, ConvCandidate*
   for (Stage& stage : candidate->stages) {
     stage.args.weight = as_in_file ? problem.connections.weight.data() : packed.weight.data();
     if (!packed.row_ptr.empty()) stage.args.row_ptr = packed.row_ptr.data();
-    if (packed.col.empty()) continue;
+    if (packed.col.empty() && packed.groups.empty()) continue;
     stage.args.col = packed.col.data();
+    if (!packed.groups.empty() && stage.finishes()) stage.args.groups = packed.groups.data();
     stage.args.live = packed.live.data();
     stage.args.zeros = packed.zeros.data();
   }

@@ -1,6 +1,7 @@
 // Every kernel file, in the order that they need each other.
 #include "cpu/kernels/common.inl.h"
 #include "cpu/kernels/spmm.inl.h"
+#include "cpu/kernels/spmm_groups.inl.h"
 #include "cpu/kernels/lanes_conv3x3.inl.h"
 #include "cpu/kernels/lanes_conv.inl.h"
 #include "cpu/kernels/planar_conv3x3.inl.h"
