@@ -219,7 +219,8 @@ class ConvPlanner {
     terms.visits = connections() * static_cast<double>(taps * tiles);
     terms.rows = static_cast<double>(out_.c * tiles);
     terms.values = static_cast<double>(in_.c * taps + out_.c) * static_cast<double>(floats);
-    terms.far = slab > kNearFloats ? terms.macs : 0.0;
+    // What does not fit is far.
+    terms.far = terms.macs * std::max(0.0, 1.0 - kNearFloats / slab);
     return terms;
   }
 
