@@ -7,6 +7,10 @@
 #include <new>
 #include <utility>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace kernelprune {
 
 constexpr size_t kCacheLine = 64;
@@ -14,15 +18,24 @@ constexpr size_t kCacheLine = 64;
 // Kernels may load one full vector past the last element, so every buffer has this much slack.
 constexpr size_t kSlackFloats = 64;
 
+// Large buffers ask for pages of this size: a kernel that walks over hundreds of channels, each on
+// pages of its own, else waits for address translation (1x1 convolutions of 16 images: 5 to 25 %).
+constexpr size_t kHugePage = size_t{2} << 20;
+
 // Owns `size` floats plus the slack, all zero after construction. Move-only.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
   explicit AlignedBuffer(size_t size) : size_(size) {
     const size_t bytes = (size + kSlackFloats) * sizeof(float);
-    const size_t rounded = (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
-    data_ = static_cast<float*>(std::aligned_alloc(kCacheLine, rounded));
+    const size_t align = bytes >= kHugePage ? kHugePage : kCacheLine;
+    const size_t rounded = (bytes + align - 1) / align * align;
+    data_ = static_cast<float*>(std::aligned_alloc(align, rounded));
     if (data_ == nullptr) throw std::bad_alloc();
+#ifdef __linux__
+    // Refused on some systems, which does no harm.
+    if (align == kHugePage) (void)madvise(data_, rounded, MADV_HUGEPAGE);
+#endif
     std::memset(data_, 0, rounded);
   }
   AlignedBuffer(AlignedBuffer&& other) noexcept { swap(other); }

@@ -25,6 +25,8 @@ struct KernelArgs {
   const float* weight = nullptr;
   const float* bias = nullptr;
 
+  const uint32_t* groups = nullptr;  // spmm_groups: see there
+
   // Winograd.
   float* work = nullptr;              // memory for sums before the inverse transform
   const uint32_t* live = nullptr;     // [channels] the input channels that are transformed
@@ -69,9 +71,10 @@ struct Kernel {
 // The kernels of one vector width. "lanes" kernels need args.lanes == width; "planar" kernels
 // args.lanes == 1; the others take both.
 struct KernelTable {
-  int width;          // floats in a vector
-  Kernel spmm;        // 1x1 convolution, or any convolution after im2col
-  Kernel spmm_dense;  // the same for density 1, weights in blocks
+  int width;           // floats in a vector
+  Kernel spmm;         // 1x1 convolution, or any convolution after im2col
+  Kernel spmm_groups;  // the same as spmm for large products
+  Kernel spmm_dense;   // the same for density 1, weights in blocks
   Kernel lanes_conv3x3_s1;
   Kernel lanes_conv3x3_s2;
   Kernel lanes_conv;         // any kernel, stride, dilation, padding

@@ -5,6 +5,7 @@
 #include "core/aligned_buffer.h"
 #include "plan/cost.h"
 #include "plan/crop.h"
+#include "plan/groups.h"
 #include "plan/winograd.h"
 
 namespace kernelprune {
@@ -73,7 +74,9 @@ class ConvPlanner {
   void add_in_lanes() {
     if (reads_every_pixel_once(window_, in_, out_)) {
       const int64_t plane = out_.pixels() * problem_.lanes;
-      add_direct(table_.spmm, table_, spmm_terms(table_, plane, 1));
+      for (const Kernel& kernel : products(table_)) {
+        add_direct(kernel, table_, product_terms(kernel, table_, plane, 1));
+      }
       return add_direct(table_.spmm_dense, table_, dense_terms(table_, plane), kDense);
     }
     if (is_3x3(window_, 1)) {
@@ -82,7 +85,9 @@ class ConvPlanner {
       add_direct(table_.lanes_conv3x3_s2, table_, lanes_terms(4));
     } else {
       add_direct(table_.lanes_conv, table_, lanes_terms(1));
-      if (window_.taps() == 1 && reads_inside()) add_subsampled(table_.spmm, table_);
+      if (window_.taps() == 1 && reads_inside()) {
+        for (const Kernel& kernel : products(table_)) add_subsampled(kernel, table_);
+      }
     }
     if (window_.taps() > kMaxDenseTaps) return;
     const auto lanes = static_cast<double>(problem_.lanes);
@@ -106,7 +111,9 @@ class ConvPlanner {
         terms.rows = static_cast<double>(out_.c);
         return add_direct(table.planar_dot, table, terms);
       }
-      add_direct(table.spmm, table, spmm_terms(table, out_.pixels(), 1));
+      for (const Kernel& kernel : products(table)) {
+        add_direct(kernel, table, product_terms(kernel, table, out_.pixels(), 1));
+      }
       return add_direct(table.spmm_dense, table, dense_terms(table, out_.pixels()), kDense);
     }
     add_unfolded(table.spmm_dense, table, dense_terms(table, out_.pixels()), kDense);
@@ -132,7 +139,9 @@ class ConvPlanner {
     if (out_.w > kNarrow && is_3x3(window_, 2)) {
       return add_padded(table.planar_conv3x3_s2, table, by_row);
     }
-    add_unfolded(table.spmm, table, spmm_terms(table, out_.pixels(), window_.taps()));
+    for (const Kernel& kernel : products(table)) {
+      add_unfolded(kernel, table, product_terms(kernel, table, out_.pixels(), window_.taps()));
+    }
   }
 
   bool pads_by_one() const {
@@ -188,8 +197,26 @@ class ConvPlanner {
     terms.visits = connections() * static_cast<double>(taps * tiles);
     terms.rows = static_cast<double>(out_.c * tiles);
     terms.values = static_cast<double>(in_.c * taps + out_.c) * static_cast<double>(floats);
-    terms.far = slab > kNearFloats ? terms.macs : 0.0;
+    // What does not fit is far.
+    terms.far = terms.macs * std::max(0.0, 1.0 - kNearFloats / slab);
     return terms;
+  }
+
+  // A product with spmm_groups, which needs no input near and has small tiles.
+  CostTerms product_terms(const Kernel& kernel, const KernelTable& table, int64_t floats,
+                          int64_t taps) const {
+    CostTerms terms = spmm_terms(table, floats, taps);
+    if (kernel.run != table.spmm_groups.run) return terms;
+    const int64_t depth = in_.c * taps, rows = rows_of_block(problem_.connections, depth);
+    const auto tiles = static_cast<double>(ceil_div(ceil_div(floats, table.width), 4));
+    terms.visits = connections() * static_cast<double>(taps) * tiles;
+    terms.rows = static_cast<double>(out_.c * ceil_div(depth, rows)) * tiles;
+    terms.far = 0.0;
+    return terms;
+  }
+
+  static std::vector<Kernel> products(const KernelTable& table) {
+    return {table.spmm, table.spmm_groups};
   }
 
   // A dense kernel with `floats` per output channel, `taps` of them in all.
@@ -226,6 +253,7 @@ class ConvPlanner {
     candidate.form = weights == kDense ? WeightForm::kDense
                      : cropped         ? WeightForm::kCropped
                                        : WeightForm::kAsInFile;
+    if (kernel.run == table.spmm_groups.run) candidate.form = WeightForm::kGroups;
     return candidate;
   }
 
@@ -349,7 +377,7 @@ class ConvPlanner {
   void add_subsampled(const Kernel& kernel, const KernelTable& table) {
     ConvCandidate candidate = start(kernel, table, kKept);
     const int64_t row = out_.w * problem_.lanes;
-    const CostTerms terms = spmm_terms(table, out_.h * row, 1);
+    const CostTerms terms = product_terms(kernel, table, out_.h * row, 1);
     add_strips(table.lanes_subsample, kernel, 1, in_.c * row, terms, &candidate,
                [&](int64_t rows, KernelArgs* pack, KernelArgs* convolution) {
                  pack->out_h = rows;
@@ -444,8 +472,9 @@ void bind_weights(const ConvProblem& problem, WeightStore* store, ConvCandidate*
   for (Stage& stage : candidate->stages) {
     stage.args.weight = as_in_file ? problem.connections.weight.data() : packed.weight.data();
     if (!packed.row_ptr.empty()) stage.args.row_ptr = packed.row_ptr.data();
-    if (packed.col.empty()) continue;
+    if (packed.col.empty() && packed.groups.empty()) continue;
     stage.args.col = packed.col.data();
+    if (!packed.groups.empty() && stage.finishes()) stage.args.groups = packed.groups.data();
     stage.args.live = packed.live.data();
     stage.args.zeros = packed.zeros.data();
   }

@@ -264,6 +264,7 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
   impl->graph = std::move(graph);
   impl->kernels = &select_kernels(options.isa);
   impl->threads = options.threads;
+  impl->weights = WeightStore(options.threads);
   std::vector<int64_t> modes;
   for (int i = 0; i < impl->kernels->count; ++i) modes.push_back(impl->kernels->tables[i].width);
   modes.push_back(1);

@@ -212,11 +212,13 @@ class Lowering {
         if (node.inputs.size() == 2) residual = use(storage_[node.inputs[1]], stage.out_offset);
       }
       const Operand to = operand(stage.to, node.output, stage.out_offset);
-      Step& step = add_step(stage.kernel, chosen.width, stage.args, stage.units, stage.terms);
+      const bool by_part = stage.args.groups != nullptr;
+      Step& step = add_step(stage.kernel, chosen.width, stage.args,
+                            by_part ? options_.parts : stage.units, stage.terms);
       step.in = from, step.residual = residual, step.out = to, step.work = work;
       if (!stage.finishes()) continue;
       step.args.low = clamp.low, step.args.high = clamp.high;
-      step.bounds = balance_rows(node.connections, options_.parts, stage.block);
+      if (!by_part) step.bounds = balance_rows(node.connections, options_.parts, stage.block);
     }
     program_.steps.back().cost += memory_cost(node);
   }

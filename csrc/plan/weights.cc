@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu/kernel_args.h"
+#include "plan/groups.h"
 
 namespace kernelprune {
 namespace {
@@ -154,6 +155,9 @@ const PackedWeights& WeightStore::get(const Connections& connections, WeightForm
   if (form == WeightForm::kCropped) {
     packed.weight = crop(connections, window, kept);
     return packed;
+  }
+  if (form == WeightForm::kGroups) {
+    return packed = group_rows(connections, channels, window, kept, parts_);
   }
   if (form == WeightForm::kByInput) return packed = by_input(connections, channels);
   if (form == WeightForm::kQuads1) return packed = quads(connections, 1);

@@ -16,9 +16,11 @@ enum class WeightForm {
   kAsInFile,
   kCropped,
   kDense,      // [O / kDenseBlock][C * taps][kDenseBlock], see cpu/kernels/dense.inl.h
-  kWinograd2,  // F(2x2, 3x3), position by position; in blocks when every output reads every live input
+  kWinograd2,  // F(2x2, 3x3), position by position; in blocks when every output reads every live
+               // input
   kWinograd4,
   kByInput,  // sorted by input channel
+  kGroups,   // of output channels, for spmm_groups
   kQuads1,   // 4x4 matrices for 2x2 maps, this many connections side by side
   kQuads2,
   kQuads4,
@@ -31,6 +33,7 @@ struct PackedWeights {
   std::vector<uint32_t> live;  // Winograd: the input channels that any connection reads, ascending
   std::vector<uint32_t> col;   // the same; Winograd: index into `live` in place of the channel
   std::vector<float> zeros;    // Winograd: [O]
+  std::vector<uint32_t> groups;  // spmm_groups
 };
 
 // The rectangle of taps that a cropped kernel keeps.
@@ -44,6 +47,9 @@ std::vector<uint32_t> live_channels(const Connections& connections, int64_t chan
 
 class WeightStore {
  public:
+  // `parts`: threads that share a step.
+  explicit WeightStore(int parts = 1) : parts_(parts) {}
+
   // `connections` must outlive the store, which knows them by their address. `window` and `kept`
   // belong to the layer, so they are the same in every call for it.
   const PackedWeights& get(const Connections& connections, WeightForm form, int64_t channels,
@@ -52,6 +58,7 @@ class WeightStore {
   int64_t floats() const;
 
  private:
+  int parts_;
   std::map<std::pair<const Connections*, WeightForm>, PackedWeights> packed_;
 };
 

@@ -67,6 +67,18 @@ def empty_rows(b: GraphBuilder) -> str:
     return b.conv2d(b.input((8, 6, 6)), 9, padding=(1, 1, 1, 1), mask=mask, activation="relu")
 
 
+def empty_rows_1x1(b: GraphBuilder) -> str:
+    mask = b.mask(9, 300, 0.1)
+    mask[[0, 3, 8]] = False
+    mask[:, :160] = False
+    return b.conv2d(b.input((300, 5, 7)), 9, kernel=(1, 1), mask=mask, activation="relu")
+
+
+def residual_blocks(b: GraphBuilder) -> str:
+    x = b.input((270, 4, 9))
+    return b.conv2d(x, 270, kernel=(1, 1), density=0.1, residual=x, activation="relu")
+
+
 def residual(kernel: int, size: int, activation: str) -> Build:
     def build(b: GraphBuilder) -> str:
         x = b.input((5, size, size))
@@ -135,6 +147,14 @@ CASES = [
     conv(6, 5, (9, 9), (1, 17), kernel=(1, 1), stride=(2, 2), density=0.5),
     conv(70, 9, (56, 5), (1, 17), kernel=(1, 1), stride=(2, 3), density=0.2, activation="relu"),
     conv(6, 5, (5, 4), (1, 17), kernel=(1, 1), padding=(0, 0, 0, 0), density=0.5),
+    # products of several blocks of channels and groups of output channels, planes around the tiles
+    *[conv(c, 19, (1, n), (1, 16), kernel=(1, 1), density=0.3, activation="relu")
+      for c, n in ((127, 16), (129, 17), (257, 33), (300, 65), (400, 127), (60, 129))],
+    conv(520, 6, (3, 5), (1, 16), kernel=(1, 1), density=0.02),
+    conv(150, 12, (16, 24), (1, 16), kernel=(1, 1), density=0.2),
+    conv(70, 9, (6, 6), (1, 17), stride=(3, 3), density=0.2),
+    Case("empty rows 1x1", empty_rows_1x1, (1, 17)),
+    Case("residual of several blocks", residual_blocks, (1, 17)),
     # 5x5, 7x7 and any kernel, stride, dilation, padding
     conv(4, 5, (11, 9), (1, 17), kernel=(5, 5), padding=(2, 2, 2, 2), density=0.5),
     conv(3, 8, (21, 21), (1, 17), kernel=(7, 7), stride=(2, 2), padding=(3, 3, 3, 3)),

@@ -1,6 +1,7 @@
 // Every kernel file, in the order that they need each other.
 #include "cpu/kernels/common.inl.h"
 #include "cpu/kernels/spmm.inl.h"
+#include "cpu/kernels/spmm_groups.inl.h"
 #include "cpu/kernels/dense.inl.h"
 #include "cpu/kernels/spmm_dense.inl.h"
 #include "cpu/kernels/conv_dense.inl.h"

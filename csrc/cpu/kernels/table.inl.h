@@ -26,6 +26,7 @@ constexpr KernelTable make_table() {
   KernelTable t{};
   t.width = V::kWidth;
   t.spmm = {"spmm", &Spmm<V>::run};
+  t.spmm_groups = {"spmm_groups", &SpmmGroups<V>::run};
   t.spmm_dense = {"spmm_dense", &SpmmDense<V>::run};
   t.lanes_conv3x3_s1 = {"lanes_conv3x3_s1", &LanesConv3x3<V, 1>::run};
   t.lanes_conv3x3_s2 = {"lanes_conv3x3_s2", &LanesConv3x3<V, 2>::run};

@@ -1,0 +1,19 @@
+// The table of the spmm_groups kernel.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/connections.h"
+#include "ops/window.h"
+#include "plan/weights.h"
+
+namespace kernelprune {
+
+// Rows of the input in a block of spmm_groups: about a dozen connections for each output channel.
+int64_t rows_of_block(const Connections& connections, int64_t depth);
+
+// Groups the output channels by their number of connections, for `parts` threads that share them.
+PackedWeights group_rows(const Connections& connections, int64_t channels, const Window& window,
+                         const TapRectangle& kept, int parts);
+
+}  // namespace kernelprune
