@@ -31,6 +31,7 @@ PLAN = Path(__file__).parent.parent / "csrc" / "plan"
 TERMS = ("macs", "visits", "rows", "values", "far")
 DENSITIES = (1.0, 0.3, 0.1, 0.05)
 LAYERS_PER_NETWORK = 8
+_MOST_ROUNDS = 10
 # How much a rate's change by its own size weighs beside one measurement that is wrong by as much.
 PRIOR = 0.1
 # Layers whose activations are larger do not stay in cache: another term of the model, not fitted.
@@ -233,7 +234,7 @@ def measure_all(isa: str, minutes: float, repeats: int) -> list[Measurement]:
         everything = list(groups(isa, Path(folder)))
         turns = [(group, rank) for group in everything for rank in range(group.ranks)]
         np.random.default_rng(2).shuffle(turns)  # type: ignore[arg-type]
-        for number in range(3):
+        for number in range(_MOST_ROUNDS):
             for group, rank in turns:
                 if number > 0 and time.perf_counter() > end:
                     break
@@ -391,7 +392,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.calibrate", description=__doc__)
     parser.add_argument("--isa", default=_core.select_isa(""), choices=_core.available_isas())
     parser.add_argument("--minutes", type=float, default=5.0, help="begin no round after that")
-    parser.add_argument("--repeats", type=int, default=5, help="runs to take the median of")
+    parser.add_argument("--repeats", type=int, default=3, help="runs to take the median of")
     parser.add_argument("--fit", type=Path, help="fit the measurements of this file again")
     parser.add_argument("--write", action="store_true", help="put the rates into the C++ table")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the json file")

@@ -193,8 +193,9 @@ def test_progress_is_told(file: Path) -> None:
 
 def test_options_of_the_engine_are_handed_on(file: Path) -> None:
     """If this fails, the engine is raced with other options than were asked for."""
-    options = BenchOptions(threads=2, isa="portable")
-    assert options.engine == {"threads": 2, "isa": "portable"}
+    options = BenchOptions(threads=2, isa="portable", precision="strict")
+    assert options.engine == {"threads": 2, "isa": "portable", "precision": "strict"}
+    assert BenchOptions(plan="a.json").pruned_engine["plan"] == "a.json"
     result = benchmark(file, options=options, against=(), iterations=1)
     assert (result.isa, result.threads) == ("portable", 2)
 
