@@ -16,7 +16,8 @@ enum class WeightForm {
   kAsInFile,
   kCropped,
   kDense,      // [O / kDenseBlock][C * taps][kDenseBlock], see cpu/kernels/dense.inl.h
-  kWinograd2,  // F(2x2, 3x3), position by position; in blocks when every output reads every live input
+  kWinograd2,  // F(2x2, 3x3), position by position; in blocks when every output reads every live
+               // input
   kWinograd4,
   kByInput,  // sorted by input channel
   kQuads1,   // 4x4 matrices for 2x2 maps, this many connections side by side
