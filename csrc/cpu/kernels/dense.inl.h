@@ -13,7 +13,7 @@
 // 256ch to 64ch and 64ch to 256ch at 56x56, 16 images: 8 x 3 with a prefetch of the next tile 85
 // and 85 %, without 75 and 76 %; 4 x 6 74 and 84 %; 4 x 7 74 and 81 %; 8 x 3 with the tile copied
 // to a stride of its own 70 and 77 %; 6 x 4 with the weights row by row 66 and 73 %. At 14x14 and
-// 7x7 all have 89 to 95 %.
+// 7x7 all have 86 to 95 %.
 
 template <class V>
 constexpr int kDenseRows = V::kRegisters == 32 ? 8 : 4;
