@@ -47,7 +47,7 @@ def create(
 
     Start values depend on ``seed`` alone; with None they come from torch's global generator
     (``torch.manual_seed``). ``options`` go to the model: all take ``width`` (a factor on the
-    channels), ResNets of the ImageNet form also ``stem="imagenet" | "cifar"``.
+    channels); ResNet-18 and 50, MobileNets and Inception also ``stem="imagenet" | "cifar"``.
     Raises Error for an unknown name or option.
     """
     builder = _BUILDERS.get(name)

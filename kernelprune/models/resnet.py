@@ -1,4 +1,4 @@
-"""Residual networks (He et al. 2016): the CIFAR form (20, 56) and the ImageNet form (18, 50).
+"""Residual networks (He et al. 2016): the CIFAR form (20, 56, 110) and the ImageNet form (18, 50).
 
 Module names are those that published ResNet checkpoints use (conv1, bn1, layer1.0.conv1,
 layer1.0.downsample.0, fc), so that their state dicts load.
@@ -133,6 +133,12 @@ def resnet20(**options: Any) -> ResNet:
 def resnet56(**options: Any) -> ResNet:
     """CIFAR form, three stages of nine basic blocks: 0.85 M parameters."""
     return _cifar(56, options)
+
+
+@register("resnet110")
+def resnet110(**options: Any) -> ResNet:
+    """CIFAR form, three stages of eighteen basic blocks: 1.7 M parameters."""
+    return _cifar(110, options)
 
 
 @register("resnet18")

@@ -14,6 +14,7 @@ from kernelprune.models.registry import register
 POOL = 0
 
 VGG16 = (64, 64, POOL, 128, 128, POOL, 256, 256, 256, POOL) + (512, 512, 512, POOL) * 2
+VGG19 = (64, 64, POOL, 128, 128, POOL) + (256,) * 4 + (POOL,) + ((512,) * 4 + (POOL,)) * 2
 SMALL = (32, 32, POOL, 64, 64, POOL, 128, 128)
 
 
@@ -55,6 +56,12 @@ class VGG(nn.Module):
 def vgg16(**options: Any) -> VGG:
     """Thirteen convolutions, five pools: 14.7 M parameters at width 1."""
     return VGG(VGG16, **options)
+
+
+@register("vgg19")
+def vgg19(**options: Any) -> VGG:
+    """Sixteen convolutions, five pools: 20.0 M parameters at width 1."""
+    return VGG(VGG19, **options)
 
 
 @register("vgg_small")

@@ -12,10 +12,16 @@ from kernelprune.errors import Error
 # Parameters as published, at the classes and form of the publication.
 PARAMETERS = [
     ("vgg16", 10, {}, 14.7e6),
+    ("vgg19", 10, {}, 20.04e6),
     ("resnet18", 1000, {}, 11.7e6),
     ("resnet50", 1000, {}, 25.6e6),
     ("resnet20", 10, {}, 0.27e6),
     ("resnet56", 10, {}, 0.85e6),
+    ("resnet110", 10, {}, 1.73e6),
+    ("densenet40", 10, {}, 1.02e6),
+    ("mobilenet_v1", 1000, {}, 4.23e6),
+    ("mobilenet_v2", 1000, {}, 3.50e6),
+    ("inception", 1000, {}, 7.00e6),
 ]
 
 
@@ -50,7 +56,7 @@ def test_parameter_count_is_the_published_one(name, classes, options, published)
 
 
 @pytest.mark.parametrize("size", [28, 32, 40])
-@pytest.mark.parametrize("name", ["vgg16", "vgg_small", "resnet20"])
+@pytest.mark.parametrize("name", ["vgg16", "vgg_small", "resnet20", "densenet40"])
 def test_small_images_of_any_size(name, size):
     """28x28 images losing their last pixel to the fifth pool, or a tail tied to one size."""
     model = models.create(name, in_channels=1, width=0.125, seed=0).eval()
@@ -72,13 +78,25 @@ def test_vgg16_has_the_cifar_form():
     assert maps == [14, 7, 4, 2, 1]
 
 
-def test_cifar_stem_keeps_the_map():
-    """ResNet-18 at 32x32 with the ImageNet stem would start at 8x8."""
-    model = models.create("resnet18", stem="cifar", width=0.125)
+# A module that sees the whole map of a small image, and the map's side at its output.
+STEMS = [
+    ("resnet18", "layer1", 32),
+    ("mobilenet_v1", "features.4", 32),
+    ("mobilenet_v2", "features.5", 32),
+    ("inception", "features.0", 32),
+]
+
+
+@pytest.mark.parametrize("name, module, side", STEMS)
+def test_cifar_stem_keeps_the_map(name, module, side):
+    """At 32x32 the ImageNet stem would leave a map of 8x8 or so to start with."""
+    model = models.create(name, stem="cifar", width=0.125).eval()
     seen = []
-    model.layer1.register_forward_hook(lambda _m, _x, y: seen.append(y.shape[-1]))
+    model.get_submodule(module).register_forward_hook(lambda _m, _x, y: seen.append(y.shape[-1]))
     model(torch.randn(1, 3, 32, 32))
-    assert seen == [32]
+    assert seen == [side]
+    with pytest.raises(Error, match="stem='tiny'"):
+        models.create(name, stem="tiny")
 
 
 def test_start_values_depend_on_the_seed_alone():
@@ -105,8 +123,6 @@ def test_wrong_names_and_options_are_one_clear_error():
         models.create("resnet19")
     with pytest.raises(Error, match="unexpected keyword argument 'depth'"):
         models.create("vgg16", depth=3)
-    with pytest.raises(Error, match="stem='tiny'"):
-        models.create("resnet18", stem="tiny")
     with pytest.raises(Error, match="width=0"):
         models.create("vgg16", width=0)
     with pytest.raises(Error, match="is taken"):

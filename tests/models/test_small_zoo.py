@@ -1,0 +1,81 @@
+"""What every style of network in the zoo must survive: capture, export, compact, Synaptic
+Strength."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from capture.networks import randomise
+from models.small_zoo import BUILDERS, build
+from torch import nn
+
+import kernelprune as kp
+from kernelprune.prune.compact import compact
+
+X = torch.randn(3, 3, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+
+def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    assert float(expected.std(0).min()) > 1e-4 * float(expected.abs().max())  # depends on the image
+    return float((found - expected).norm() / expected.norm())
+
+
+def drop_some(model: nn.Module) -> nn.Module:
+    """Half of the connections of every convolution but depthwise ones and the first, and all that
+    write channel 1."""
+    generator = torch.Generator().manual_seed(5)
+    for conv in [m for m in model.modules() if isinstance(m, nn.Conv2d)][1:]:
+        if conv.groups == 1:
+            gone = torch.rand(conv.weight.shape[:2], generator=generator) < 0.5
+            gone[1] = True
+            conv.weight[gone] = 0
+    return model
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@torch.no_grad()
+def test_engine_and_compact_agree_with_torch(name: str, tmp_path: Path) -> None:
+    """If this fails, a network of this style runs wrong in the engine, or compact breaks it."""
+    model = drop_some(randomise(build(name)))
+    expected = model(X)
+    smaller = compact(model, X)
+    assert relative(smaller.eval()(X), expected) <= 1e-10
+    assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in model.parameters())
+    kp.export(model.float(), X.float(), tmp_path / "model.safetensors")
+    found = kp.Engine(tmp_path / "model.safetensors").run(X.float())
+    rounded = model.double()(X.float().double())  # weights and images as the file has them
+    assert relative(found.double(), rounded) <= 1e-5
+
+
+# Style, batch norms whose scale moves into strengths, prunable convolutions.
+STRENGTHS = [
+    ("vgg", 3, 3),
+    ("resnet", 3, 7),
+    ("bottleneck", 5, 8),
+    ("densenet", 8, 8),  # all: each batch norm is read by one convolution or by the classifier
+    ("mobilenet_v1", 6, 6),
+    ("mobilenet_v2", 2, 12),  # ReLU6 takes no factor: the linear ones remain
+    ("inception", 5, 12),
+]
+
+
+@pytest.mark.parametrize(("name", "norms", "convolutions"), STRENGTHS, ids=lambda v: str(v))
+@torch.no_grad()
+def test_strengths_keep_the_function(name: str, norms: int, convolutions: int) -> None:
+    """If this fails, Synaptic Strength changes a network of this style before it prunes."""
+    model = randomise(build(name))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight[::3] *= -1
+    expected = model(X)
+    pruner = kp.SynapticStrength(model, X)
+    assert relative(model(X), expected) <= 1e-10
+    moved = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and _is_frozen(m)]
+    assert (len(moved), len(pruner.strengths())) == (norms, convolutions)
+    assert relative(pruner.finalize()(X), expected) <= 1e-10
+
+
+def _is_frozen(norm: nn.BatchNorm2d) -> bool:
+    return not norm.weight.requires_grad
