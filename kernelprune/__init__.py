@@ -20,6 +20,7 @@ except _metadata.PackageNotFoundError:  # run from a source tree that was never 
 _PUBLIC = {
     "Engine": "kernelprune.runtime",
     "SynapticStrength": "kernelprune.prune",
+    "DiscriminationAware": "kernelprune.prune",
     "prune_connections": "kernelprune.prune",
     "compact": "kernelprune.prune.compact",
     "export": "kernelprune.capture",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kernelprune.prune.batches import recalibrate
 from kernelprune.prune.counts import Counts, count
 from kernelprune.prune.criteria import CRITERIA, prune_connections
+from kernelprune.prune.discrimination import GRANULARITIES, DiscriminationAware
 from kernelprune.prune.masks import (
     apply_masks,
     attach_masks,
@@ -19,8 +20,10 @@ from kernelprune.prune.threshold import SCOPES
 
 __all__ = [
     "CRITERIA",
+    "GRANULARITIES",
     "SCOPES",
     "Counts",
+    "DiscriminationAware",
     "LayerPlan",
     "Plan",
     "SynapticStrength",

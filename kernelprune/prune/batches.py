@@ -64,3 +64,28 @@ def recalibrate(model: nn.Module, loader: Iterable[Any], batches: int | None = N
     if not seen:
         raise Error("recalibrate: the loader gave no batch")
     return model
+
+
+def labelled(
+    loader: Iterable[Any], samples: int | None, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Images and labels of each batch, up to ``samples`` images (the last batch is cut).
+
+    Raises Error when the loader gives something else, or nothing: it is read many times, so a
+    generator will not do.
+    """
+    if samples is not None and samples < 1:
+        raise Error(f"samples={samples}: must be at least 1")
+    seen = 0
+    for batch in loader:
+        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+            raise Error("the loader must give (images, labels)")
+        images, labels = batch[0].to(device), batch[1].to(device)
+        if samples is not None:
+            images, labels = images[: samples - seen], labels[: samples - seen]
+        seen += len(images)
+        yield images, labels
+        if samples is not None and seen >= samples:
+            return
+    if not seen:
+        raise Error("the loader gave no batch; it is read many times, so a generator will not do")

@@ -229,12 +229,23 @@ def make_plan(
             )
         budget = int(macs * dense) - fixed
     masks = select(scores, density=density, scope=scope, macs=budget, costs=costs, kept=kept)
-    return Plan([_row(layer, masks.get(layer.name)) for layer in layers], masks, method, scope)
+    return plan_of(layers, masks, method=method, scope=scope)
 
 
-def _row(layer: Layer, mask: torch.Tensor | None) -> LayerPlan:
+def plan_of(
+    layers: Sequence[Layer], kept: Mapping[str, torch.Tensor | int], *, method: str, scope: str
+) -> Plan:
+    """What is kept, by layer: a mask ``[O, I/groups]``, or a number where no choice was made."""
+    rows = [_row(layer, kept.get(layer.name)) for layer in layers]
+    masks = {name: mask for name, mask in kept.items() if isinstance(mask, torch.Tensor)}
+    return Plan(rows, masks, method, scope)
+
+
+def _row(layer: Layer, chosen: torch.Tensor | int | None) -> LayerPlan:
     connections = math.prod(layer.shape)
-    kept = int((layer.present() if mask is None else mask).sum())
+    if not isinstance(chosen, int):
+        chosen = int((layer.present() if chosen is None else chosen).sum())
+    kept = chosen
     return LayerPlan(
         name=layer.name,
         in_channels=layer.in_channels,

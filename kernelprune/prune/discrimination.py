@@ -1,0 +1,279 @@
+"""Discrimination-aware pruning (DCP): channels chosen one by one, by what the losses ask for.
+
+Zhuang et al., "Discrimination-aware Channel Pruning for Deep Neural Networks", NeurIPS 2018
+(arXiv 1810.11809), and its form for kernels (DKP, arXiv 2001.01050). docs/PRUNING.md has the
+formulas; ``selection.py`` chooses the channels of one layer.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils import parametrize
+
+from kernelprune.capture.trace import eval_mode, trace
+from kernelprune.errors import Error
+from kernelprune.prune.batches import device_of, labelled
+from kernelprune.prune.channels import channel_layers
+from kernelprune.prune.distributed import average_gradients, same_on_all
+from kernelprune.prune.layers import Layer, Selector, find_layers
+from kernelprune.prune.masks import attach_masks, finalize_masks, masks_of
+from kernelprune.prune.plan import Plan, plan_of
+from kernelprune.prune.selection import Greedy, Objective, kept_number
+from kernelprune.prune.stages import AuxiliaryHead, find_stages
+
+GRANULARITIES = ("channel", "kernel")
+
+# Called as (phase, steps done, steps in all, loss).
+Progress = Callable[[str, int, int, float], None]
+
+
+class DiscriminationAware:
+    """Chooses the input channels (or the connections) of every layer greedily.
+
+    The network is cut into stages, with an auxiliary classifier at the end of each but the last.
+    For each stage in order: the whole network is fine-tuned on the auxiliary and on the final loss;
+    then each layer of the stage starts with nothing and takes the channel with the largest gradient
+    of ``reconstruction + discrimination * classification`` again and again, the weights that are
+    there being trained after every step. Reconstruction is the mean squared distance of the layer's
+    output to that of the network as it was given, classification the loss at the end of the stage.
+
+    ``x``: an example input ``[N, C, H, W]``. ``loader``: gives ``(images, labels)``, is read many
+    times. ``granularity``: "channel" prunes whole input channels of the layers that
+    ``channel_layers`` names (``kp.compact`` then removes them), "kernel" connections of all
+    prunable layers without groups. ``samples``: images that the selection looks at; None takes all
+    that ``loader`` gives. ``channels_per_step``: channels taken at once (times the output channels
+    for connections); the paper takes one, which costs a pass over the samples for each.
+    ``losses``: auxiliary classifiers. ``discrimination``: the paper's lambda; 0 leaves the
+    reconstruction alone (as ThiNet). ``stage_epochs``, ``stage_learning_rate``: fine-tuning of each
+    stage, a tenth of the rate from 40 % and a hundredth from 60 % on. ``select_epochs``,
+    ``select_learning_rate``: training of the chosen weights after every step. ``seed``: of the
+    classifiers. ``loss``: of scores and labels. ``progress``: called as ``Progress`` says.
+
+    Under torch.distributed each process has its part of the data; all choose the same.
+
+    ``history`` holds one entry per pruned layer: the losses and numbers chosen, step by step.
+    Raises Error for options out of range, unknown selectors and when there is nothing to prune.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        x: torch.Tensor,
+        loader: Iterable[Any],
+        *,
+        granularity: str = "channel",
+        samples: int | None = None,
+        channels_per_step: int = 1,
+        losses: int | None = None,
+        discrimination: float = 1.0,
+        stage_epochs: int = 1,
+        stage_learning_rate: float = 0.01,
+        select_epochs: int = 1,
+        select_learning_rate: float = 0.01,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-4,
+        seed: int = 0,
+        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = functional.cross_entropy,
+        progress: Progress | None = None,
+        ignore: Iterable[Selector] | Selector = (),
+        include: Iterable[Selector] | Selector = (),
+    ):
+        if granularity not in GRANULARITIES:
+            raise Error(f"granularity '{granularity}': must be one of {', '.join(GRANULARITIES)}")
+        if channels_per_step < 1:
+            raise Error(f"channels_per_step={channels_per_step}: must be at least 1")
+        if discrimination < 0:
+            raise Error(f"discrimination={discrimination}: must not be negative")
+        if stage_epochs < (discrimination > 0) or select_epochs < 0:
+            raise Error(
+                f"stage_epochs={stage_epochs}, select_epochs={select_epochs}: not below 0, and the "
+                "auxiliary classifiers must be trained for at least one epoch"
+            )
+        self.model, self.loader = model, loader
+        self.granularity = granularity
+        self.discrimination = discrimination
+        self.stage_epochs, self.stage_learning_rate = stage_epochs, stage_learning_rate
+        self.sgd: dict[str, Any] = {
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "nesterov": momentum > 0,
+        }
+        self.channels_per_step = channels_per_step
+        self.select_epochs = select_epochs
+        self.select_sgd = {"lr": select_learning_rate, **self.sgd}
+        self.progress = progress
+        graph = trace(model, x, opaque=True)
+        self.layers = find_layers(model, graph, ignore=ignore, include=include)
+        for layer in self.layers:
+            if parametrize.is_parametrized(layer.module):
+                raise Error(f"layer '{layer.name}' is parametrised already; finalize that first")
+        if granularity == "channel":
+            self.chosen = channel_layers(graph, self.layers)
+        else:
+            self.chosen = [layer for layer in self.layers if layer.prunable and layer.groups == 1]
+        if not self.chosen:
+            raise Error(f"{type(model).__name__} has no layer whose {granularity}s may go")
+        for layer in self.layers:
+            layer.prunable = layer in self.chosen
+        # Without classification only the last stage matters: there is nothing to cut for.
+        self.stages = find_stages(graph, self.chosen, losses if discrimination else 0)
+        self.history: list[dict[str, Any]] = []
+        teacher = copy.deepcopy(model).eval().requires_grad_(False)
+        heads = self._make_heads(x, teacher, seed)
+        self.objectives = [
+            Objective(model, teacher, loader, samples, loss, discrimination, stage.cut, head)
+            for stage, head in zip(self.stages, heads, strict=True)
+        ]
+        self._pruned = False
+
+    def _make_heads(
+        self, x: torch.Tensor, teacher: nn.Module, seed: int
+    ) -> list[AuxiliaryHead | None]:
+        parameter = next(self.model.parameters())
+        with torch.no_grad():
+            scores = teacher(x.to(parameter.device, parameter.dtype))
+        if scores.dim() != 2:
+            raise Error(f"the model gives {list(scores.shape)}, not scores [N, classes]")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            heads = [
+                None if stage.cut is None else AuxiliaryHead(stage.channels, scores.shape[1])
+                for stage in self.stages
+            ]
+        return [
+            None if head is None else head.to(parameter.device, parameter.dtype) for head in heads
+        ]
+
+    # ------------------------------------------------------------ pruning
+
+    def plan(self, ratio: float) -> Plan:
+        """How many channels (connections) ``prune(ratio=ratio)`` would keep; changes nothing.
+
+        Which ones is known after the selection only, so the plan has no masks; what other layers
+        lose through ``compact`` is not in it either. DCP-Adapt's numbers cannot be foretold.
+        """
+        _check_ratio(ratio)
+        kept = {}
+        for layer in self.chosen:
+            each = layer.out_channels if self.granularity == "channel" else 1
+            kept[layer.name] = each * kept_number(self._available(layer), ratio)
+        return plan_of(self.layers, kept, method=self._method(), scope=self.granularity)
+
+    def prune(self, ratio: float | None = None, adaptive: float | None = None) -> Plan:
+        """Fine-tunes and selects, stage by stage; dropped connections stay zero from then on.
+
+        ``ratio``: share of the input channels (connections) that each layer loses, rounded down.
+        ``adaptive`` (DCP-Adapt): a layer stops taking channels when a step lowers its loss by no
+        more than this share of the loss at the start; the paper has 0.001.
+        Raises Error unless exactly one is given, and when a loss is not finite.
+        """
+        if (ratio is None) == (adaptive is None):
+            raise Error("say ratio= or adaptive=, one of them")
+        if ratio is not None:
+            _check_ratio(ratio)
+        if adaptive is not None and not adaptive > 0:
+            raise Error(f"adaptive={adaptive}: must be above 0")
+        if self._pruned:
+            raise Error("this DiscriminationAware has pruned; finalize and construct a new one")
+        self._pruned = True
+        same_on_all(self.model)
+        for position, stage in enumerate(self.stages):
+            objective = self.objectives[position]
+            title = f"stage {position + 1}/{len(self.stages)}"
+            self._finetune(objective, title)
+            for layer in stage.layers:
+                self._select(objective, layer, title, ratio, adaptive)
+        return plan_of(self.layers, self.masks(), method=self._method(), scope=self.granularity)
+
+    def masks(self) -> dict[str, torch.Tensor]:
+        """bool ``[O, I]`` by pruned layer: True where a connection is left."""
+        names = {layer.name for layer in self.chosen}
+        return {name: mask for name, mask in masks_of(self.model).items() if name in names}
+
+    def finalize(self) -> nn.Module:
+        """Turns the model back into a plain one with zeroed kernels and returns it."""
+        return finalize_masks(self.model)
+
+    def _method(self) -> str:
+        name = "DCP" if self.granularity == "channel" else "DKP"
+        return name if self.discrimination else f"{name}, reconstruction only"
+
+    # ------------------------------------------------------------ one stage
+
+    def _finetune(self, objective: Objective, title: str) -> None:
+        """Per batch one step on the auxiliary loss and one on the final loss."""
+        if not self.stage_epochs:
+            return
+        final = replace(objective, cut=None, head=None)
+        losses = [final] if objective.head is None else [objective, final]
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        parameters += [] if objective.head is None else list(objective.head.parameters())
+        optimiser = torch.optim.SGD(parameters, lr=self.stage_learning_rate, **self.sgd)
+        with eval_mode(self.model):
+            self.model.train()
+            if objective.head is not None:
+                objective.head.train()
+            for epoch in range(self.stage_epochs):
+                done = epoch / self.stage_epochs
+                factor = 1 if done < 0.4 else 0.1 if done < 0.6 else 0.01
+                optimiser.param_groups[0]["lr"] = self.stage_learning_rate * factor
+                value = 0.0
+                for images, labels in labelled(self.loader, None, device_of(self.model)):
+                    for part in losses:
+                        loss = part.classification(images, labels)
+                        optimiser.zero_grad(set_to_none=True)
+                        loss.backward()
+                        average_gradients(parameters)
+                        optimiser.step()
+                        value = float(loss.detach())
+                if not value < float("inf"):
+                    raise Error(f"{title}: the loss became {value}; lower stage_learning_rate")
+                self._show(f"{title}: fine-tune", epoch + 1, self.stage_epochs, value)
+        same_on_all(self.model)  # each process has followed batch statistics of its own
+        if objective.head is not None:
+            same_on_all(objective.head.eval())
+
+    def _select(
+        self,
+        objective: Objective,
+        layer: Layer,
+        title: str,
+        ratio: float | None,
+        adaptive: float | None,
+    ) -> None:
+        channels = self.granularity == "channel"
+        rows, columns = layer.shape
+        greedy = Greedy(
+            channels,
+            self.channels_per_step * (1 if channels else rows),
+            self.select_epochs,
+            self.select_sgd,
+        )
+        number = None if ratio is None else kept_number(self._available(layer), ratio)
+
+        def show(taken: int, wanted: int, loss: float) -> None:
+            self._show(f"{title}: {layer.name}", taken, wanted, loss)
+
+        found = greedy.choose(objective, layer, number, adaptive, show)
+        self.history.append({"layer": layer.name, "taken": found.taken, "losses": found.losses})
+        attach_masks(self.model, {layer.name: found.mask})
+
+    def _available(self, layer: Layer) -> int:
+        rows, columns = layer.shape
+        return columns if self.granularity == "channel" else rows * columns
+
+    def _show(self, phase: str, done: int, total: int, loss: float) -> None:
+        if self.progress is not None:
+            self.progress(phase, done, total, loss)
+
+
+def _check_ratio(ratio: float) -> None:
+    if not 0 <= ratio < 1:
+        raise Error(f"ratio={ratio}: must be at least 0 and below 1")

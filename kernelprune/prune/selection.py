@@ -1,0 +1,242 @@
+"""Greedy selection of one layer's channels or connections: the inner loop of DCP and DKP.
+
+With A the chosen set, W_A the layer's weights outside of which all is zero, and
+``L(W) = mean squared distance to the unpruned output + lambda * classification loss``:
+
+    G = dL/dW at W_A over the samples       a channel k not in A scores sum_j ||G_jk||_F,
+                                            a connection (j, k) scores ||G_jk||_F
+    A takes the best, with the weights that they had; then W_A is trained on L
+
+Everything is in eval mode and only this layer's weight has a gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from kernelprune.capture.trace import eval_mode
+from kernelprune.errors import Error
+from kernelprune.prune.batches import device_of, labelled
+from kernelprune.prune.distributed import average_gradients, sum_over_ranks
+from kernelprune.prune.layers import Layer
+
+
+def kept_number(available: int, ratio: float) -> int:
+    """``available - floor(ratio * available)``, at least 1."""
+    return max(1, available - math.floor(ratio * available))
+
+
+class _Enough(Exception):
+    """Ends a forward pass that has shown what was wanted."""
+
+
+@dataclass
+class Objective:
+    """``L``, on a model whose stage ends at the input of module ``cut`` with classifier ``head``
+    (None: at the end of the model). ``samples``: of the loader's images; None takes all."""
+
+    model: nn.Module
+    teacher: nn.Module
+    loader: Iterable[Any]
+    samples: int | None
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    discrimination: float
+    cut: str | None = None
+    head: nn.Module | None = None
+
+    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return labelled(self.loader, self.samples, device_of(self.model))
+
+    def classification(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss of the auxiliary classifier, without running what lies behind it."""
+        if self.cut is None or self.head is None:
+            return self.loss(self.model(images), labels)
+        seen: list[torch.Tensor] = []
+
+        def classify(_: nn.Module, args: tuple[Any, ...]) -> None:
+            assert self.head is not None
+            seen.append(self.head(args[0]))
+            raise _Enough
+
+        _run(
+            self.model,
+            images,
+            self.model.get_submodule(self.cut).register_forward_pre_hook,
+            classify,
+        )
+        return self.loss(seen[0], labels)
+
+    def __call__(self, layer: Layer, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """``L`` for a batch, the student's gradient of ``layer`` in its graph."""
+        targets: list[torch.Tensor] = []
+        distances: list[torch.Tensor] = []
+
+        def keep(_: nn.Module, args: Any, output: torch.Tensor) -> None:
+            targets.append(output.clone())
+            raise _Enough
+
+        def compare(_: nn.Module, args: Any, output: torch.Tensor) -> None:
+            distances.append(functional.mse_loss(output, targets[0]))
+            if not self.discrimination:
+                raise _Enough
+
+        with torch.no_grad():
+            twin = self.teacher.get_submodule(layer.name)
+            _run(self.teacher, images, twin.register_forward_hook, keep)
+        if not self.discrimination:
+            _run(self.model, images, layer.module.register_forward_hook, compare)
+            return distances[0]
+        hook = layer.module.register_forward_hook(compare)
+        try:
+            classification = self.classification(images, labels)
+        finally:
+            hook.remove()
+        return distances[0] + self.discrimination * classification
+
+
+def _run(
+    model: nn.Module,
+    images: torch.Tensor,
+    register: Callable[[Any], Any],
+    hook: Callable[..., None],
+) -> None:
+    handle = register(hook)
+    try:
+        model(images)
+    except _Enough:
+        pass
+    finally:
+        handle.remove()
+
+
+@dataclass
+class Selection:
+    """``mask``: bool ``[O, I]``. Step by step: how many were ``taken`` before it, and the loss."""
+
+    mask: torch.Tensor
+    taken: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """How to choose: whole input ``channels`` or connections, how many at once, and the training
+    of the chosen weights after each step (``epochs`` over the samples, ``sgd``: its arguments)."""
+
+    channels: bool
+    per_step: int
+    epochs: int
+    sgd: dict[str, Any]
+
+    def choose(
+        self,
+        objective: Objective,
+        layer: Layer,
+        number: int | None,
+        adaptive: float | None = None,
+        show: Callable[[int, int, float], None] | None = None,
+    ) -> Selection:
+        """Takes ``number`` of them, or so many until a step lowers the loss by no more than
+        ``adaptive`` times the first loss. Leaves the layer with the weights found.
+
+        Raises Error when the loss is not finite.
+        """
+        weight = layer.module.weight
+        original = weight.detach().clone()
+        chosen = torch.zeros(layer.shape, dtype=torch.bool, device=weight.device)
+        selection = Selection(chosen)
+        available = layer.shape[1] if self.channels else chosen.numel()
+        wanted = available if number is None else number
+        trained = [(p, p.requires_grad) for p in objective.model.parameters()]
+        trained += (
+            []
+            if objective.head is None
+            else [(p, p.requires_grad) for p in objective.head.parameters()]
+        )
+        with eval_mode(objective.model):
+            try:
+                for parameter, _ in trained:
+                    parameter.requires_grad_(False)
+                weight.requires_grad_(True)
+                with torch.no_grad():
+                    weight.zero_()
+                taken = 0
+                while True:
+                    gradient, loss = self._gradient(objective, layer)
+                    selection.taken.append(taken)
+                    selection.losses.append(loss)
+                    if show is not None:
+                        show(taken, wanted, loss)
+                    if taken == wanted or _settled(selection.losses, adaptive):
+                        break
+                    fresh = self._best(chosen, gradient, min(self.per_step, wanted - taken))
+                    taken = min(taken + self.per_step, wanted)
+                    with torch.no_grad():
+                        weight[fresh] = original[fresh]
+                    chosen |= fresh
+                    self._train(objective, layer, chosen)
+            finally:
+                weight.grad = None
+                for parameter, trains in trained:
+                    parameter.requires_grad_(trains)
+        return selection
+
+    def _gradient(self, objective: Objective, layer: Layer) -> tuple[torch.Tensor, float]:
+        """dL/dW and L over all samples of all processes."""
+        weight = layer.module.weight
+        weight.grad = None
+        total = torch.zeros(2, dtype=torch.float64, device=weight.device)
+        for images, labels in objective.batches():
+            loss = objective(layer, images, labels)
+            (loss * len(images)).backward()
+            total += torch.stack(
+                [loss.detach().to(total) * len(images), total.new_tensor(len(images))]
+            )
+        assert weight.grad is not None
+        gradient = sum_over_ranks(weight.grad.detach())
+        loss_sum, images_seen = sum_over_ranks(total).tolist()
+        loss_mean = loss_sum / images_seen
+        if not loss_mean < float("inf"):
+            raise Error(
+                f"layer '{layer.name}': the loss of the selection became {loss_mean}; lower "
+                "select_learning_rate"
+            )
+        return gradient / images_seen, loss_mean
+
+    def _best(self, chosen: torch.Tensor, gradient: torch.Tensor, number: int) -> torch.Tensor:
+        """bool ``[O, I]``: the ``number`` best that are not chosen yet; equal ones by position."""
+        scores = gradient.flatten(2).norm(dim=2)
+        best = torch.zeros_like(chosen)
+        if self.channels:
+            scores = scores.sum(0).masked_fill(chosen[0], -1)
+            best[:, scores.argsort(descending=True, stable=True)[:number]] = True
+        else:
+            flat = scores.masked_fill(chosen, -1).flatten()
+            best.view(-1)[flat.argsort(descending=True, stable=True)[:number]] = True
+        return best
+
+    def _train(self, objective: Objective, layer: Layer, chosen: torch.Tensor) -> None:
+        weight = layer.module.weight
+        optimiser = torch.optim.SGD([weight], **self.sgd)
+        for _ in range(self.epochs):
+            for images, labels in objective.batches():
+                optimiser.zero_grad(set_to_none=True)
+                objective(layer, images, labels).backward()
+                average_gradients([weight])
+                assert weight.grad is not None
+                weight.grad.mul_(chosen[..., None, None])
+                optimiser.step()
+
+
+def _settled(losses: list[float], adaptive: float | None) -> bool:
+    """DCP-Adapt's rule; one step is taken in any case."""
+    if adaptive is None or len(losses) < 2:
+        return False
+    return abs(losses[-2] - losses[-1]) <= adaptive * losses[0]
