@@ -21,6 +21,7 @@ _PUBLIC = {
     "Engine": "kernelprune.runtime",
     "SynapticStrength": "kernelprune.prune",
     "DiscriminationAware": "kernelprune.prune",
+    "prune_channels": "kernelprune.prune",
     "prune_connections": "kernelprune.prune",
     "compact": "kernelprune.prune.compact",
     "export": "kernelprune.capture",

@@ -12,7 +12,9 @@ from kernelprune.errors import Error
 from kernelprune.models.layers import conv, initialise, scaled
 from kernelprune.models.registry import register
 
-V1 = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)) + ((512, 1),) * 5
+V1: tuple[tuple[int, int], ...] = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)) + (
+    (512, 1),
+) * 5
 V1 += ((1024, 2), (1024, 1))
 
 V2 = (

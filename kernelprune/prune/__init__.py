@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from kernelprune.prune.batches import recalibrate
 from kernelprune.prune.counts import Counts, count
-from kernelprune.prune.criteria import CRITERIA, prune_connections
+from kernelprune.prune.criteria import (
+    CHANNEL_CRITERIA,
+    CRITERIA,
+    prune_channels,
+    prune_connections,
+)
 from kernelprune.prune.discrimination import GRANULARITIES, DiscriminationAware
 from kernelprune.prune.masks import (
     apply_masks,
@@ -19,6 +24,7 @@ from kernelprune.prune.synaptic import SynapticStrength
 from kernelprune.prune.threshold import SCOPES
 
 __all__ = [
+    "CHANNEL_CRITERIA",
     "CRITERIA",
     "GRANULARITIES",
     "SCOPES",
@@ -33,6 +39,7 @@ __all__ = [
     "finalize_masks",
     "load_masks",
     "masks_of",
+    "prune_channels",
     "prune_connections",
     "recalibrate",
     "save_masks",

@@ -1,8 +1,8 @@
-"""Which convolutions can lose input channels: scores per channel become masks per connection."""
+"""Which convolutions can lose input channels, and which batch norm scales those have."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -53,9 +53,22 @@ def _may_lose_inputs(graph: Graph, reader: Node) -> bool:
         value = producer.inputs[0]
 
 
-def expand_channels(
-    kept: Mapping[str, torch.Tensor], layers: Sequence[Layer]
-) -> dict[str, torch.Tensor]:
-    """bool ``[1, I]`` or ``[I]`` per layer -> connection masks ``[O, I]``."""
-    rows = {layer.name: layer.out_channels for layer in layers}
-    return {name: mask.reshape(1, -1).repeat(rows[name], 1) for name, mask in kept.items()}
+def input_scales(graph: Graph, layer: Layer) -> torch.Tensor | None:
+    """gamma ``[I]`` of the batch norms that a layer's input channels come from; None where one
+    does not come from a batch norm, through activations, pools and concatenations alone."""
+    if len(layer.nodes) != 1:
+        return None
+    return _scales(graph, layer.nodes[0].inputs[0])
+
+
+def _scales(graph: Graph, value: str) -> torch.Tensor | None:
+    node = graph.producer(value)
+    if node is None:
+        return None
+    if node.op == "batch_norm":
+        return torch.from_numpy(node.params["weight"])
+    if node.op == "concat":
+        parts = [_scales(graph, name) for name in node.inputs]
+        found = [part for part in parts if part is not None]
+        return torch.cat(found) if len(found) == len(parts) else None
+    return _scales(graph, node.inputs[0]) if node.op in _PASSES_ON else None

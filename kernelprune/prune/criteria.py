@@ -1,39 +1,33 @@
-"""Baselines: prune connections by a criterion on the weights alone."""
+"""Baselines: prune connections or input channels by a criterion, once and without training."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
-from kernelprune.prune.layers import Selector, find_layers
+from kernelprune.prune.channels import channel_layers, input_scales
+from kernelprune.prune.discrimination import DiscriminationAware
+from kernelprune.prune.layers import Layer, Selector, find_layers
 from kernelprune.prune.masks import Mask, apply_masks, attach_masks, parametrisation
 from kernelprune.prune.plan import Plan, make_plan
+from kernelprune.prune.scores import (
+    CHANNEL_CRITERIA,
+    CRITERIA,
+    Connections,
+    Gradients,
+    channel_scores,
+    connection_scores,
+)
 
+__all__ = ["CHANNEL_CRITERIA", "CRITERIA", "prune_channels", "prune_connections"]
 
-@dataclass
-class Connections:
-    """What a criterion sees of one layer: weight ``[O, I/groups, kh, kw]`` and a generator of its
-    own, which depends on the seed and the layer's name alone."""
-
-    name: str
-    weight: torch.Tensor
-    generator: torch.Generator
-
-
-# Scores ``[O, I/groups]``, higher is kept. A new criterion is one row.
-CRITERIA: dict[str, Callable[[Connections], torch.Tensor]] = {
-    "l1": lambda layer: layer.weight.abs().sum((2, 3)),
-    "l2": lambda layer: layer.weight.square().sum((2, 3)).sqrt(),
-    "random": lambda layer: torch.rand(
-        layer.weight.shape[:2], generator=layer.generator, dtype=torch.float64
-    ),
-}
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def prune_connections(
@@ -43,6 +37,9 @@ def prune_connections(
     criterion: str = "l1",
     scope: str = "global",
     x: torch.Tensor | None = None,
+    loader: Iterable[Any] | None = None,
+    samples: int | None = None,
+    loss: Loss = functional.cross_entropy,
     ignore: Iterable[Selector] | Selector = (),
     include: Iterable[Selector] | Selector = (),
     macs: float | None = None,
@@ -51,10 +48,12 @@ def prune_connections(
 ) -> Plan:
     """Prunes connections of ``model`` in place and returns what was kept.
 
-    ``criterion``: "l1" or "l2" norm of the kernel, or "random" (from ``seed``). ``density``: kept
-    share of the connections of all prunable layers; ``macs``: at most this share of the dense
-    model's multiply-adds (needs ``x``, an example input ``[N, C, H, W]``). ``scope``: see
-    ``threshold.comparable``. Without ``x`` the first convolution is the first one among the
+    ``criterion``: "l1" or "l2" norm of the kernel, "random" (from ``seed``), "taylor" (sum of
+    |gradient * weight|) or "gradient" (norm of the kernel's gradient); the last two look at
+    ``samples`` images (None: all) of ``loader``, which gives ``(images, labels)``, with ``loss``.
+    ``density``: kept share of the connections of all prunable layers; ``macs``: at most this share
+    of the dense model's multiply-adds (needs ``x``, an example input ``[N, C, H, W]``). ``scope``:
+    see ``threshold.comparable``. Without ``x`` the first convolution is the first one among the
     modules, and the plan has no multiply-adds. ``ignore`` and ``include`` as for Synaptic Strength.
 
     The weights of dropped connections are set to zero **once**: training on revives them. With
@@ -63,22 +62,119 @@ def prune_connections(
 
     Raises Error for an unknown criterion or scope, and when density and macs cannot both hold.
     """
-    if criterion not in CRITERIA:
-        raise Error(f"criterion '{criterion}': must be one of {', '.join(CRITERIA)}")
     graph = None if x is None else trace(model, x, opaque=True)
     layers = find_layers(model, graph, ignore=ignore, include=include)
-    scores, kept = {}, {}
-    for layer in layers:
-        if not layer.prunable:
-            continue
-        generator = torch.Generator().manual_seed(seed ^ zlib.crc32(layer.name.encode()))
-        connections = Connections(layer.name, layer.module.weight.detach(), generator)
-        scores[layer.name] = CRITERIA[criterion](connections)
-        held = parametrisation(layer.module, Mask)
-        if held is not None:
-            kept[layer.name] = held.mask
+    prunable = [layer for layer in layers if layer.prunable]
+    gradients = Gradients(model, prunable, loader, samples, loss)
+    scores = {
+        layer.name: connection_scores(
+            criterion, Connections(layer.name, layer.module.weight.detach(), seed, gradients)
+        )
+        for layer in prunable
+    }
     plan = make_plan(
-        layers, scores, density=density, macs=macs, scope=scope, method=criterion, kept=kept
+        layers,
+        scores,
+        density=density,
+        macs=macs,
+        scope=scope,
+        method=criterion,
+        kept=_held(prunable),
     )
     (attach_masks if hold else apply_masks)(model, plan.masks)
+    return plan
+
+
+def prune_channels(
+    model: nn.Module,
+    x: torch.Tensor,
+    *,
+    ratio: float | None = None,
+    criterion: str = "l1",
+    scope: str = "layer",
+    loader: Iterable[Any] | None = None,
+    samples: int | None = None,
+    loss: Loss = functional.cross_entropy,
+    ignore: Iterable[Selector] | Selector = (),
+    include: Iterable[Selector] | Selector = (),
+    macs: float | None = None,
+    hold: bool = False,
+    seed: int = 0,
+    **greedy: Any,
+) -> Plan:
+    """Prunes input channels of the layers that ``channel_layers`` names, in place.
+
+    ``ratio``: share of the channels of all those layers that goes. ``criterion``: as for
+    ``prune_connections``, summed over the connections that read the channel; "slimming" (|gamma| of
+    the batch norm before); or "reconstruction", the greedy choice of ``DiscriminationAware``
+    without classification (as ThiNet): it needs ``loader`` and ``ratio``, takes the same share from
+    each layer, trains the weights that it keeps, and ``greedy`` are more options of it. The other
+    arguments are those of ``prune_connections``; afterwards ``kp.compact`` makes the model smaller.
+
+    Raises Error as ``prune_connections``, and for "slimming" where there is no batch norm.
+    """
+    if criterion == "reconstruction":
+        return _reconstruct(
+            model, x, ratio, scope, macs, hold, loader=loader, samples=samples, loss=loss,
+            ignore=ignore, include=include, seed=seed, **greedy,
+        )  # fmt: skip
+    if greedy:
+        raise Error(f"criterion '{criterion}' has no option {', '.join(greedy)}")
+    if ratio is not None and not 0 <= ratio < 1:
+        raise Error(f"ratio={ratio}: must be at least 0 and below 1")
+    graph = trace(model, x, opaque=True)
+    layers = find_layers(model, graph, ignore=ignore, include=include)
+    chosen = channel_layers(graph, layers)
+    if not chosen:
+        raise Error(f"{type(model).__name__} has no layer whose input channels may go")
+    for layer in layers:
+        layer.prunable = layer in chosen
+    gradients = Gradients(model, chosen, loader, samples, loss)
+    scores = {}
+    for layer in chosen:
+        weight, scales = layer.module.weight.detach(), input_scales(graph, layer)
+        seen = Connections(layer.name, weight, seed, gradients, scales)
+        scores[layer.name] = channel_scores(criterion, seen)
+    plan = make_plan(
+        layers,
+        scores,
+        density=None if ratio is None else 1 - ratio,
+        macs=macs,
+        scope=scope,
+        method=f"{criterion} of channels",
+        kept=_held(chosen),
+        channels=True,
+    )
+    (attach_masks if hold else apply_masks)(model, plan.masks)
+    return plan
+
+
+def _held(layers: list[Layer]) -> dict[str, torch.Tensor]:
+    """Masks that are attached already."""
+    found = {layer.name: parametrisation(layer.module, Mask) for layer in layers}
+    return {name: held.mask for name, held in found.items() if held is not None}
+
+
+def _reconstruct(
+    model: nn.Module,
+    x: torch.Tensor,
+    ratio: float | None,
+    scope: str,
+    macs: float | None,
+    hold: bool,
+    *,
+    loader: Iterable[Any] | None,
+    **options: Any,
+) -> Plan:
+    if loader is None or ratio is None or macs is not None or scope != "layer":
+        raise Error(
+            "criterion 'reconstruction' needs loader= and ratio=, and takes the same share from "
+            "each layer: no macs=, scope='layer'"
+        )
+    greedy = DiscriminationAware(
+        model, x, loader, **{"discrimination": 0.0, "stage_epochs": 0, **options}
+    )
+    plan = greedy.prune(ratio=ratio)
+    if not hold:
+        greedy.finalize()
     return plan

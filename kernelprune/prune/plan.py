@@ -204,11 +204,13 @@ def make_plan(
     scope: str,
     method: str,
     kept: Mapping[str, torch.Tensor] | None = None,
+    channels: bool = False,
 ) -> Plan:
     """What to keep of ``layers`` by ``scores`` (``[O, I/groups]`` per prunable layer).
 
     ``density``: kept share of the connections of all prunable layers. ``macs``: kept share of
-    the multiply-adds of the whole dense model, layers that are kept whole included.
+    the multiply-adds of the whole dense model, layers that are kept whole included. ``channels``:
+    whole input channels are kept or dropped, ``scores`` are ``[1, I]`` and ``density`` counts them.
     Raises Error as ``threshold.select``, and when ``macs`` is given without a traced input.
     """
     budget, costs = None, None
@@ -228,7 +230,13 @@ def make_plan(
                 "multiply-adds already; raise the budget or include= them"
             )
         budget = int(macs * dense) - fixed
+    if channels:
+        rows = {layer.name: layer.out_channels for layer in layers}
+        costs = None if costs is None else {n: cost * rows[n] for n, cost in costs.items()}
+        kept = {name: mask.any(0, keepdim=True) for name, mask in (kept or {}).items()}
     masks = select(scores, density=density, scope=scope, macs=budget, costs=costs, kept=kept)
+    if channels:
+        masks = {name: mask.repeat(rows[name], 1) for name, mask in masks.items()}
     return plan_of(layers, masks, method=method, scope=scope)
 
 

@@ -26,6 +26,7 @@ from kernelprune.errors import Error
 from kernelprune.prune.batches import device_of, labelled
 from kernelprune.prune.distributed import average_gradients, sum_over_ranks
 from kernelprune.prune.layers import Layer
+from kernelprune.prune.scores import kernel_norms
 
 
 def kept_number(available: int, ratio: float) -> int:
@@ -212,7 +213,7 @@ class Greedy:
 
     def _best(self, chosen: torch.Tensor, gradient: torch.Tensor, number: int) -> torch.Tensor:
         """bool ``[O, I]``: the ``number`` best that are not chosen yet; equal ones by position."""
-        scores = gradient.flatten(2).norm(dim=2)
+        scores = kernel_norms(gradient)
         best = torch.zeros_like(chosen)
         if self.channels:
             scores = scores.sum(0).masked_fill(chosen[0], -1)

@@ -1,0 +1,140 @@
+"""How important a connection or a channel is: the only place where scores are computed.
+
+A new criterion is one row of ``CRITERIA``: a function from a layer's ``Connections`` to scores
+``[O, I/groups]``, higher is kept. A channel's score is the sum over the connections that read it,
+unless ``CHANNEL_CRITERIA`` has a row of that name.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from kernelprune.capture.trace import eval_mode
+from kernelprune.errors import Error
+from kernelprune.prune.batches import device_of, labelled
+from kernelprune.prune.distributed import sum_over_ranks
+from kernelprune.prune.layers import Layer
+from kernelprune.prune.masks import Mask, parametrisation
+
+
+@dataclass
+class Gradients:
+    """dL/dW of all ``layers``, mean over the samples of all processes; measured when first asked
+    for, in eval mode. ``loader`` gives (images, labels); None is an Error then."""
+
+    model: nn.Module
+    layers: Sequence[Layer]
+    loader: Iterable[Any] | None
+    samples: int | None
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    found: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def of(self, name: str) -> torch.Tensor:
+        if not self.found:
+            self._measure()
+        return self.found[name]
+
+    def _measure(self) -> None:
+        if self.loader is None:
+            raise Error("this criterion needs gradients: say loader=, which gives (images, labels)")
+        weights = [raw_weight(layer.module) for layer in self.layers]
+        trained = [weight.requires_grad for weight in weights]
+        sums = [torch.zeros_like(weight) for weight in weights]
+        images_seen = torch.zeros((), device=device_of(self.model))
+        with eval_mode(self.model):
+            try:
+                for weight in weights:
+                    weight.requires_grad_(True)
+                for images, labels in labelled(self.loader, self.samples, device_of(self.model)):
+                    loss = self.loss(self.model(images), labels) * len(images)
+                    for total, gradient in zip(
+                        sums, torch.autograd.grad(loss, weights, allow_unused=True), strict=True
+                    ):
+                        if gradient is not None:
+                            total += gradient
+                    images_seen += len(images)
+            finally:
+                for weight, trains in zip(weights, trained, strict=True):
+                    weight.requires_grad_(trains)
+        images_seen = sum_over_ranks(images_seen)
+        for layer, total in zip(self.layers, sums, strict=True):
+            self.found[layer.name] = sum_over_ranks(total) / images_seen
+
+
+def raw_weight(module: nn.Module) -> torch.Tensor:
+    """The trained tensor behind a weight that may be masked."""
+    held = parametrisation(module, Mask)
+    weight = module.weight if held is None else module.parametrizations.weight.original  # type: ignore[union-attr]
+    assert isinstance(weight, torch.Tensor)
+    return weight
+
+
+@dataclass
+class Connections:
+    """What a criterion sees of one layer: weight ``[O, I/groups, kh, kw]``, a generator of its own
+    (it depends on the seed and the layer's name alone), the gradient of the loss by the weight, and
+    the scales ``[I]`` of the batch norm that the input comes from (None without one)."""
+
+    name: str
+    weight: torch.Tensor
+    seed: int
+    gradients: Gradients
+    scales: torch.Tensor | None = None
+
+    @property
+    def generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed ^ zlib.crc32(self.name.encode()))
+
+    @property
+    def gradient(self) -> torch.Tensor:
+        return self.gradients.of(self.name)
+
+
+def kernel_norms(kernels: torch.Tensor) -> torch.Tensor:
+    """Frobenius norms ``[O, I, kh, kw] -> [O, I]``."""
+    return kernels.square().sum((2, 3)).sqrt()
+
+
+CRITERIA: dict[str, Callable[[Connections], torch.Tensor]] = {
+    "l1": lambda layer: layer.weight.abs().sum((2, 3)),
+    "l2": lambda layer: kernel_norms(layer.weight),
+    "random": lambda layer: torch.rand(
+        layer.weight.shape[:2], generator=layer.generator, dtype=torch.float64
+    ),
+    # How much the loss changes to first order when a weight goes (Molchanov et al., ICLR 2017).
+    "taylor": lambda layer: (layer.gradient * layer.weight).abs().sum((2, 3)),
+    "gradient": lambda layer: kernel_norms(layer.gradient),
+}
+
+
+def _slimming(layer: Connections) -> torch.Tensor:
+    if layer.scales is None:
+        raise Error(f"criterion 'slimming': layer '{layer.name}' reads no batch norm")
+    return layer.scales.abs()
+
+
+# Scores ``[I]``. Slimming: |gamma| of the batch norm before (Liu et al., ICCV 2017).
+CHANNEL_CRITERIA: dict[str, Callable[[Connections], torch.Tensor]] = {"slimming": _slimming}
+
+
+def connection_scores(criterion: str, layer: Connections) -> torch.Tensor:
+    """``[O, I/groups]``. Raises Error for an unknown criterion."""
+    if criterion not in CRITERIA:
+        raise Error(f"criterion '{criterion}': must be one of {', '.join(CRITERIA)}")
+    return CRITERIA[criterion](layer)
+
+
+def channel_scores(criterion: str, layer: Connections) -> torch.Tensor:
+    """``[1, I]``. Raises Error for an unknown criterion."""
+    if criterion in CHANNEL_CRITERIA:
+        return CHANNEL_CRITERIA[criterion](layer).reshape(1, -1)
+    if criterion not in CRITERIA:
+        names = ", ".join([*CRITERIA, *CHANNEL_CRITERIA])
+        raise Error(f"criterion '{criterion}': must be one of {names}")
+    return CRITERIA[criterion](layer).sum(0, keepdim=True)
