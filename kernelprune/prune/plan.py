@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from kernelprune.errors import Error
+from kernelprune.prune.histogram import Histogram, histogram
 from kernelprune.prune.layers import Layer
 from kernelprune.prune.threshold import select
 
@@ -48,12 +49,14 @@ class Plan:
     ``masks``: bool ``[O, I/groups]`` per prunable layer, True where a connection is kept.
     ``connections``, ``kept``, ``density``, ``macs``, ``macs_kept`` count the whole model;
     ``prunable_density`` counts the layers that may be pruned, as the argument ``density`` does.
+    ``histogram``: how the scores are spread and what is kept of them; ``print`` it too.
     """
 
     rows: list[LayerPlan]
     masks: dict[str, torch.Tensor] = field(repr=False, default_factory=dict)
     method: str = ""
     scope: str = ""
+    histogram: Histogram | None = field(repr=False, default=None)
 
     @property
     def connections(self) -> int:
@@ -130,6 +133,7 @@ class Plan:
                 for row in self.rows
             ],
             "warnings": self.warnings,
+            "histogram": None if self.histogram is None else self.histogram.to_dict(),
         }
 
     def __str__(self) -> str:
@@ -235,9 +239,12 @@ def make_plan(
         costs = None if costs is None else {n: cost * rows[n] for n, cost in costs.items()}
         kept = {name: mask.any(0, keepdim=True) for name, mask in (kept or {}).items()}
     masks = select(scores, density=density, scope=scope, macs=budget, costs=costs, kept=kept)
+    spread = histogram(scores, masks, scope)
     if channels:
         masks = {name: mask.repeat(rows[name], 1) for name, mask in masks.items()}
-    return plan_of(layers, masks, method=method, scope=scope)
+    plan = plan_of(layers, masks, method=method, scope=scope)
+    plan.histogram = spread
+    return plan
 
 
 def plan_of(

@@ -6,6 +6,7 @@ pooling commute with a positive factor: so |gamma| can move into all readers of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -21,13 +22,23 @@ _CONSTANT = 1e-6
 
 
 @dataclass
+class Reading:
+    """``layer`` reads the map from its input ``first`` on (above 0 behind a concatenation); each
+    channel is ``columns`` inputs of the layer (the pixels, behind a flatten)."""
+
+    layer: Layer
+    first: int
+    columns: int
+
+
+@dataclass
 class Rescaling:
     """A batch norm whose |gamma| moves into ``readers`` (reparametrised) and ``compensated``
     (other layers that read the same map; their weights are multiplied in place)."""
 
     norm: nn.BatchNorm2d
-    readers: list[Layer] = field(default_factory=list)
-    compensated: list[Layer] = field(default_factory=list)
+    readers: list[Reading] = field(default_factory=list)
+    compensated: list[Reading] = field(default_factory=list)
 
 
 def _commutes(node: Node) -> bool:
@@ -41,8 +52,9 @@ def find_rescalings(model: nn.Module, graph: Graph, layers: Sequence[Layer]) -> 
     """The batch norms that can be rescaled exactly and that some prunable convolution reads.
 
     A batch norm qualifies when it is called once and has gamma and beta of its own, and when
-    everything behind it, through ReLU and pooling, is a convolution, or a flatten with a linear
-    layer, whose module is called once. An add, a ReLU6, any other op or a model output forbids it.
+    everything behind it, through ReLU, pooling and concatenation, is a convolution, or a flatten
+    with a linear layer, whose module is called once. An add, a ReLU6, any other op or a model
+    output forbids it.
     """
     modules = dict(model.named_modules())
     norms = [node for node in graph.nodes if node.op == "batch_norm"]
@@ -55,36 +67,44 @@ def find_rescalings(model: nn.Module, graph: Graph, layers: Sequence[Layer]) -> 
             continue
         assert isinstance(norm, nn.BatchNorm2d)
         readers = _readers(graph, node, layers)
-        if readers is not None and any(layer.prunable for layer in readers):
+        if readers is not None and any(reading.layer.prunable for reading in readers):
             found.append(
                 Rescaling(
                     norm,
-                    [layer for layer in readers if layer.prunable],
-                    [layer for layer in readers if not layer.prunable],
+                    [reading for reading in readers if reading.layer.prunable],
+                    [reading for reading in readers if not reading.layer.prunable],
                 )
             )
     return found
 
 
-def _readers(graph: Graph, norm: Node, layers: Sequence[Layer]) -> list[Layer] | None:
+def _readers(graph: Graph, norm: Node, layers: Sequence[Layer]) -> list[Reading] | None:
     """The layers that read the norm's map; None when one reader cannot take a factor."""
     by_node = {id(node): layer for layer in layers for node in layer.nodes if len(layer.nodes) == 1}
-    pending, readers = [norm.output], []
-    flat: set[str] = set()
+    shapes = graph.shapes()
+    pending = [(norm.output, 0, 1)]
+    readers: list[Reading] = []
     while pending:
-        value = pending.pop()
+        value, first, columns = pending.pop()
+        flat = len(shapes[value]) == 1
         if value in graph.outputs:
             return None
         for node in graph.consumers(value):
             if node.has_weight():
                 layer = by_node.get(id(node))
-                if layer is None or "weight" not in node.parameters:
+                if layer is None or "weight" not in node.parameters or value != node.inputs[0]:
                     return None
-                readers.append(layer)
-            elif node.op == "flatten" or (_commutes(node) and value not in flat):
-                pending.append(node.output)
-                if node.op == "flatten":
-                    flat.add(node.output)
+                readers.append(Reading(layer, first, columns))
+            elif node.op == "concat" and not flat:
+                widths = [shapes[name][0] for name in node.inputs]
+                for position, name in enumerate(node.inputs):
+                    if name == value:
+                        pending.append((node.output, first + sum(widths[:position]), columns))
+            elif node.op == "flatten" and not flat:
+                pixels = math.prod(shapes[value][1:])
+                pending.append((node.output, first * pixels, pixels))
+            elif _commutes(node) and not flat:
+                pending.append((node.output, first, columns))
             else:
                 return None
     return readers
@@ -104,16 +124,19 @@ def rescale(rescaling: Rescaling) -> tuple[torch.Tensor, torch.Tensor]:
         factor = torch.where(alive, size, torch.ones_like(size))
         norm.weight.copy_(torch.where(alive, norm.weight.sign(), norm.weight))
         norm.bias.div_(factor)
-        for layer in rescaling.readers + rescaling.compensated:
-            _multiply_inputs(layer, factor)
+        for reading in rescaling.readers + rescaling.compensated:
+            _multiply_inputs(reading, factor)
     norm.weight.requires_grad_(False)
     return factor, alive
 
 
-def _multiply_inputs(layer: Layer, factor: torch.Tensor) -> None:
+def _multiply_inputs(reading: Reading, factor: torch.Tensor) -> None:
+    layer, first = reading.layer, reading.first
     weight = layer.module.weight
+    factors = factor.repeat_interleave(reading.columns)
     if isinstance(layer.module, nn.Linear):
-        per_channel = weight.shape[1] // len(factor)  # flattened [C, H, W]: H*W columns each
-        weight.mul_(factor.repeat_interleave(per_channel))
+        weight[:, first : first + len(factors)].mul_(factors)
         return
-    weight.mul_(expand(factor, layer.groups, weight.shape[0])[..., None, None])
+    all_inputs = factor.new_ones(layer.in_channels)
+    all_inputs[first : first + len(factors)] = factors
+    weight.mul_(expand(all_inputs, layer.groups, weight.shape[0])[..., None, None])

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kernelprune.prune.distributed import mean_over_ranks
 from kernelprune.prune.layers import expand
 
 
@@ -69,11 +70,13 @@ class Strength(nn.Module):
     """Parametrisation of a convolution's weight ``[O, I/groups, kh, kw]``.
 
     ``strength`` (parameter) and ``mask`` (buffer) are ``[O, I/groups]``, ``scale`` (buffer) is
-    ``[I]``, ``batches`` counts the batches that a measured scale has seen.
+    ``[I]``, ``measured`` (bool ``[I]``) says which of the scales are measured, ``batches`` counts
+    the batches that those have seen.
     """
 
     mask: torch.Tensor
     scale: torch.Tensor
+    measured: torch.Tensor
     batches: torch.Tensor
 
     def __init__(
@@ -82,15 +85,15 @@ class Strength(nn.Module):
         mask: torch.Tensor,
         scale: torch.Tensor,
         groups: int,
-        measured: bool,
+        measured: torch.Tensor,
     ):
         super().__init__()
         self.strength = nn.Parameter(strength)
         self.register_buffer("mask", mask)
         self.register_buffer("scale", scale)
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64, device=scale.device))
+        self.register_buffer("measured", measured, persistent=False)
         self.groups = groups
-        self.measured = measured
 
     def forward(self, direction: torch.Tensor) -> torch.Tensor:
         if torch.is_grad_enabled():
@@ -121,10 +124,11 @@ class Strength(nn.Module):
         """
         with torch.no_grad():
             sample = x.detach()[:images].to(self.scale.dtype)
-            square = sample.square().mean((0, 2, 3))
+            square = mean_over_ranks(sample.square().mean((0, 2, 3)))
             self.batches += 1
             weight = self.batches.to(square.dtype).reciprocal().clamp_min(0.05)
-            self.scale.copy_(self.scale.square().lerp_(square, weight).sqrt_())
+            moved = self.scale.square().lerp_(square, weight).sqrt_()
+            self.scale.copy_(torch.where(self.measured, moved, self.scale))
 
 
 def start(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -72,29 +72,33 @@ class SynapticStrength:
         self._frozen: list[tuple[nn.Parameter, bool]] = []
         self._parts: dict[str, Strength] = {}
         self._hooks: list[Any] = []
-        scales: dict[str, torch.Tensor] = {}
+        scales = {name: torch.ones(size) for name, size in _inputs_of(prunable)}
+        measured = {
+            name: torch.full((size,), scale != "kernel") for name, size in _inputs_of(prunable)
+        }
         rescalings = find_rescalings(model, graph, self.layers) if scale == "auto" else []
         for rescaling in rescalings:
             self._frozen.append((rescaling.norm.weight, rescaling.norm.weight.requires_grad))
             _, alive = rescale(rescaling)
-            scales.update((layer.name, alive) for layer in rescaling.readers)
+            for reading in rescaling.readers:
+                own = slice(reading.first, reading.first + len(alive))
+                scales[reading.layer.name][own] = alive.to(scales[reading.layer.name])
+                measured[reading.layer.name][own] = False
         for layer in prunable:
-            self._reparametrise(layer, scales.get(layer.name), scale != "kernel")
+            self._reparametrise(layer, scales[layer.name], measured[layer.name])
         self._first_measurement(x)
 
-    def _reparametrise(self, layer: Layer, alive: torch.Tensor | None, measure: bool) -> None:
+    def _reparametrise(self, layer: Layer, scale: torch.Tensor, measured: torch.Tensor) -> None:
         module = layer.module
         with torch.no_grad():
             direction, norm, mask = start(module.weight)
             module.weight.copy_(direction)
-            measured = alive is None and measure
-            scale = module.weight.new_ones(layer.in_channels) if alive is None else alive
-            part = Strength(norm, mask, scale.to(norm.dtype), layer.groups, measured)
+            part = Strength(norm, mask, scale.to(norm), layer.groups, measured.to(norm.device))
             part.strength.requires_grad_(module.weight.requires_grad)
             if layer.kernel == (1, 1):  # a single number has no direction to learn
                 module.weight.requires_grad_(False)
         parametrize.register_parametrization(module, "weight", part)
-        if measured:
+        if bool(measured.any()):
             self._hooks.append(module.register_forward_pre_hook(part.watch))
         self._parts[layer.name] = part
 
@@ -115,7 +119,7 @@ class SynapticStrength:
         measures as it goes. ``loader`` gives inputs, or tuples that start with the input.
         """
         device = device_of(self.model)
-        measured = {name: part for name, part in self._parts.items() if part.measured}
+        measured = {name: part for name, part in self._parts.items() if part.measured.any()}
         for part in measured.values():
             part.batches.zero_()
         with ExitStack() as stack:
@@ -217,3 +221,7 @@ class SynapticStrength:
         for name, part in self._parts.items():
             if parametrisation(self.model.get_submodule(name), Strength) is not part:
                 raise Error(f"layer '{name}': its strengths were removed or replaced elsewhere")
+
+
+def _inputs_of(layers: list[Layer]) -> list[tuple[str, int]]:
+    return [(layer.name, layer.in_channels) for layer in layers]

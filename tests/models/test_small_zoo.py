@@ -57,7 +57,7 @@ STRENGTHS = [
     ("densenet", 8, 8),  # all: each batch norm is read by one convolution or by the classifier
     ("mobilenet_v1", 6, 6),
     ("mobilenet_v2", 2, 12),  # ReLU6 takes no factor: the linear ones remain
-    ("inception", 5, 12),
+    ("inception", 9, 12),  # the four of the last module go to the classifier
 ]
 
 

@@ -10,6 +10,7 @@ from prune.networks import Chain
 
 from kernelprune.errors import Error
 from kernelprune.prune import prune_connections
+from kernelprune.prune.histogram import histogram
 
 X = torch.randn(1, 3, 8, 8)
 
@@ -68,6 +69,30 @@ def test_layers_under_one_percent_are_named():
     assert not plan().warnings
 
 
+def test_histogram():
+    """A score is in the wrong bin, or the kept ones are not the high ones."""
+    result = plan()
+    spread = result.histogram
+    assert {name: int(row.sum()) for name, row in spread.counts.items()} == {
+        "conv2": 36,
+        "conv3": 48,
+    }
+    assert {name: int(row.sum()) for name, row in spread.kept.items()} == {
+        row.name: row.kept for row in result.rows if row.prunable
+    }
+    ratios = spread.edges[1:] / spread.edges[:-1]
+    assert ratios == pytest.approx([10 ** (4 / 16)] * 16)
+    scores = {"a": torch.tensor([[1.0, 0.0, 0.5, 1e-9]]), "b": torch.tensor([[1e-4, 0.011]])}
+    masks = {name: score > 0.4 for name, score in scores.items()}
+    found = histogram(scores, masks, "global", bins=4)
+    assert found.edges == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1])
+    assert found.counts["a"].tolist() == [2, 0, 0, 2] and found.kept["a"].tolist() == [0, 0, 0, 2]
+    assert found.counts["b"].tolist() == [1, 0, 1, 0] and not found.kept["b"].any()
+    lines = str(found).splitlines()
+    assert len(lines) == 6 and lines[4].split()[2:4] == ["2", "100%"] and lines[-2] == lines[4]
+    assert len(str(histogram(scores, masks, "layer")).splitlines()) == 18
+
+
 def test_dictionary_is_json():
     """A plan cannot be written into a report."""
     result = plan()
@@ -76,6 +101,7 @@ def test_dictionary_is_json():
     assert read["layers"][1]["kernel"] == [3, 3]
     assert read["layers"][1]["kept"] == result.rows[1].kept
     assert (read["method"], read["scope"]) == ("l1", "global")
+    assert sum(read["histogram"]["kept"]["conv2"]) == result.rows[1].kept
 
 
 def test_without_an_example_input():

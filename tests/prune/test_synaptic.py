@@ -285,6 +285,47 @@ def test_maps_with_several_readers(tail, rescaled):
     assert relative(result(), before) < 1e-10
 
 
+class Concatenated(nn.Module):
+    """One convolution reads, side by side: a batch norm's map pooled, the same map again, one of
+    another batch norm, and a map without any; a linear layer reads part of that, flattened."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.bn_a = nn.Conv2d(3, 2, 3, padding=1), nn.BatchNorm2d(2)
+        self.b, self.bn_b = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.c = nn.Conv2d(3, 2, 3, padding=1)
+        self.read = nn.Conv2d(9, 4, 3, padding=1)
+        self.fc, self.side = nn.Linear(4, 5), nn.Linear(5 * 4 * 4, 5)
+
+    def forward(self, x):
+        a = nn.functional.avg_pool2d(self.bn_a(self.a(x)).relu(), 2)
+        b = nn.functional.max_pool2d(self.bn_b(self.b(x)).relu(), 2)
+        c = nn.functional.max_pool2d(self.c(x), 2)
+        y = self.read(torch.cat([torch.cat([a, b], 1), a, c], 1)).relu()
+        return self.fc(y.mean((2, 3))) + self.side(torch.cat([a, b], 1).flatten(1))
+
+
+def test_scales_behind_a_concatenation():
+    """A gamma moves into the wrong channels of a concatenation, or those without one get none."""
+    torch.manual_seed(2)
+    model = lived_in(Concatenated())
+    before = model(X)
+    gammas = torch.cat([model.bn_a.weight, model.bn_b.weight, model.bn_a.weight]).abs()
+    norms = model.read.weight.square().sum((2, 3)).sqrt()
+    kept = nn.functional.max_pool2d(model.c(X), 2).square().mean((0, 2, 3)).sqrt()
+    pruner = SynapticStrength(model, X)
+    assert relative(model(X), before) < 1e-10
+    assert set(pruner.strengths()) == {"read"}
+    expected = norms * torch.cat([gammas, kept])
+    assert torch.allclose(pruner.strengths()["read"], expected, rtol=1e-9)
+    part = model.read.parametrizations.weight[0]
+    assert part.measured.tolist() == [False] * 7 + [True] * 2
+    pruner.measure([3 * X])
+    assert torch.allclose(part.scale[:7], torch.ones(7, dtype=torch.float64))
+    pruner.finalize()
+    assert relative(model(X), before) < 1e-10
+
+
 def test_measured_scale_is_the_root_mean_square_of_the_map():
     """Where no batch norm can be used, strengths are not sigma_i * ||K_ij||."""
     torch.manual_seed(2)
