@@ -20,6 +20,8 @@ from kernelprune.prune.masks import (
     save_masks,
 )
 from kernelprune.prune.plan import LayerPlan, Plan
+from kernelprune.prune.schedule import cubic_densities, round_steps
+from kernelprune.prune.sensitivity import Sensitivity, sensitivity
 from kernelprune.prune.synaptic import SynapticStrength
 from kernelprune.prune.threshold import SCOPES
 
@@ -32,15 +34,19 @@ __all__ = [
     "DiscriminationAware",
     "LayerPlan",
     "Plan",
+    "Sensitivity",
     "SynapticStrength",
     "apply_masks",
     "attach_masks",
     "count",
+    "cubic_densities",
     "finalize_masks",
     "load_masks",
     "masks_of",
     "prune_channels",
     "prune_connections",
     "recalibrate",
+    "round_steps",
     "save_masks",
+    "sensitivity",
 ]

@@ -1,0 +1,108 @@
+"""Which layers suffer: the accuracy with one layer pruned at a time, over densities."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from kernelprune.capture.trace import trace
+from kernelprune.errors import Error
+from kernelprune.prune.layers import Selector, find_layers
+from kernelprune.prune.scores import Connections, Gradients, connection_scores, raw_weight
+from kernelprune.prune.threshold import select
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """``values[layer][i]``: what was measured with that layer alone at ``densities[i]``; ``whole``:
+    with nothing pruned. ``print`` shows a table."""
+
+    criterion: str
+    densities: tuple[float, ...]
+    whole: float
+    values: dict[str, list[float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists (json)."""
+        return {
+            "criterion": self.criterion,
+            "densities": list(self.densities),
+            "whole": self.whole,
+            "values": self.values,
+        }
+
+    def __str__(self) -> str:
+        width = max(len(name) for name in [*self.values, "nothing pruned"])
+        head = "".join(f"  {density:>8.3g}" for density in self.densities)
+        lines = [f"{'layer':<{width}}{head}"]
+        for name, row in self.values.items():
+            lines.append(f"{name:<{width}}" + "".join(f"  {value:>8.4f}" for value in row))
+        return "\n".join([*lines, f"{'nothing pruned':<{width}}  {self.whole:>8.4f}"])
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draws one line per layer into an image file. Needs matplotlib."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        figure, axes = pyplot.subplots(figsize=(7, 4.5))
+        for name, row in self.values.items():
+            axes.plot(self.densities, row, marker="o", markersize=3, label=name)
+        axes.axhline(self.whole, color="black", linewidth=0.8, linestyle="--")
+        axes.set_xlabel("density of the one layer that is pruned")
+        axes.set_ylabel("measured")
+        axes.legend(fontsize=6, ncols=2)
+        figure.savefig(path, bbox_inches="tight")
+        pyplot.close(figure)
+
+
+def sensitivity(
+    model: nn.Module,
+    evaluate: Callable[[nn.Module], float],
+    *,
+    densities: Sequence[float] = (0.5, 0.3, 0.2, 0.1, 0.05),
+    criterion: str = "l1",
+    x: torch.Tensor | None = None,
+    loader: Iterable[Any] | None = None,
+    samples: int | None = None,
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = functional.cross_entropy,
+    ignore: Iterable[Selector] | Selector = (),
+    include: Iterable[Selector] | Selector = (),
+    seed: int = 0,
+) -> Sensitivity:
+    """Prunes each layer alone to each density, by ``criterion``, and calls ``evaluate(model)``,
+    such as the accuracy on validation images. No training; the model is left as it was.
+
+    The other arguments are those of ``prune_connections``. One call of ``evaluate`` per layer and
+    density, and one more.
+    """
+    if any(not 0 < density <= 1 for density in densities):
+        raise Error(f"densities={tuple(densities)}: each must be above 0 and at most 1")
+    graph = None if x is None else trace(model, x, opaque=True)
+    layers = find_layers(model, graph, ignore=ignore, include=include)
+    layers = [layer for layer in layers if layer.prunable]
+    gradients = Gradients(model, layers, loader, samples, loss)
+    values: dict[str, list[float]] = {}
+    for layer in layers:
+        weight = raw_weight(layer.module)
+        original = weight.detach().clone()
+        connections = Connections(layer.name, layer.module.weight.detach(), seed, gradients)
+        scores = {layer.name: connection_scores(criterion, connections)}
+        values[layer.name] = []
+        for density in densities:
+            mask = select(scores, density=density, scope="global")[layer.name]
+            try:
+                with torch.no_grad():
+                    weight.mul_(mask.view(*mask.shape, *[1] * (weight.dim() - 2)))
+                values[layer.name].append(float(evaluate(model)))
+            finally:
+                with torch.no_grad():
+                    weight.copy_(original)
+    return Sensitivity(criterion, tuple(densities), float(evaluate(model)), values)
