@@ -14,6 +14,7 @@ from rich.console import Console
 
 from kernelprune.cli.app import app
 from kernelprune.cli.parse import parse_assignments, parse_batches, parse_names
+from kernelprune.errors import Error
 
 # Rows of a table stay whole in a file or a pipe, which have no width of their own.
 console = Console(highlight=False)
@@ -81,7 +82,7 @@ def demo(
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoints.")],
     model: Annotated[
-        str, typer.Option(help="vgg_small, vgg16, resnet18, resnet20, resnet56 or resnet50.")
+        str, typer.Option(help="Of the zoo: vgg_small, resnet20, ...; a wrong name lists them.")
     ] = "vgg_small",
     data: Annotated[str, typer.Option(help="fashion-mnist or digits.")] = "fashion-mnist",
     data_path: DataPath = None,
@@ -145,42 +146,75 @@ def train(
 
 @app.command()
 def prune(
-    source: Annotated[Path, typer.Option("--from", help="A checkpoint, or a training's folder.")],
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for the pruned checkpoint.")],
-    method: Annotated[str, typer.Option(help="synaptic, l1, l2 or random.")] = "synaptic",
-    density: Annotated[float, typer.Option(help="Share of the connections to keep.")] = 0.1,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="A checkpoint, or a training's folder.")
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="YAML file with options; see the folder recipes.")
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="synaptic, dcp, dkp, l1, l2, random, taylor, gradient, slimming or reconstruction."
+        ),
+    ] = "synaptic",
+    level: Annotated[
+        str | None, typer.Option(help="connection or channel, for the methods that do both.")
+    ] = None,
+    density: Annotated[float, typer.Option(help="Share of connections (channels) to keep.")] = 0.1,
     macs: Annotated[
         float | None, typer.Option(help="Keep at most this share of the multiply-adds.")
     ] = None,
     scope: Annotated[str | None, typer.Option(help="layer, global or global-normalised.")] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Layer, or pattern with *, that is kept whole.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Prune in rounds while fine-tuning.")] = 1,
     penalty: Annotated[float, typer.Option(help="Of the strengths' sum (synaptic).")] = 1e-4,
     sparsify_epochs: Annotated[float, typer.Option(help="Training with the penalty.")] = 3.0,
     finetune_epochs: Annotated[float, typer.Option(help="Training after pruning.")] = 5.0,
+    samples: Annotated[
+        int | None, typer.Option(help="Images to choose by (dcp, dkp, taylor, ...).")
+    ] = None,
+    adaptive: Annotated[
+        float | None, typer.Option(help="DCP-Adapt's threshold, in place of the density.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of batches and of 'random'.")] = 0,
     resume: Resume = False,
 ) -> None:
-    """Drop connections of a trained model and fine-tune the rest.
+    """Drop connections or channels of a trained model and fine-tune the rest.
+
+    With --recipe the options come from a file; those given here override it. A recipe with a
+    section 'train' also trains, if there is no --from. Under torchrun all processes share the work.
 
     [bold]Examples[/bold]
 
       kernelprune prune --from runs/vgg --out runs/vgg-pruned --density 0.1 --macs 0.15
 
-      kernelprune prune --from runs/vgg --out runs/vgg-l1 --method l1
+      kernelprune prune --from runs/vgg --out runs/vgg-dcp --method dcp --density 0.5 --samples 5000
+
+      kernelprune prune --recipe recipes/digits.yaml --out runs/digits
     """
     _share_cores()
-    from kernelprune.train import PruneOptions, prune_run
+    import dataclasses
 
-    options = PruneOptions(
-        method=method,
-        density=density,
-        macs=macs,
-        scope=scope,
-        penalty=penalty,
-        sparsify_epochs=sparsify_epochs,
-        finetune_epochs=finetune_epochs,
-        seed=seed,
-    )
-    result = prune_run(source, options, out, resume=resume, console=console)
+    from kernelprune.train import PruneOptions, Recipe, load_recipe, recipe_run
+
+    known = {entry.name for entry in dataclasses.fields(PruneOptions)}
+    values = {name: value for name, value in context.params.items() if name in known}
+    values["ignore"] = list(ignore or [])
+    if recipe is None:
+        chosen = Recipe(None, PruneOptions(**values))
+    else:
+        chosen = load_recipe(recipe)
+        given = [n for n in values if _source_of(context, n) == "COMMANDLINE"]
+        overridden = dataclasses.replace(chosen.prune, **{n: values[n] for n in given})
+        chosen = Recipe(chosen.train, overridden)
+    if source is None and chosen.train is None:
+        raise Error("say which checkpoint to prune: --from, or a --recipe that also trains")
+    result = recipe_run(chosen, out, source=source, resume=resume, console=console)
     console.print(str(result.plan), soft_wrap=True)
     for word, (kept, total) in (
         ("connections", result.connections),
@@ -188,8 +222,14 @@ def prune(
     ):
         console.print(f"{word}: {kept:,} of {total:,} ({kept / total:.1%})")
     before, after = result.validation
-    console.print(f"validation accuracy {before:.2%} -> {after:.2%}, checkpoint in {out}")
-    console.print(f"next: kernelprune export --from {out} --out model.safetensors")
+    console.print(f"validation accuracy {before:.2%} -> {after:.2%}, checkpoint in {result.folder}")
+    console.print(f"next: kernelprune export --from {result.folder} --out model.safetensors")
+
+
+def _source_of(context: typer.Context, name: str) -> str:
+    """Where an option's value comes from: COMMANDLINE, DEFAULT, ..."""
+    found = context.get_parameter_source(name)
+    return "" if found is None else found.name
 
 
 @app.command()

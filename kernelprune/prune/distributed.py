@@ -6,11 +6,29 @@ Under ``torchrun`` every process sees its own part of each batch. Whatever decid
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+
+def join_processes() -> None:
+    """Joins the run that ``torchrun`` has started; does nothing outside of one, or twice."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def wait_for_all() -> None:
+    if world_size() > 1:
+        dist.barrier()
+
+
+def own_part(batch: Any) -> Any:
+    """This process's rows of a batch: every ``world_size()``-th."""
+    return batch if world_size() == 1 else batch[dist.get_rank() :: world_size()]
 
 
 def world_size() -> int:

@@ -31,7 +31,8 @@ from kernelprune.prune.scores import kernel_norms
 
 def kept_number(available: int, ratio: float) -> int:
     """``available - floor(ratio * available)``, at least 1."""
-    return max(1, available - math.floor(ratio * available))
+    # 1 - 0.9 is a little less than 0.1: a tenth of ten is one all the same.
+    return max(1, available - math.floor(ratio * available + 1e-9))
 
 
 class _Enough(Exception):

@@ -12,12 +12,14 @@ from kernelprune.train.evaluate import accuracy, predict
 from kernelprune.train.loop import Trainer, TrainResult, fit, load_model
 from kernelprune.train.options import ExportOptions, PruneOptions, TrainOptions
 from kernelprune.train.pruning import PruneResult, export_run, prune_run
+from kernelprune.train.recipe import Recipe, load_recipe, recipe_run
 
 __all__ = [
     "Checkpoint",
     "ExportOptions",
     "PruneOptions",
     "PruneResult",
+    "Recipe",
     "TrainOptions",
     "TrainResult",
     "Trainer",
@@ -27,7 +29,9 @@ __all__ = [
     "latest_checkpoint",
     "load_checkpoint",
     "load_model",
+    "load_recipe",
     "predict",
     "prune_run",
+    "recipe_run",
     "save_checkpoint",
 ]

@@ -18,6 +18,15 @@ from torch.nn import functional
 from kernelprune import models
 from kernelprune.data import Dataset, batches, load, steps_per_epoch
 from kernelprune.errors import Error
+from kernelprune.prune.distributed import (
+    average_gradients,
+    is_first,
+    join_processes,
+    mean_over_ranks,
+    own_part,
+    same_on_all,
+    world_size,
+)
 from kernelprune.train.checkpoint import (
     Checkpoint,
     latest_checkpoint,
@@ -30,7 +39,7 @@ from kernelprune.train.progress import TrainProgress
 from kernelprune.train.schedule import learning_rate
 
 # Options that may differ between a training and its continuation: they do not change the result.
-_FREE_OPTIONS = ("threads", "data_path", "checkpoint_steps")
+_FREE_OPTIONS = ("threads", "data_path", "checkpoint_steps", "tensorboard")
 
 
 @dataclass
@@ -88,6 +97,10 @@ class Trainer:
     of (seed, epoch, step). With one thread it is bit-identical from run to run, and whether or not
     the training was interrupted.
 
+    Under ``torchrun`` every process takes its part of each batch and gradients are averaged; the
+    first process writes checkpoints and shows progress. Batch norms see the part of their process
+    while they train; afterwards all have the statistics of the first.
+
     Args:
         model: Changed in place.
         dataset: The training images.
@@ -95,6 +108,7 @@ class Trainer:
         validation: Images to check on after each epoch.
         folder: Where checkpoints go; None writes none.
         penalty: Added to the loss of each step, such as ``SynapticStrength.penalty``.
+        before_step: Called with the number of each step before it.
         no_decay: Parameters that take no weight decay, besides BN and biases.
         teacher: Its softened outputs are part of the target, with the weight ``distill``.
         distill: 0..1.
@@ -112,6 +126,7 @@ class Trainer:
         validation: Dataset | None = None,
         folder: str | os.PathLike[str] | None = None,
         penalty: Callable[[], torch.Tensor] | None = None,
+        before_step: Callable[[int], None] | None = None,
         no_decay: Iterable[nn.Parameter] = (),
         teacher: nn.Module | None = None,
         distill: float = 0.0,
@@ -125,11 +140,16 @@ class Trainer:
         self.validation = validation
         self.folder = None if folder is None else Path(folder)
         self.penalty = penalty
+        self.before_step = before_step
         self.teacher = teacher if distill > 0 else None
         self.distill = distill
         self.extra_state = extra_state or {}
         self.title = title
-        self.console = console
+        self.console = console if is_first() else None
+        if options.batch_size % world_size():
+            raise Error(
+                f"batch_size={options.batch_size} cannot be shared out to {world_size()} processes"
+            )
         self.history: list[dict[str, Any]] = []
         self.step = 0
         self.epoch_steps = steps_per_epoch(len(self.dataset), options.batch_size)
@@ -207,7 +227,10 @@ class Trainer:
         self.history = list(checkpoint.state.get("history", []))
 
     def save(self) -> None:
-        if self.folder is not None:
+        if self.folder is None:
+            return
+        same_on_all(self.model)
+        if is_first():
             save_checkpoint(self.folder, self.checkpoint())
 
     # ------------------------------------------------------------------ training
@@ -215,10 +238,12 @@ class Trainer:
     def run(self) -> TrainResult:
         """Trains to the end, from :attr:`step` on."""
         start, started = self.step, time.perf_counter()
+        log = self.options.tensorboard if is_first() else None
         with (
             torch_threads(self.options.threads),
-            TrainProgress(self.title, self.total_steps, start, self.console) as progress,
+            TrainProgress(self.title, self.total_steps, start, self.console, log) as progress,
         ):
+            same_on_all(self.model)
             self.model.train()
             while self.step < self.total_steps:
                 self._run_epoch(progress)
@@ -245,7 +270,9 @@ class Trainer:
         for images, labels in source:
             if self.step >= self.total_steps:
                 break
-            loss, right = self._train_step(images, labels)
+            if self.before_step is not None:
+                self.before_step(self.step)
+            loss, right = self._train_step(own_part(images), own_part(labels))
             if not loss < float("inf"):
                 raise Error(
                     f"the loss became {loss} at step {self.step}: lower the learning rate "
@@ -257,6 +284,7 @@ class Trainer:
                 self.save()
         checked = None
         if self.validation is not None:
+            same_on_all(self.model)
             checked = accuracy(self.model, self.validation)
         self.history.append(
             {
@@ -289,9 +317,11 @@ class Trainer:
             loss = loss + self.penalty()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(p for group in self.optimizer.param_groups for p in group["params"])
         self.optimizer.step()
         right = (scores.detach().argmax(dim=1) == labels).float().mean()
-        return float(loss.detach()), float(right)
+        shown = mean_over_ranks(torch.stack([loss.detach(), right]))
+        return float(shown[0]), float(shown[1])
 
 
 def _distance(scores: torch.Tensor, target: torch.Tensor, softness: float = 2.0) -> torch.Tensor:
@@ -346,6 +376,7 @@ def fit(
     Raises:
         Error: Unknown model or data set, data missing, or ``folder`` holds another training.
     """
+    join_processes()
     found = None if folder is None else latest_checkpoint(folder)
     if found is not None and not resume:
         raise Error(f"{folder} holds a training already; go on with --resume or use a new folder")

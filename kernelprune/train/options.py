@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,19 @@ from kernelprune.errors import Error
 
 SCHEDULES = ("one-cycle", "cosine", "step", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16")
-METHODS = ("synaptic", "l1", "l2", "random")
+METHODS = (
+    "synaptic", "l1", "l2", "random", "taylor", "gradient", "slimming", "reconstruction",
+    "dcp", "dkp",
+)  # fmt: skip
+LEVELS = ("connection", "channel")
+GREEDY = ("dcp", "dkp")  # methods that choose layer by layer, on data
+_ONE_LEVEL = {
+    "synaptic": "connection",
+    "slimming": "channel",
+    "reconstruction": "channel",
+    "dcp": "channel",
+    "dkp": "connection",
+}
 
 
 def _check(holds: bool, message: str) -> None:
@@ -19,11 +32,11 @@ def _check(holds: bool, message: str) -> None:
 
 
 def from_dict(cls: type, values: dict[str, Any]) -> Any:
-    """An options object from a dictionary; keys of another version are refused by name."""
-    known = {entry.name for entry in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise Error(f"{cls.__name__} has no option {', '.join(unknown)}")
+    """An options object from a dictionary; unknown keys are refused, with the nearest known one."""
+    known = [entry.name for entry in dataclasses.fields(cls)]
+    for name in sorted(set(values) - set(known)):
+        nearest = difflib.get_close_matches(str(name), known, 1, 0.0)[0]
+        raise Error(f"{cls.__name__} has no option {name!r}; did you mean {nearest!r}?")
     return cls(**values)
 
 
@@ -51,6 +64,7 @@ class TrainOptions:
         seed: Of the start weights and of the batches.
         checkpoint_steps: Steps between two checkpoints; None for one at the end of each epoch.
         limit: Takes only so many training images; None takes all.
+        tensorboard: Folder for TensorBoard's files, one line of values per epoch; None writes none.
     """
 
     model: str = "vgg_small"
@@ -70,6 +84,7 @@ class TrainOptions:
     seed: int = 0
     checkpoint_steps: int | None = None
     limit: int | None = None
+    tensorboard: str | None = None
 
     def __post_init__(self) -> None:
         _check(self.epochs > 0, f"epochs must be more than 0, got {self.epochs}")
@@ -102,12 +117,20 @@ class PruneOptions:
     """How to prune a trained model.
 
     Attributes:
-        method: ``"synaptic"`` (Synaptic Strength, Lin et al., arXiv 1811.02454) or the baselines
-            ``"l1"``, ``"l2"`` (norm of a kernel) and ``"random"``.
-        density: Kept connections / all connections of the pruned layers, 0..1.
+        method: ``"synaptic"`` (Synaptic Strength, Lin et al., arXiv 1811.02454), ``"dcp"`` or
+            ``"dkp"`` (discrimination-aware choice of channels or connections, Zhuang et al., arXiv
+            1810.11809), or a baseline: ``"l1"``, ``"l2"``, ``"random"``, ``"taylor"``,
+            ``"gradient"``, ``"slimming"``, ``"reconstruction"`` (see ``kernelprune.prune``).
+        level: ``"connection"`` or ``"channel"`` (input channels, of the layers where those may go);
+            only the first five baselines leave a choice, and None takes connections there.
+        density: Kept connections (channels) / all of them in the pruned layers, 0..1.
         macs: At most this share of the multiply-adds is kept; None for no limit.
         scope: How connections of different layers are compared: ``"layer"``, ``"global"``,
             ``"global-normalised"``; None takes the method's default.
+        ignore: Names or patterns of layers that are kept whole.
+        rounds: Prunes in so many rounds, cubically, over the first half of the fine-tuning; 1 is
+            all at once before it.
+        recalibrate: Batches to measure the batch norms with right after pruning; 0 does not.
         penalty: Weight of the strengths' L1 norm in the loss (synaptic only).
         sparsify_epochs: Training with the penalty before pruning (synaptic only).
         sparsify_learning_rate: Its highest learning rate.
@@ -115,19 +138,37 @@ class PruneOptions:
         finetune_learning_rate: Its highest learning rate.
         distill: Share of the fine-tuning loss that is the distance to the unpruned network's
             outputs, 0..1 (Hinton et al., arXiv 1503.02531).
-        seed: Of ``"random"`` and of the batches.
+        adaptive: DCP-Adapt's threshold; then ``density`` does not count (dcp, dkp).
+        samples: Images that data-driven methods look at; None takes all.
+        channels_per_step: Channels taken at once (dcp, dkp, reconstruction).
+        losses: Auxiliary classifiers; None for two or three, by depth (dcp, dkp).
+        discrimination: Weight of their loss against the reconstruction's (dcp, dkp).
+        stage_epochs: Fine-tuning of each stage (dcp, dkp).
+        stage_learning_rate: Its learning rate.
+        seed: Of ``"random"``, of classifiers and of the batches.
     """
 
     method: str = "synaptic"
+    level: str | None = None
     density: float = 0.1
     macs: float | None = None
     scope: str | None = None
+    ignore: list[str] = field(default_factory=list)
+    rounds: int = 1
+    recalibrate: int = 0
     penalty: float = 1e-4
     sparsify_epochs: float = 3.0
     sparsify_learning_rate: float = 0.02
     finetune_epochs: float = 5.0
     finetune_learning_rate: float = 0.05
     distill: float = 0.0
+    adaptive: float | None = None
+    samples: int | None = None
+    channels_per_step: int = 1
+    losses: int | None = None
+    discrimination: float = 1.0
+    stage_epochs: int = 1
+    stage_learning_rate: float = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -135,12 +176,39 @@ class PruneOptions:
             self.method in METHODS,
             f"unknown method {self.method!r}; there are: {', '.join(METHODS)}",
         )
+        _check(
+            self.level is None or self.level in LEVELS,
+            f"unknown level {self.level!r}; there are: {', '.join(LEVELS)}",
+        )
+        fixed = _ONE_LEVEL.get(self.method)
+        _check(
+            fixed is None or self.level in (None, fixed),
+            f"method {self.method!r} has no level {self.level!r}, only {fixed!r}",
+        )
         _check(0 < self.density <= 1, f"density must be in (0, 1], got {self.density}")
         _check(self.macs is None or 0 < self.macs <= 1, f"macs must be in (0, 1], got {self.macs}")
-        _check(self.penalty >= 0, f"penalty must not be negative, got {self.penalty}")
-        _check(self.sparsify_epochs >= 0, f"epochs must not be negative: {self.sparsify_epochs}")
-        _check(self.finetune_epochs >= 0, f"epochs must not be negative: {self.finetune_epochs}")
+        _check(self.rounds >= 1, f"rounds must be at least 1, got {self.rounds}")
+        one_shot = self.method in (*GREEDY, "reconstruction")
+        _check(
+            self.rounds == 1 or not one_shot,
+            f"method {self.method!r} prunes once: rounds must be 1",
+        )
+        _check(
+            self.macs is None or not one_shot, f"method {self.method!r} takes no macs, only density"
+        )
+        _check(
+            self.adaptive is None or self.method in GREEDY,
+            f"adaptive is for {' and '.join(GREEDY)}, not for {self.method!r}",
+        )
+        for name in ("recalibrate", "penalty", "sparsify_epochs", "finetune_epochs"):
+            value = getattr(self, name)
+            _check(value >= 0, f"{name} must not be negative, got {value}")
         _check(0 <= self.distill <= 1, f"distill must be in [0, 1], got {self.distill}")
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether whole input channels go."""
+        return (self.level or _ONE_LEVEL.get(self.method)) == "channel"
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -26,10 +27,19 @@ class TrainProgress:
         total_steps: Of the whole training.
         start_step: Where it goes on.
         console: Where to show it.
+        tensorboard: Folder for TensorBoard's files; None writes none.
+
+    Raises:
+        ModuleNotFoundError: ``tensorboard`` was asked for and is not installed.
     """
 
     def __init__(
-        self, title: str, total_steps: int, start_step: int, console: Console | None
+        self,
+        title: str,
+        total_steps: int,
+        start_step: int,
+        console: Console | None,
+        tensorboard: str | None = None,
     ) -> None:
         self.title = title
         self.console = console
@@ -39,6 +49,11 @@ class TrainProgress:
         self.images = 0
         self.weight = 0.0
         self.started = time.perf_counter()
+        self.writer: Any = None
+        if tensorboard is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(tensorboard)
         self.bar: Progress | None = None
         if console is not None and console.is_terminal:
             self.bar = Progress(
@@ -66,6 +81,8 @@ class TrainProgress:
     ) -> None:
         if self.bar is not None:
             self.bar.stop()
+        if self.writer is not None:
+            self.writer.close()
 
     def step(self, loss: float, accuracy: float, images: int) -> None:
         """Notes one batch: its loss, the share it got right, its size."""
@@ -82,6 +99,11 @@ class TrainProgress:
 
     def epoch(self, step: int, validation: float | None) -> None:
         """Writes one line at the end of an epoch."""
+        if self.writer is not None:
+            values = {"loss": self.loss, "accuracy": self.accuracy, "validation": validation}
+            for name, value in values.items():
+                if value is not None:
+                    self.writer.add_scalar(f"{self.title}/{name}", value, step)
         if self.console is None:
             return
         checked = "" if validation is None else f"  validation {validation:.2%}"
@@ -89,3 +111,44 @@ class TrainProgress:
             f"{self.title:<12} step {step}/{self.total_steps}  {self.status()}{checked}",
             highlight=False,
         )
+
+
+class PhaseProgress:
+    """Shows the phases of a greedy selection: a bar for the present one on a terminal, one line at
+    the end of each in a log file. Called as ``kernelprune.prune.discrimination.Progress`` says."""
+
+    def __init__(self, console: Console | None) -> None:
+        self.console = console
+        self.started = time.perf_counter()
+        self.bar: Progress | None = None
+        if console is not None and console.is_terminal:
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[status]}"),
+                console=console,
+                transient=True,
+            )
+            self.task = self.bar.add_task("", total=1, status="")
+
+    def __enter__(self) -> PhaseProgress:
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def __call__(self, phase: str, done: int, total: int, loss: float) -> None:
+        status = f"loss {loss:.4f}"
+        if self.bar is not None:
+            self.bar.update(
+                self.task, description=phase, completed=done, total=total, status=status
+            )
+        if self.console is not None and done >= total:
+            seconds = time.perf_counter() - self.started
+            self.console.print(
+                f"{phase}  {done}/{total}  {status}  {seconds:.0f} s", highlight=False
+            )

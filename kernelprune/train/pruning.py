@@ -15,7 +15,8 @@ from kernelprune.capture import capture, export
 from kernelprune.data import Dataset, load
 from kernelprune.errors import Error
 from kernelprune.format import Graph
-from kernelprune.prune import Plan, SynapticStrength, finalize_masks, prune_connections
+from kernelprune.prune import Plan, cubic_densities, recalibrate, round_steps
+from kernelprune.prune.distributed import is_first, join_processes, same_on_all, wait_for_all
 from kernelprune.train.checkpoint import (
     Checkpoint,
     latest_checkpoint,
@@ -24,6 +25,7 @@ from kernelprune.train.checkpoint import (
 )
 from kernelprune.train.evaluate import accuracy
 from kernelprune.train.loop import Trainer, channels_last, load_model, torch_threads
+from kernelprune.train.methods import Samples, make_method
 from kernelprune.train.options import ExportOptions, PruneOptions, TrainOptions
 
 
@@ -62,7 +64,8 @@ def prune_model(
     """Sparsifies (synaptic only), prunes and fine-tunes ``model``, which is changed.
 
     Checkpoints of the two trainings go to ``folder/sparsify`` and ``folder/finetune``. The pruning
-    between them is a function of the weights, so a resumed run just does it again.
+    is a function of the weights, so a resumed run does it again; what was chosen greedily is taken
+    from the checkpoint.
 
     Args:
         model: Trained.
@@ -84,60 +87,75 @@ def prune_model(
     teacher = None
     if options.distill > 0:
         teacher = channels_last(copy.deepcopy(model).eval().requires_grad_(False))
-    example = dataset.images[:2].clone()
+    method = make_method(model, options, train, dataset, console)
 
-    def train_on(phase: str, epochs: float, rate: float, **more: Any) -> None:
+    def checkpoint_of(phase: str) -> Checkpoint | None:
+        found = latest_checkpoint(folder / phase) if resume and folder is not None else None
+        if found is None:
+            return None
+        checkpoint = load_checkpoint(found)
+        if PruneOptions.from_dict(checkpoint.state.get("prune", {})) != options:
+            raise Error(f"{found.parent} was made with other pruning options; use a new folder")
+        return checkpoint
+
+    def train_on(phase: str, epochs: float, rate: float, **more: Any) -> Trainer | None:
         if epochs == 0:
-            return
-        place = None if folder is None else folder / phase
+            return None
         trainer = Trainer(
             model,
             dataset,
             replace(train, epochs=epochs, learning_rate=rate, seed=options.seed),
             validation=validation,
-            folder=place,
+            folder=None if folder is None else folder / phase,
             title=phase,
             console=console,
             teacher=teacher,
             distill=options.distill,
             extra_state={"prune": options.to_dict()},
+            no_decay=method.no_decay,
             **more,
         )
-        found = latest_checkpoint(place) if resume and place is not None else None
-        if found is not None:
-            checkpoint = load_checkpoint(found)
-            if checkpoint.state.get("prune") != options.to_dict():
-                raise Error(f"{place} was made with other pruning options; use a new folder")
+        checkpoint = checkpoint_of(phase)
+        if checkpoint is not None:
             trainer.restore(checkpoint)
-        trainer.run()
+        return trainer
 
-    finetune = ("finetune", options.finetune_epochs, options.finetune_learning_rate)
-    scope: dict[str, Any] = {} if options.scope is None else {"scope": options.scope}
-    if options.method != "synaptic":
-        plan = prune_connections(
-            model,
-            density=options.density,
-            macs=options.macs,
-            criterion=options.method,
-            x=example,
-            hold=True,
-            seed=options.seed,
-            **scope,
+    if method.sparsifies:
+        sparsify = train_on(
+            "sparsify",
+            options.sparsify_epochs,
+            options.sparsify_learning_rate,
+            penalty=method.penalty,
         )
-        train_on(*finetune)
-        return finalize_masks(model).eval(), plan
-    pruner = SynapticStrength(model, example, penalty=options.penalty, **scope)
-    strengths = pruner.parameter_groups()[1]["params"]
-    train_on(
-        "sparsify",
-        options.sparsify_epochs,
-        options.sparsify_learning_rate,
-        penalty=pruner.penalty,
-        no_decay=strengths,
+        if sparsify is not None:
+            sparsify.run()
+    method.hold(checkpoint_of("finetune"))
+    plan = None
+    if options.rounds == 1:
+        plan = method.prune(options.density, options.macs)
+        if options.recalibrate:
+            recalibrate(model, Samples(dataset, train, options.seed), options.recalibrate)
+            same_on_all(model)
+    due: dict[int, float] = {}
+
+    def prune_on(step: int) -> None:
+        if step in due:
+            last = step == max(due)
+            method.prune(due[step], options.macs if last else None)
+
+    finetune = train_on(
+        "finetune", options.finetune_epochs, options.finetune_learning_rate, before_step=prune_on
     )
-    plan = pruner.prune(density=options.density, macs=options.macs)
-    train_on(*finetune, no_decay=strengths)
-    return pruner.finalize().eval(), plan
+    if options.rounds > 1:
+        if finetune is None:
+            raise Error(f"rounds={options.rounds}: they take place while fine-tuning, for 0 epochs")
+        steps = round_steps(options.rounds, finetune.total_steps)
+        due.update(zip(steps, cubic_densities(options.density, options.rounds), strict=True))
+    if finetune is not None:
+        finetune.run()
+    if plan is None:  # a round more drops nothing: what is kept is as large as it may be
+        plan = method.prune(options.density, options.macs)
+    return method.finalize().eval(), plan
 
 
 def prune_run(
@@ -160,6 +178,7 @@ def prune_run(
     Raises:
         Error: No or a damaged checkpoint, unknown method, or ``folder`` is in use.
     """
+    join_processes()
     target = Path(folder)
     if not resume and target.exists() and any(target.iterdir()):
         raise Error(f"{target} is not empty; go on with --resume or use a new folder")
@@ -187,7 +206,10 @@ def prune_run(
         "prune": options.to_dict(),
         "validation": after,
     }
-    save_checkpoint(target, Checkpoint(model.state_dict(), {}, state))
+    wait_for_all()  # nobody writes while another still looks at the folder
+    if is_first():
+        save_checkpoint(target, Checkpoint(model.state_dict(), {}, state))
+    wait_for_all()
     graph = capture(model, validation.images[:1], keep_dead=True)
     return PruneResult(
         model,

@@ -1,0 +1,180 @@
+"""The pruning methods behind one interface: what happens before, at and after the pruning step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from kernelprune.data import Dataset, batches
+from kernelprune.prune import (
+    DiscriminationAware,
+    Plan,
+    SynapticStrength,
+    attach_masks,
+    finalize_masks,
+    masks_of,
+    prune_channels,
+    prune_connections,
+)
+from kernelprune.prune.distributed import is_first, own_part
+from kernelprune.prune.plan import plan_of
+from kernelprune.train.checkpoint import Checkpoint
+from kernelprune.train.options import GREEDY, PruneOptions, TrainOptions
+from kernelprune.train.progress import PhaseProgress
+
+_MASK = ".parametrizations.weight.0.mask"
+
+
+class Samples:
+    """Images and labels of a data set, in batches and always in the same order, so that a greedy
+    choice compares like with like; each process has its part."""
+
+    def __init__(self, dataset: Dataset, options: TrainOptions, seed: int):
+        self.dataset, self.batch_size, self.seed = dataset, options.batch_size, seed
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for images, labels in batches(self.dataset, self.batch_size, seed=self.seed, epoch=0):
+            yield own_part(images), own_part(labels)
+
+
+class Method(ABC):
+    """One way to prune ``model``. ``hold`` makes it ready for an optimiser, nothing dropped yet;
+    ``prune`` may be called again with less. ``penalty`` and ``no_decay`` are for the training
+    before (``sparsifies``) and after."""
+
+    sparsifies = False
+    penalty: Callable[[], torch.Tensor] | None = None
+    no_decay: tuple[nn.Parameter, ...] = ()
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+
+    def hold(self, held: Checkpoint | None) -> None:  # noqa: B027 -- most have nothing to do
+        """``held``: a checkpoint of the training after the pruning step that will be restored."""
+
+    @abstractmethod
+    def prune(self, density: float, macs: float | None) -> Plan:
+        """Drops connections or channels, and says which are left."""
+
+    def finalize(self) -> nn.Module:
+        return finalize_masks(self.model)
+
+
+class Synaptic(Method):
+    sparsifies = True
+
+    def __init__(self, model: nn.Module, example: torch.Tensor, options: PruneOptions):
+        super().__init__(model)
+        scope: dict[str, Any] = {} if options.scope is None else {"scope": options.scope}
+        self.pruner = SynapticStrength(
+            model, example, penalty=options.penalty, ignore=options.ignore, **scope
+        )
+        self.penalty = self.pruner.penalty
+        self.no_decay = tuple(self.pruner.parameter_groups()[1]["params"])
+
+    def prune(self, density: float, macs: float | None) -> Plan:
+        return self.pruner.prune(density=density, macs=macs)
+
+    def finalize(self) -> nn.Module:
+        return self.pruner.finalize()
+
+
+class ByCriterion(Method):
+    def __init__(
+        self, model: nn.Module, example: torch.Tensor, options: PruneOptions, loader: Samples
+    ):
+        super().__init__(model)
+        self.example, self.options = example, options
+        self.more: dict[str, Any] = {
+            "criterion": options.method,
+            "ignore": options.ignore,
+            "loader": loader,
+            "samples": options.samples,
+            "seed": options.seed,
+            "hold": True,
+        }
+        if options.scope is not None:
+            self.more["scope"] = options.scope
+
+    def hold(self, held: Checkpoint | None) -> None:
+        if self.options.rounds > 1:
+            self.prune(1.0, None)
+
+    def prune(self, density: float, macs: float | None) -> Plan:
+        if not self.options.by_channel:
+            return prune_connections(
+                self.model, density=density, macs=macs, x=self.example, **self.more
+            )
+        more = dict(self.more)
+        if self.options.method == "reconstruction":
+            more["channels_per_step"] = self.options.channels_per_step
+        return prune_channels(self.model, self.example, ratio=1 - density, macs=macs, **more)
+
+
+class ByDiscrimination(Method):
+    def __init__(
+        self,
+        model: nn.Module,
+        example: torch.Tensor,
+        options: PruneOptions,
+        loader: Samples,
+        console: Console | None,
+    ):
+        super().__init__(model)
+        self.options, self.console = options, console if is_first() else None
+        self.held: Checkpoint | None = None
+        self.pruner = DiscriminationAware(
+            model,
+            example,
+            loader,
+            granularity="channel" if options.method == "dcp" else "kernel",
+            samples=options.samples,
+            channels_per_step=options.channels_per_step,
+            losses=options.losses,
+            discrimination=options.discrimination,
+            stage_epochs=options.stage_epochs,
+            stage_learning_rate=options.stage_learning_rate,
+            seed=options.seed,
+            ignore=options.ignore,
+        )
+
+    def hold(self, held: Checkpoint | None) -> None:
+        self.held = held
+
+    def prune(self, density: float, macs: float | None) -> Plan:
+        if self.held is not None:  # chosen before the interruption, and dear to choose again
+            masks = {
+                name.removesuffix(_MASK): mask.bool()
+                for name, mask in self.held.model.items()
+                if name.endswith(_MASK)
+            }
+            attach_masks(self.model, masks)
+            layers = self.pruner.layers
+            return plan_of(layers, masks_of(self.model), method=self.options.method, scope="")
+        with PhaseProgress(self.console) as progress:
+            self.pruner.progress = progress
+            adaptive = self.options.adaptive
+            ratio = None if adaptive is not None else 1 - density
+            return self.pruner.prune(ratio=ratio, adaptive=adaptive)
+
+
+def make_method(
+    model: nn.Module,
+    options: PruneOptions,
+    train: TrainOptions,
+    dataset: Dataset,
+    console: Console | None,
+) -> Method:
+    """The method that ``options`` name, on the images of ``dataset``."""
+    example = dataset.images[:2].clone()
+    loader = Samples(dataset, train, options.seed)
+    if options.method == "synaptic":
+        return Synaptic(model, example, options)
+    if options.method in GREEDY:
+        return ByDiscrimination(model, example, options, loader, console)
+    return ByCriterion(model, example, options, loader)
