@@ -25,6 +25,7 @@ from kernelprune.prune.distributed import (
     mean_over_ranks,
     own_part,
     same_on_all,
+    wait_for_all,
     world_size,
 )
 from kernelprune.train.checkpoint import (
@@ -232,6 +233,7 @@ class Trainer:
         same_on_all(self.model)
         if is_first():
             save_checkpoint(self.folder, self.checkpoint())
+        wait_for_all()
 
     # ------------------------------------------------------------------ training
 

@@ -43,6 +43,14 @@ def test_wrong_train_options(wrong: dict) -> None:
         {"sparsify_epochs": -1.0},
         {"finetune_epochs": -1.0},
         {"distill": 1.5},
+        {"level": "filter"},
+        {"method": "synaptic", "level": "channel"},
+        {"method": "slimming", "level": "connection"},
+        {"rounds": 0},
+        {"method": "dcp", "rounds": 2},
+        {"method": "dkp", "macs": 0.5},
+        {"adaptive": 0.1},
+        {"recalibrate": -1},
     ],
     ids=str,
 )
@@ -58,6 +66,8 @@ def test_options_survive_json() -> None:
     assert TrainOptions.from_dict(train.to_dict()) == train
     prune = PruneOptions(method="l1", macs=0.2)
     assert PruneOptions.from_dict(prune.to_dict()) == prune
+    assert PruneOptions(method="dcp").by_channel and not PruneOptions(method="dkp").by_channel
+    assert PruneOptions(method="l1", level="channel").by_channel
     with pytest.raises(Error, match="colour"):
         TrainOptions.from_dict({"colour": "red"})
 

@@ -1,0 +1,53 @@
+"""Two processes prune as one does on the same batches."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from prune.two_processes import masks
+
+from kernelprune.prune import load_masks
+from kernelprune.train import latest_checkpoint
+
+SCRIPT = Path(__file__).parent / "two_processes.py"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_two_processes_keep_what_one_keeps(tmp_path: Path) -> None:
+    """If this fails, processes drop different connections, or others than one process would; or
+    both write."""
+    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+    shared |= {"MASTER_PORT": str(free_port()), "PYTHONPATH": os.pathsep.join(sys.path)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(tmp_path)],
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    alone = masks()
+    errors = [process.communicate(timeout=300)[1][-2000:] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    for rank in (0, 1):
+        together = load_masks(tmp_path / f"masks{rank}.safetensors")
+        assert set(together) == set(alone)
+        for name, mask in alone.items():
+            assert torch.equal(together[name], mask), name
+    first, second = (load_masks(tmp_path / f"trained{rank}.safetensors") for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert [(tmp_path / f"first{rank}").read_text() for rank in (0, 1)] == ["True", "False"]
+    for name in ("dense", "pruned"):
+        path = latest_checkpoint(tmp_path / name)
+        assert path is not None and path.name == "checkpoint-000000"

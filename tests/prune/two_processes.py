@@ -1,0 +1,86 @@
+"""What ``test_distributed.py`` runs in one process with the whole batches, and in two processes
+with a part each: Synaptic Strength, a greedy choice and Taylor scores."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import kernelprune as kp
+from kernelprune.prune.distributed import average_gradients, is_first, join_processes, own_part
+from kernelprune.prune.masks import save_masks
+from kernelprune.train import PruneOptions, TrainOptions, fit, prune_run
+
+X = torch.randn(8, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+LABELS = torch.arange(8) % 5
+
+
+class Net(nn.Module):
+    """No batch norm: statistics of a part of the batch are not those of the whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 6, 3, padding=1)
+        self.b = nn.Conv2d(6, 8, 3, padding=1)
+        self.c = nn.Conv2d(8, 8, 3, padding=1)
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = torch.relu(self.b(torch.relu(self.a(x))))
+        return self.fc(torch.relu(self.c(x)).mean((2, 3)))
+
+
+def net() -> nn.Module:
+    torch.manual_seed(1)
+    return Net().double()
+
+
+def loader() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    halves = ((X[:4], LABELS[:4]), (X[4:], LABELS[4:]))
+    return [(own_part(images), own_part(labels)) for images, labels in halves]
+
+
+def masks() -> dict[str, torch.Tensor]:
+    """By what each method keeps."""
+    found = {}
+    model = net()
+    pruner = kp.SynapticStrength(model, X, penalty=1e-3)
+    parameters = pruner.parameter_groups()
+    optimiser = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
+    for images, labels in loader() * 2:
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(model(images), labels) + pruner.penalty()
+        loss.backward()
+        average_gradients(p for group in parameters for p in group["params"])
+        optimiser.step()
+    pruner.measure(loader())
+    found["synaptic"] = pruner.prune(density=0.4).masks
+    greedy = kp.DiscriminationAware(net(), X, loader(), losses=0, channels_per_step=2)
+    found["channels"] = greedy.prune(ratio=0.5).masks
+    found["taylor"] = kp.prune_connections(
+        net(), density=0.4, criterion="taylor", loader=loader()
+    ).masks
+    return {f"{way}.{name}": mask for way, each in found.items() for name, mask in each.items()}
+
+
+def main(folder: Path, rank: str) -> None:
+    torch.set_num_threads(1)
+    join_processes()
+    save_masks(masks(), folder / f"masks{rank}.safetensors")
+    train = TrainOptions(
+        dataset="digits", model_options={"width": 0.125}, epochs=1, limit=128, precision="float32"
+    )
+    fit(train, folder / "dense")
+    options = PruneOptions(density=0.3, sparsify_epochs=1, finetune_epochs=1)
+    result = prune_run(folder / "dense", options, folder / "pruned")
+    save_masks(result.plan.masks, folder / f"trained{rank}.safetensors")
+    (folder / f"first{rank}").write_text(str(is_first()))
+
+
+if __name__ == "__main__":
+    import os
+
+    main(Path(sys.argv[1]), os.environ["RANK"])

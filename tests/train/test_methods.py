@@ -1,0 +1,157 @@
+"""Every pruning method from the options to a checkpoint; rounds; resuming."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from kernelprune.errors import Error
+from kernelprune.train import (
+    PruneOptions,
+    Trainer,
+    TrainOptions,
+    fit,
+    latest_checkpoint,
+    load_checkpoint,
+    load_model,
+    prune_run,
+)
+
+QUICK = PruneOptions(
+    density=0.5, sparsify_epochs=0.5, finetune_epochs=1.0, samples=64, channels_per_step=4
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    options = TrainOptions(
+        dataset="digits", model_options={"width": 0.25}, epochs=1.0, batch_size=32, limit=128,
+        threads=1, precision="float32",
+    )  # fmt: skip
+    fit(options, folder)
+    return folder
+
+
+def kept_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """bool [O, I] by convolution but the first, of the model in a checkpoint."""
+    model, _ = load_model(load_checkpoint(folder))
+    weights = {n: w for n, w in model.state_dict().items() if w.ndim == 4 and w.shape[1] > 1}
+    return {name: weight.ne(0).flatten(2).any(2) for name, weight in weights.items()}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "dcp", "losses": 1},
+        {"method": "dkp", "losses": 0},
+        {"method": "slimming", "recalibrate": 1},
+        {"method": "reconstruction"},
+        {"method": "taylor", "level": "channel", "scope": "layer"},
+        {"method": "gradient", "scope": "layer", "ignore": ["features.3"]},
+    ],
+    ids=lambda options: options["method"],
+)
+def test_methods(trained: Path, tmp_path: Path, options: dict) -> None:
+    """If this fails, a method is not reached from the options, or fine-tuning revives what went."""
+    chosen = replace(QUICK, **options)
+    result = prune_run(trained, chosen, tmp_path / "out")
+    assert result.plan.prunable_density == pytest.approx(0.5, abs=0.02)
+    kept = kept_weights(tmp_path / "out")
+    for row in result.plan.rows:
+        if row.prunable:
+            mask = kept[f"{row.name}.weight"]
+            assert int(mask.sum()) == row.kept
+            by_column = torch.equal(mask, mask[:1].expand_as(mask))
+            assert by_column == chosen.by_channel
+    assert all(kept[f"{name}.weight"].all() for name in chosen.ignore)
+
+
+@pytest.mark.parametrize("method", ["synaptic", "l1"])
+def test_rounds_and_their_resuming(trained: Path, tmp_path: Path, monkeypatch, method: str) -> None:
+    """If this fails, gradual pruning ends at another density, or differs when it is resumed."""
+    options = replace(
+        QUICK, method=method, density=0.2, macs=0.4, scope="layer", rounds=2, finetune_epochs=3.0
+    )
+    result = prune_run(trained, options, tmp_path / "whole")
+    assert result.plan.prunable_density == pytest.approx(0.2, abs=0.02)
+    assert result.macs[0] <= 0.4 * result.macs[1]
+    kept = kept_weights(tmp_path / "whole")
+    assert sum(int(mask.sum()) for mask in kept.values()) == result.plan.prunable_kept
+    if method == "l1":
+        return
+    run_epoch, seen = Trainer._run_epoch, []
+
+    def killed(self, progress):
+        seen.append(self.title)
+        if seen.count("finetune") == 2:  # the second round would come in this epoch
+            raise KeyboardInterrupt
+        run_epoch(self, progress)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "_run_epoch", killed)
+        prune_run(trained, options, tmp_path / "parts")
+    prune_run(trained, options, tmp_path / "parts", resume=True)
+    files = [latest_checkpoint(tmp_path / name) for name in ("whole", "parts")]
+    first, second = ((path / "model.safetensors").read_bytes() for path in files if path)
+    assert first == second
+    with pytest.raises(Error, match="for 0 epochs"):
+        prune_run(trained, replace(options, finetune_epochs=0), tmp_path / "none")
+
+
+def test_greedy_choice_is_not_made_twice(trained: Path, tmp_path: Path, monkeypatch) -> None:
+    """If this fails, a resumed run chooses again (hours), or ends somewhere else."""
+    options = replace(QUICK, method="dcp", losses=0)
+    whole = prune_run(trained, options, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole" / "finetune", tmp_path / "parts" / "finetune")
+    monkeypatch.setattr("kernelprune.prune.DiscriminationAware.prune", None)
+    again = prune_run(trained, options, tmp_path / "parts", resume=True)
+    for name, mask in whole.plan.masks.items():
+        assert torch.equal(again.plan.masks[name], mask)
+    assert [row.kept for row in again.plan.rows] == [row.kept for row in whole.plan.rows]
+    for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_progress_of_a_greedy_choice(trained: Path, tmp_path: Path) -> None:
+    """If this fails, hours pass without a sign of life."""
+    with (tmp_path / "log").open("w") as stream:
+        console = Console(file=stream, width=120)
+        options = replace(QUICK, method="dcp", losses=1, finetune_epochs=0.0)
+        prune_run(trained, options, tmp_path / "out", console=console)
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines[0].startswith("stage 1/2: fine-tune  1/1  loss ")
+    assert lines[1].startswith("stage 1/2: features.3  4/4  loss ")
+
+
+def test_tensorboard_on_request(trained: Path, tmp_path: Path, monkeypatch) -> None:
+    """If this fails, TensorBoard's files lack values, or are written unasked."""
+    import sys
+    import types
+
+    written = []
+
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            written.append(folder)
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, step))
+
+        def close(self) -> None:
+            written.append("closed")
+
+    fake = types.ModuleType("torch.utils.tensorboard")
+    fake.SummaryWriter = Writer
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    options = TrainOptions(dataset="digits", model_options={"width": 0.125}, epochs=1, limit=128)
+    fit(options)
+    assert not written
+    fit(replace(options, tensorboard="logs"))
+    names = ["train/loss", "train/accuracy", "train/validation"]
+    assert written == ["logs", *((name, 1) for name in names), "closed"]

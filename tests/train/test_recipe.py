@@ -1,0 +1,84 @@
+"""Recipes: what is in the folder works, mistakes are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kernelprune import models
+from kernelprune.data import names
+from kernelprune.errors import Error
+from kernelprune.train import PruneOptions, TrainOptions, load_recipe, recipe_run
+
+FOLDER = Path(__file__).parent.parent.parent / "recipes"
+RECIPES = sorted(FOLDER.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_of_the_project(path: Path) -> None:
+    """If this fails, a recipe names an option, a model or a data set that does not exist."""
+    recipe = load_recipe(path)
+    assert recipe.train is not None
+    assert recipe.train.model in models.names() and recipe.train.dataset in names()
+    assert path.name in (FOLDER / "README.md").read_text()
+
+
+def write(folder: Path, **sections) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(sections))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"prune": {"densty": 0.1}}, "no option 'densty'; did you mean 'density'"),
+        ({"train": {"epoch": 1}}, "no option 'epoch'; did you mean 'epochs'"),
+        ({"pruning": {}}, "no section 'pruning'; did you mean 'prune'"),
+        ({"prune": {"density": "a tenth"}}, "density: 'a tenth' is not of the kind float"),
+        ({"prune": {"rounds": True}}, "rounds: True is not of the kind int"),
+        ({"prune": {"ignore": "conv1"}}, "ignore: 'conv1' is not of the kind list"),
+        ({"prune": {"density": 2.0}}, "density must be in"),
+        ({"prune": {"method": "dcp", "level": "connection"}}, "only 'channel'"),
+        ({"prune": [1]}, "must have sections"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_named(tmp_path: Path, sections: dict, message: str) -> None:
+    """If this fails, a mistake in a recipe is taken in silence or ends in a traceback."""
+    with pytest.raises(Error, match=message):
+        load_recipe(write(tmp_path, **sections))
+
+
+def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+    """If this fails, a wrong path or a broken file ends in a traceback."""
+    with pytest.raises(Error, match="none.yaml"):
+        load_recipe(tmp_path / "none.yaml")
+    (tmp_path / "broken.yaml").write_text("prune: [")
+    with pytest.raises(Error, match="broken.yaml"):
+        load_recipe(tmp_path / "broken.yaml")
+
+
+def test_values(tmp_path: Path) -> None:
+    """If this fails, a value of the recipe does not arrive, or defaults change."""
+    train = {"model": "resnet20", "model_options": {"width": 0.5}, "epochs": 2}
+    recipe = load_recipe(write(tmp_path, train=train, prune={"macs": None, "ignore": ["a.*"]}))
+    assert recipe.train == TrainOptions(model="resnet20", model_options={"width": 0.5}, epochs=2)
+    assert recipe.prune == PruneOptions(ignore=["a.*"])
+    with pytest.raises(Error, match="no section 'train'"):
+        recipe_run(load_recipe(write(tmp_path, prune={})), tmp_path / "out")
+
+
+def test_trains_and_prunes(tmp_path: Path) -> None:
+    """If this fails, a recipe's two halves do not find each other."""
+    train = {"model_options": {"width": 0.125}, "dataset": "digits", "epochs": 1, "limit": 128}
+    prune = {"method": "l2", "density": 0.3, "finetune_epochs": 0}
+    recipe = load_recipe(write(tmp_path, train={**train, "threads": 1}, prune=prune))
+    result = recipe_run(recipe, tmp_path / "out")
+    assert result.folder == tmp_path / "out" / "pruned"
+    assert result.plan.prunable_density == pytest.approx(0.3, abs=0.01)
+    alone = recipe_run(recipe, tmp_path / "alone", source=tmp_path / "out" / "dense")
+    assert alone.folder == tmp_path / "alone"
+    assert str(alone.plan) == str(result.plan)
