@@ -167,6 +167,11 @@ def prune(
     macs: Annotated[
         float | None, typer.Option(help="Keep at most this share of the multiply-adds.")
     ] = None,
+    latency_ms: Annotated[
+        float | None,
+        typer.Option(help="Milliseconds of the engine here, in place of the density (synaptic)."),
+    ] = None,
+    latency_batch: Annotated[int, typer.Option(help="Images that those are for.")] = 1,
     scope: Annotated[str | None, typer.Option(help="layer, global or global-normalised.")] = None,
     ignore: Annotated[
         list[str] | None, typer.Option(help="Layer, or pattern with *, that is kept whole.")

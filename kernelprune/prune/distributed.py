@@ -65,3 +65,13 @@ def same_on_all(model: nn.Module) -> None:
         with torch.no_grad():
             for tensor in [*model.parameters(), *model.buffers()]:
                 dist.broadcast(tensor, 0)
+
+
+def as_first_has(masks: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The first process's masks: where a choice depends on measured times."""
+    if world_size() > 1:
+        for name, mask in masks.items():
+            sent = mask.to(torch.uint8)
+            dist.broadcast(sent, 0)
+            masks[name] = sent.bool()
+    return masks

@@ -20,7 +20,8 @@ _THIN = 0.01  # a layer below this density gets a warning
 @dataclass
 class LayerPlan:
     """One layer. ``map_size`` (of the output) and the multiply-adds per image are None when no
-    example input was given; ``prunable`` is False for a layer that is kept whole."""
+    example input was given; ``prunable`` is False for a layer that is kept whole;
+    ``milliseconds`` per batch were measured if the plan is for a time limit."""
 
     name: str
     in_channels: int
@@ -32,6 +33,7 @@ class LayerPlan:
     macs: int | None
     macs_kept: int | None
     prunable: bool
+    milliseconds: float | None = None
 
     @property
     def density(self) -> float:
@@ -50,6 +52,7 @@ class Plan:
     ``connections``, ``kept``, ``density``, ``macs``, ``macs_kept`` count the whole model;
     ``prunable_density`` counts the layers that may be pruned, as the argument ``density`` does.
     ``histogram``: how the scores are spread and what is kept of them; ``print`` it too.
+    ``milliseconds``: of the whole network per batch, as measured, if the plan is for a time limit.
     """
 
     rows: list[LayerPlan]
@@ -57,6 +60,7 @@ class Plan:
     method: str = ""
     scope: str = ""
     histogram: Histogram | None = field(repr=False, default=None)
+    milliseconds: float | None = None
 
     @property
     def connections(self) -> int:
@@ -111,7 +115,7 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the masks, as plain numbers, strings and lists (json)."""
         names = ["connections", "kept", "density", "prunable_connections", "prunable_kept"]
-        names += ["prunable_density", "macs", "macs_kept", "macs_density"]
+        names += ["prunable_density", "macs", "macs_kept", "macs_density", "milliseconds"]
         return {
             "method": self.method,
             "scope": self.scope,
@@ -128,6 +132,7 @@ class Plan:
                     "density": row.density,
                     "macs": row.macs,
                     "macs_kept": row.macs_kept,
+                    "milliseconds": row.milliseconds,
                     "prunable": row.prunable,
                 }
                 for row in self.rows
@@ -138,11 +143,17 @@ class Plan:
 
     def __str__(self) -> str:
         head = ["layer", "in", "out", "kernel", "map", "connections", "kept", "density"]
-        head += ["MACs", "kept MACs", ""]
+        head += ["MACs", "kept MACs", *(["ms"] if self.milliseconds is not None else []), ""]
         table = [head, *(_cells(row) for row in self.rows)]
         prunable = [row for row in self.rows if row.prunable]
         table.append(_total("prunable layers", prunable))
         table.append(_total("whole model", self.rows))
+        if self.milliseconds is not None:
+            rest = self.milliseconds - sum(row.milliseconds or 0.0 for row in prunable)
+            times = [row.milliseconds for row in self.rows]
+            times += [self.milliseconds - rest, self.milliseconds]
+            for line, value in zip(table[1:], times, strict=True):
+                line.insert(-1, "" if value is None else f"{value:.3f}")
         widths = [max(len(line[column]) for line in table) for column in range(len(head))]
         lines = [_line(line, widths) for line in table]
         rule = "-" * max(len(line) for line in lines)

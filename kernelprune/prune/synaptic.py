@@ -6,7 +6,7 @@ Lin, Zhong, Wu, Yan, "Synaptic Strength for Convolutional Neural Network", NeurI
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -17,11 +17,20 @@ from torch.nn.utils import parametrize
 from kernelprune.capture.trace import eval_mode, trace
 from kernelprune.errors import Error
 from kernelprune.prune.batches import device_of, inputs
+from kernelprune.prune.distributed import as_first_has
+from kernelprune.prune.histogram import histogram
+from kernelprune.prune.latency import (
+    LayerTimes,
+    engine_measure,
+    layer_times,
+    select_within_time,
+)
 from kernelprune.prune.layers import Layer, Selector, find_layers
 from kernelprune.prune.masks import make_plain, masks_of, parametrisation
-from kernelprune.prune.plan import Plan, make_plan
+from kernelprune.prune.plan import Plan, make_plan, plan_of
 from kernelprune.prune.sources import find_rescalings, rescale
 from kernelprune.prune.strength import Strength, start
+from kernelprune.prune.threshold import select
 
 SCALES = ("auto", "measured", "kernel")
 
@@ -72,6 +81,8 @@ class SynapticStrength:
         self._frozen: list[tuple[nn.Parameter, bool]] = []
         self._parts: dict[str, Strength] = {}
         self._hooks: list[Any] = []
+        self._example = x[:1].detach().clone()
+        self._times: dict[tuple[int, int], LayerTimes] = {}
         scales = {name: torch.ones(size) for name, size in _inputs_of(prunable)}
         measured = {
             name: torch.full((size,), scale != "kernel") for name, size in _inputs_of(prunable)
@@ -164,32 +175,79 @@ class SynapticStrength:
     # ------------------------------------------------------------ pruning
 
     def plan(
-        self, density: float | None = None, macs: float | None = None, scope: str | None = None
+        self,
+        density: float | None = None,
+        macs: float | None = None,
+        scope: str | None = None,
+        *,
+        latency_ms: float | None = None,
+        batch: int = 1,
+        threads: int = 1,
     ) -> Plan:
         """What ``prune`` would keep; changes nothing.
 
         ``density``: kept share of the connections of all prunable layers. ``macs``: at most this
-        share of the dense model's multiply-adds, layers that are kept whole included. Raises
-        Error when the two cannot both hold.
+        share of the dense model's multiply-adds, layers that are kept whole included.
+        ``latency_ms``: at most so many milliseconds of the engine for ``batch`` images on
+        ``threads`` threads of this machine; layers are exported and measured at a few densities
+        (once for each batch and threads), and so is the choice. Raises Error when the limits cannot
+        all hold; ``macs`` and ``latency_ms`` exclude each other.
         """
-        return make_plan(
-            self.layers,
-            self.strengths(),
+        scope = self.scope if scope is None else scope
+        strengths = self.strengths()
+        kept = {name: part.mask for name, part in self._parts.items()}
+        if latency_ms is None:
+            return make_plan(
+                self.layers,
+                strengths,
+                density=density,
+                macs=macs,
+                scope=scope,
+                method="Synaptic Strength",
+                kept=kept,
+            )
+        if macs is not None or not latency_ms > 0:
+            raise Error(f"latency_ms={latency_ms}: must be above 0, and without macs=")
+        measure = engine_measure(
+            self.model, self._example, self.layers, _prune_copy,
+            batch=batch, threads=threads, repeats=20,
+        )  # fmt: skip
+        if (batch, threads) not in self._times:
+            self._times[batch, threads] = layer_times(
+                measure, lambda share: select(strengths, density=share, scope="layer", kept=kept)
+            )
+        masks, found, rest = select_within_time(
+            strengths,
+            self._times[batch, threads],
+            latency_ms,
+            measure,
+            scope=scope,
             density=density,
-            macs=macs,
-            scope=self.scope if scope is None else scope,
-            method="Synaptic Strength",
-            kept={name: part.mask for name, part in self._parts.items()},
+            kept=kept,
         )
+        masks = as_first_has(masks)
+        plan = plan_of(self.layers, masks, method="Synaptic Strength", scope=scope)
+        plan.histogram = histogram(strengths, masks, scope)
+        plan.milliseconds = rest + sum(found.values())
+        for row in plan.rows:
+            row.milliseconds = found.get(row.name)
+        return plan
 
     def prune(
-        self, density: float | None = None, macs: float | None = None, scope: str | None = None
+        self,
+        density: float | None = None,
+        macs: float | None = None,
+        scope: str | None = None,
+        *,
+        latency_ms: float | None = None,
+        batch: int = 1,
+        threads: int = 1,
     ) -> Plan:
         """Drops the weakest connections for good: they stay zero in all further training.
 
         Arguments and errors as ``plan``. May be called again with a lower density.
         """
-        plan = self.plan(density, macs, scope)
+        plan = self.plan(density, macs, scope, latency_ms=latency_ms, batch=batch, threads=threads)
         for name, mask in plan.masks.items():
             self._parts[name].prune(mask)
         return plan
@@ -221,6 +279,11 @@ class SynapticStrength:
         for name, part in self._parts.items():
             if parametrisation(self.model.get_submodule(name), Strength) is not part:
                 raise Error(f"layer '{name}': its strengths were removed or replaced elsewhere")
+
+
+def _prune_copy(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
+    for name, mask in masks.items():
+        parametrisation(model.get_submodule(name), Strength).prune(mask)
 
 
 def _inputs_of(layers: list[Layer]) -> list[tuple[str, int]]:

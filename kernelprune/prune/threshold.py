@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +88,67 @@ def select(
         counts = _fit_number(ranked, number, per_layer, macs)
     else:
         counts = _fit_factor(ranked, number, per_layer, macs)
+    return {
+        layer.name: layer.mask(count, scores[layer.name])
+        for layer, count in zip(ranked, counts, strict=True)
+    }
+
+
+def select_priced(
+    scores: Mapping[str, torch.Tensor],
+    prices: Mapping[str, float],
+    fits: Callable[[Mapping[str, int]], bool],
+    *,
+    density: float | None,
+    scope: str,
+    kept: Mapping[str, torch.Tensor] | None = None,
+) -> dict[str, torch.Tensor] | None:
+    """The kept connections, as ``select``, for a budget that only ``fits`` knows: it says whether
+    the kept number of each layer is within it, and says so of fewer when it does of more.
+
+    A connection is kept when its score is above ``factor * price`` of its layer (with ``density``:
+    the given number with the highest ``score - factor * price``), for the smallest factor that
+    fits, found by bisection. None when no factor does.
+    """
+    ranked = [
+        _rank(name, score, scope, None if kept is None else kept.get(name))
+        for name, score in scores.items()
+    ]
+    rates = [prices[layer.name] for layer in ranked]
+    forced = [layer.forced for layer in ranked]
+    number = None
+    if density is not None:
+        total = sum(score.numel() for score in scores.values())
+        number = max(round(density * total), sum(forced))
+        number = min(number, sum(len(layer.values) for layer in ranked))
+
+    def at(factor: float) -> list[int]:
+        discounts = [factor * rate for rate in rates]
+        if number is not None:
+            return _counts(ranked, number, discounts)
+        return [
+            one
+            + int(np.searchsorted(layer.negated, -discount, side="right" if not factor else "left"))
+            for layer, one, discount in zip(ranked, forced, discounts, strict=True)
+        ]
+
+    def fitting(counts: list[int]) -> bool:
+        names = [layer.name for layer in ranked]
+        return fits(dict(zip(names, counts, strict=True)))
+
+    largest = max(float(layer.values[0]) for layer in ranked if len(layer.values))
+    low, high = 0.0, 2 * largest / min(rates) if largest > 0 else 1.0
+    counts = at(low)
+    if not fitting(counts):
+        counts = at(high)
+        if not fitting(counts):
+            return None
+        while low < (middle := (low + high) / 2) < high and high - low > 1e-9 * high:
+            between = at(middle)
+            if fitting(between):
+                high, counts = middle, between
+            else:
+                low = middle
     return {
         layer.name: layer.mask(count, scores[layer.name])
         for layer, count in zip(ranked, counts, strict=True)

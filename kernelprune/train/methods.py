@@ -70,6 +70,7 @@ class Synaptic(Method):
 
     def __init__(self, model: nn.Module, example: torch.Tensor, options: PruneOptions):
         super().__init__(model)
+        self.options = options
         scope: dict[str, Any] = {} if options.scope is None else {"scope": options.scope}
         self.pruner = SynapticStrength(
             model, example, penalty=options.penalty, ignore=options.ignore, **scope
@@ -78,7 +79,11 @@ class Synaptic(Method):
         self.no_decay = tuple(self.pruner.parameter_groups()[1]["params"])
 
     def prune(self, density: float, macs: float | None) -> Plan:
-        return self.pruner.prune(density=density, macs=macs)
+        limit = self.options.latency_ms
+        if limit is None:
+            return self.pruner.prune(density=density, macs=macs)
+        batch, threads = self.options.latency_batch, self.options.latency_threads
+        return self.pruner.prune(latency_ms=limit, batch=batch, threads=threads)
 
     def finalize(self) -> nn.Module:
         return self.pruner.finalize()

@@ -125,6 +125,10 @@ class PruneOptions:
             only the first five baselines leave a choice, and None takes connections there.
         density: Kept connections (channels) / all of them in the pruned layers, 0..1.
         macs: At most this share of the multiply-adds is kept; None for no limit.
+        latency_ms: At most so many milliseconds of the engine on this machine, in place of
+            ``density`` (synaptic only); None for no limit.
+        latency_batch: Images that those are for.
+        latency_threads: Threads of the engine for them.
         scope: How connections of different layers are compared: ``"layer"``, ``"global"``,
             ``"global-normalised"``; None takes the method's default.
         ignore: Names or patterns of layers that are kept whole.
@@ -152,6 +156,9 @@ class PruneOptions:
     level: str | None = None
     density: float = 0.1
     macs: float | None = None
+    latency_ms: float | None = None
+    latency_batch: int = 1
+    latency_threads: int = 1
     scope: str | None = None
     ignore: list[str] = field(default_factory=list)
     rounds: int = 1
@@ -195,6 +202,11 @@ class PruneOptions:
         )
         _check(
             self.macs is None or not one_shot, f"method {self.method!r} takes no macs, only density"
+        )
+        fits = self.method == "synaptic" and self.macs is None and self.rounds == 1
+        _check(
+            self.latency_ms is None or (fits and self.latency_ms > 0),
+            f"latency_ms={self.latency_ms}: above 0, for 'synaptic', without macs and rounds",
         )
         _check(
             self.adaptive is None or self.method in GREEDY,

@@ -11,11 +11,11 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
-from kernelprune.capture import capture, export
+from kernelprune.capture import export
 from kernelprune.data import Dataset, load
 from kernelprune.errors import Error
 from kernelprune.format import Graph
-from kernelprune.prune import Plan, cubic_densities, recalibrate, round_steps
+from kernelprune.prune import Plan, count, cubic_densities, recalibrate, round_steps
 from kernelprune.prune.distributed import is_first, join_processes, same_on_all, wait_for_all
 from kernelprune.train.checkpoint import (
     Checkpoint,
@@ -210,13 +210,13 @@ def prune_run(
     if is_first():
         save_checkpoint(target, Checkpoint(model.state_dict(), {}, state))
     wait_for_all()
-    graph = capture(model, validation.images[:1], keep_dead=True)
+    counts = count(model, validation.images[:1])
     return PruneResult(
         model,
         target,
         (before, after),
-        (graph.kept_connections(), graph.all_connections()),
-        (graph.macs(), graph.macs(dense=True)),
+        (counts.connections_kept, counts.connections),
+        (counts.macs_kept, counts.macs),
         plan,
     )
 

@@ -1,0 +1,1 @@
+"""Accuracies of the pruning methods: one row, one command, one json file."""

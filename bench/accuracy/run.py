@@ -1,0 +1,145 @@
+"""One row: train, prune with every candidate, choose by validation, then test once."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from bench.accuracy.rows import Row
+from kernelprune.benchmarking import describe_machine
+from kernelprune.data import Dataset, load
+from kernelprune.prune import attach_masks, finalize_masks
+from kernelprune.prune.compact import compact
+from kernelprune.train import (
+    PruneResult,
+    Trainer,
+    TrainOptions,
+    accuracy,
+    fit,
+    load_checkpoint,
+    load_model,
+    prune_run,
+)
+from kernelprune.train.loop import make_model
+
+
+def run_row(
+    name: str, row: Row, seeds: Sequence[int], work: Path, out: Path, console: Console | None
+) -> dict[str, Any]:
+    """Writes ``out/<name>.json``; checkpoints go to ``work``, and an interrupted run goes on."""
+    started = time.perf_counter()
+    results: list[list[PruneResult]] = []
+    for position, options in enumerate(row.candidates):
+        results.append([])
+        for seed in seeds:
+            dense = _train(row.train, seed, work, console)
+            place = work / name / f"candidate{position}-seed{seed}"
+            results[-1].append(
+                prune_run(dense, replace(options, seed=seed), place, resume=True, console=console)
+            )
+    validation = [[result.validation[1] for result in each] for each in results]
+    chosen = max(range(len(results)), key=lambda i: statistics.fmean(validation[i]))
+    test = load(row.train.dataset, "test", path=row.train.data_path)
+    seconds_before = time.perf_counter() - started
+    dense_models = [_dense_model(row.train, seed, work) for seed in seeds]
+    found = {
+        "row": name,
+        "seeds": list(seeds),
+        "train": row.train.to_dict(),
+        "candidates": [
+            {"prune": options.to_dict(), "validation": each}
+            for options, each in zip(row.candidates, validation, strict=True)
+        ],
+        "chosen": chosen,
+        "dense": _summary([accuracy(model, test) for model in dense_models]),
+        "pruned": _summary([accuracy(result.model, test) for result in results[chosen]]),
+        "kept": [_kept(result, test) for result in results[chosen]],
+        "layers": results[chosen][0].plan.to_dict()["layers"],
+        "seconds": seconds_before,
+        "machine": describe_machine(),
+    }
+    if row.control:
+        pruned = row.candidates[chosen]
+        epochs = row.train.epochs + pruned.sparsify_epochs + pruned.finetune_epochs
+        options = replace(row.train, epochs=epochs)
+        found["from_scratch"] = _summary(
+            [
+                _from_scratch(result.model, replace(options, seed=seed), test, console)
+                for seed, result in zip(seeds, results[chosen], strict=True)
+            ]
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return found
+
+
+def _place(train: TrainOptions, seed: int, work: Path) -> Path:
+    """Rows that train alike share their dense networks."""
+    values = [train.dataset, train.model, f"{train.epochs:g}"]
+    values += [f"{key}={value}" for key, value in sorted(train.model_options.items())]
+    return work / "dense" / "-".join([*values, f"seed{seed}"])
+
+
+def _train(train: TrainOptions, seed: int, work: Path, console: Console | None) -> Path:
+    place = _place(train, seed, work)
+    fit(replace(train, seed=seed), place, resume=True, console=console)
+    return place
+
+
+def _dense_model(train: TrainOptions, seed: int, work: Path) -> nn.Module:
+    return load_model(load_checkpoint(_place(train, seed, work)))[0]
+
+
+def _kept(result: PruneResult, test: Dataset) -> dict[str, Any]:
+    """Sizes of the pruned network, and of what ``compact`` makes of it."""
+    smaller = compact(result.model, test.images[:2])
+    return {
+        "connections": list(result.connections),
+        "macs": list(result.macs),
+        "parameters": [
+            sum(p.numel() for p in smaller.parameters()),
+            sum(p.numel() for p in result.model.parameters()),
+        ],
+    }
+
+
+def _from_scratch(
+    pruned: nn.Module, options: TrainOptions, test: Dataset, console: Console | None
+) -> float:
+    """Test accuracy of the pruned structure, trained from new start weights."""
+    masks = {
+        name: module.weight.detach().flatten(2).ne(0).any(2)
+        for name, module in pruned.named_modules()
+        if isinstance(module, nn.Conv2d)
+    }
+    dataset = load(options.dataset, "train", path=options.data_path)
+    torch.manual_seed(options.seed)
+    model = make_model(options, len(dataset.classes), dataset.shape)
+    attach_masks(model, masks)
+    Trainer(model, dataset, options, title="from scratch", console=console).run()
+    return accuracy(finalize_masks(model).eval(), test)
+
+
+def _summary(values: list[float]) -> dict[str, Any]:
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return {"test": values, "mean": statistics.fmean(values), "deviation": spread}
+
+
+def as_line(found: dict[str, Any]) -> str:
+    """A row of the table."""
+    kept = found["kept"][0]
+    share = [kept[key][0] / kept[key][1] for key in ("connections", "macs")]
+    scratch = found.get("from_scratch")
+    words = [found["row"], f"{found['dense']['mean']:.2%}", f"{found['pruned']['mean']:.2%}"]
+    words += [f"{share[0]:.1%}", f"{share[1]:.1%}"]
+    words.append(f"{scratch['mean']:.2%}" if scratch else "-")
+    return "| " + " | ".join(words) + " |"

@@ -1,0 +1,145 @@
+"""From a time limit to densities: what each layer costs at a few densities, measured.
+
+Candidates of the network at some densities are exported and profiled by the engine; between them
+times are interpolated. The kept connections are then those whose score is worth their time.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from kernelprune.capture.export import export
+from kernelprune.errors import Error
+from kernelprune.prune.layers import Layer
+from kernelprune.prune.threshold import select_priced
+from kernelprune.runtime import Engine
+
+DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
+_ROUNDS = 3
+
+Masks = Mapping[str, torch.Tensor]
+# Milliseconds per batch by layer, and of everything else, of the network with the given masks.
+Measure = Callable[[Masks], tuple[dict[str, float], float]]
+
+
+@dataclass(frozen=True)
+class LayerTimes:
+    """``milliseconds[layer]`` at ``densities[layer]`` (ascending), never falling; ``rest``: the
+    layers that are kept whole and the ops without weights."""
+
+    densities: dict[str, list[float]]
+    milliseconds: dict[str, list[float]]
+    rest: float
+
+    def of(self, layer: str, density: float) -> float:
+        return float(np.interp(density, self.densities[layer], self.milliseconds[layer]))
+
+    def total(self, densities: Mapping[str, float]) -> float:
+        return self.rest + sum(self.of(name, value) for name, value in densities.items())
+
+    def price(self, layer: str, connections: int) -> float:
+        """Milliseconds per connection, on average over the measured densities."""
+        row, density = self.milliseconds[layer], self.densities[layer]
+        return (row[-1] - row[0]) / max((density[-1] - density[0]) * connections, 1.0)
+
+
+def engine_measure(
+    model: nn.Module,
+    x: torch.Tensor,
+    layers: Sequence[Layer],
+    prune: Callable[[nn.Module, Masks], None],
+    *,
+    batch: int,
+    threads: int,
+    repeats: int,
+) -> Measure:
+    """Exports a copy of ``model``, on which ``prune(copy, masks)`` was called, and profiles it on
+    random images like those of ``x``."""
+    images = torch.randn(batch, *x.shape[1:]).numpy()
+
+    def measure(masks: Masks) -> tuple[dict[str, float], float]:
+        candidate = copy.deepcopy(model)
+        prune(candidate, masks)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "candidate.safetensors"
+            graph = export(candidate, x, path)
+            profile = Engine(path, threads=threads).profile(images, repeats=repeats)
+        owner = {node.name: node.module for node in graph.nodes if node.has_weight()}
+        found = {layer.name: 0.0 for layer in layers if layer.prunable}
+        rest = 0.0
+        for step in profile:
+            name = owner.get(step.name)
+            if name in found:
+                found[name] += step.milliseconds
+            else:
+                rest += step.milliseconds
+        return found, rest
+
+    return measure
+
+
+def layer_times(
+    measure: Measure,
+    masks_at: Callable[[float], Masks],
+    densities: Sequence[float] = DENSITIES,
+) -> LayerTimes:
+    """Measures with all layers at each of the densities."""
+    masks = [masks_at(density) for density in densities]
+    rows = [measure(each) for each in masks]
+    times = {
+        name: np.maximum.accumulate([found[name] for found, _ in rows]).tolist()
+        for name in rows[0][0]
+    }
+    kept = {name: [float(each[name].float().mean()) for each in masks] for name in times}
+    return LayerTimes(kept, times, float(np.median([rest for _, rest in rows])))
+
+
+def select_within_time(
+    scores: Mapping[str, torch.Tensor],
+    times: LayerTimes,
+    limit: float,
+    measure: Measure,
+    *,
+    scope: str,
+    density: float | None = None,
+    kept: Masks | None = None,
+) -> tuple[dict[str, torch.Tensor], dict[str, float], float]:
+    """Masks with which the network takes at most ``limit`` milliseconds, the milliseconds by layer
+    and those of the rest, as measured with those masks.
+
+    Interpolated times only lead there: the choice is measured, and while it is too slow, made
+    again with a lower limit. Raises Error when the limit cannot be held.
+    """
+    sizes = {name: score.numel() for name, score in scores.items()}
+    prices = {name: times.price(name, size) for name, size in sizes.items()}
+    least = max(prices.values()) * 1e-3  # a layer whose time does not change still has a price
+    prices = {name: max(price, least, 1e-12) for name, price in prices.items()}
+    wanted = limit
+    took = float("inf")
+    for _ in range(_ROUNDS):
+
+        def fits(counts: Mapping[str, int], wanted: float = wanted) -> bool:
+            return times.total({n: count / sizes[n] for n, count in counts.items()}) <= wanted
+
+        masks = select_priced(scores, prices, fits, density=density, scope=scope, kept=kept)
+        if masks is None:
+            break
+        found, rest = measure(masks)
+        took = sum(found.values()) + rest
+        if took <= limit:
+            return masks, found, rest
+        wanted *= 0.98 * limit / took
+    fastest = times.rest + sum(row[0] for row in times.milliseconds.values())
+    measured = "" if took == float("inf") else f"; the last choice took {took:.3g} ms"
+    raise Error(
+        f"latency_ms={limit}: cannot be held (with the fewest connections that were measured the "
+        f"network takes about {fastest:.3g} ms{measured})"
+    )
