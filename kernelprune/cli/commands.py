@@ -105,6 +105,7 @@ def train(
         int | None, typer.Option(help="Steps between checkpoints; default: one per epoch.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only so many training images.")] = None,
+    tensorboard: Annotated[str | None, typer.Option(help="Folder for TensorBoard's files.")] = None,
     resume: Resume = False,
 ) -> None:
     """Train a model of the zoo.
@@ -121,6 +122,7 @@ def train(
       kernelprune train --out runs/wide --model vgg16 --model-option width=0.5
     """
     _share_cores()
+    from kernelprune.prune.distributed import is_first
     from kernelprune.train import TrainOptions, fit
 
     options = TrainOptions(
@@ -137,8 +139,11 @@ def train(
         seed=seed,
         checkpoint_steps=checkpoint_steps,
         limit=limit,
+        tensorboard=tensorboard,
     )
     result = fit(options, out, resume=resume, console=console)
+    if not is_first():
+        return
     if result.validation is not None:
         console.print(f"validation accuracy {result.validation:.2%}, checkpoint in {out}")
     console.print(f"next: kernelprune prune --from {out} --out {out}-pruned")
@@ -192,7 +197,8 @@ def prune(
     """Drop connections or channels of a trained model and fine-tune the rest.
 
     With --recipe the options come from a file; those given here override it. A recipe with a
-    section 'train' also trains, if there is no --from. Under torchrun all processes share the work.
+    section 'train' also trains, if there is no --from. Under torchrun (-m kernelprune.cli prune ...)
+    all processes share the work.
 
     [bold]Examples[/bold]
 
@@ -205,6 +211,7 @@ def prune(
     _share_cores()
     import dataclasses
 
+    from kernelprune.prune.distributed import is_first
     from kernelprune.train import PruneOptions, Recipe, load_recipe, recipe_run
 
     known = {entry.name for entry in dataclasses.fields(PruneOptions)}
@@ -220,6 +227,8 @@ def prune(
     if source is None and chosen.train is None:
         raise Error("say which checkpoint to prune: --from, or a --recipe that also trains")
     result = recipe_run(chosen, out, source=source, resume=resume, console=console)
+    if not is_first():
+        return
     console.print(str(result.plan), soft_wrap=True)
     for word, (kept, total) in (
         ("connections", result.connections),

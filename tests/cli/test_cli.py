@@ -224,6 +224,23 @@ def test_train_prune_export(call, tmp_path: Path) -> None:
     assert "l1" in call("inspect", file).out
 
 
+def test_prune_by_recipe(call, tmp_path: Path) -> None:
+    """If this fails, a recipe is not run, or what the user types does not go before it."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "train: {dataset: digits, model_options: {width: 0.125}, epochs: 1, limit: 128}\n"
+        "prune: {method: l2, density: 0.5, finetune_epochs: 0, ignore: [features.3]}\n"
+    )
+    result = call("prune", "--recipe", recipe, "--out", tmp_path / "out", "--density", 0.25)
+    assert result.code == 0 and "l2 (global)" in result.out
+    lines = {line.split()[0]: line for line in result.out.splitlines() if line.strip()}
+    assert "kept whole" in lines["features.3"] and "0.25" in lines["prunable"]
+    assert (tmp_path / "out" / "pruned").is_dir() and (tmp_path / "out" / "dense").is_dir()
+    recipe.write_text("prune: {densty: 0.5}\n")
+    check_error(call("prune", "--recipe", recipe, "--out", tmp_path / "b"), "mean 'density'")
+    check_error(call("prune", "--out", tmp_path / "b"), "--from", "--recipe")
+
+
 def test_quick_demo(call, tmp_path: Path) -> None:
     """If this fails, `make demo` fails at one of its steps."""
     result = call("demo", "--quick", "--out", tmp_path / "demo")
