@@ -197,8 +197,8 @@ def prune(
     """Drop connections or channels of a trained model and fine-tune the rest.
 
     With --recipe the options come from a file; those given here override it. A recipe with a
-    section 'train' also trains, if there is no --from. Under torchrun (-m kernelprune.cli prune ...)
-    all processes share the work.
+    section 'train' also trains, if there is no --from. Under torchrun, started with
+    -m kernelprune.cli, all processes share the work.
 
     [bold]Examples[/bold]
 
