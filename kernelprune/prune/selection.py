@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,6 +119,31 @@ def _run(
         handle.remove()
 
 
+@contextmanager
+def _alone(objective: Objective, weight: torch.Tensor) -> Iterator[None]:
+    """Eval mode, and ``weight`` alone has a gradient; it starts as 0, and is as before when the
+    block fails."""
+    original = weight.detach().clone()
+    parts = [objective.model] if objective.head is None else [objective.model, objective.head]
+    trained = [(p, p.requires_grad) for part in parts for p in part.parameters()]
+    with eval_mode(objective.model):
+        try:
+            for parameter, _ in trained:
+                parameter.requires_grad_(False)
+            weight.requires_grad_(True)
+            with torch.no_grad():
+                weight.zero_()
+            yield
+        except BaseException:
+            with torch.no_grad():
+                weight.copy_(original)
+            raise
+        finally:
+            weight.grad = None
+            for parameter, trains in trained:
+                parameter.requires_grad_(trains)
+
+
 @dataclass
 class Selection:
     """``mask``: bool ``[O, I]``. Step by step: how many were ``taken`` before it, and the loss."""
@@ -146,7 +172,8 @@ class Greedy:
         show: Callable[[int, int, float], None] | None = None,
     ) -> Selection:
         """Takes ``number`` of them, or so many until a step lowers the loss by no more than
-        ``adaptive`` times the first loss. Leaves the layer with the weights found.
+        ``adaptive`` times the first loss. Leaves the layer with the weights found, or as it was
+        when anything goes wrong on the way.
 
         Raises Error when the loss is not finite.
         """
@@ -156,38 +183,23 @@ class Greedy:
         selection = Selection(chosen)
         available = layer.shape[1] if self.channels else chosen.numel()
         wanted = available if number is None else number
-        trained = [(p, p.requires_grad) for p in objective.model.parameters()]
-        trained += (
-            []
-            if objective.head is None
-            else [(p, p.requires_grad) for p in objective.head.parameters()]
-        )
-        with eval_mode(objective.model):
-            try:
-                for parameter, _ in trained:
-                    parameter.requires_grad_(False)
-                weight.requires_grad_(True)
+        taken = 0
+        with _alone(objective, weight):
+            while True:
+                gradient, loss = self._gradient(objective, layer)
+                selection.taken.append(taken)
+                selection.losses.append(loss)
+                settled = taken == wanted or _settled(selection.losses, adaptive)
+                if show is not None:
+                    show(taken, taken if settled else wanted, loss)
+                if settled:
+                    break
+                fresh = self._best(chosen, gradient, min(self.per_step, wanted - taken))
+                taken = min(taken + self.per_step, wanted)
                 with torch.no_grad():
-                    weight.zero_()
-                taken = 0
-                while True:
-                    gradient, loss = self._gradient(objective, layer)
-                    selection.taken.append(taken)
-                    selection.losses.append(loss)
-                    if show is not None:
-                        show(taken, wanted, loss)
-                    if taken == wanted or _settled(selection.losses, adaptive):
-                        break
-                    fresh = self._best(chosen, gradient, min(self.per_step, wanted - taken))
-                    taken = min(taken + self.per_step, wanted)
-                    with torch.no_grad():
-                        weight[fresh] = original[fresh]
-                    chosen |= fresh
-                    self._train(objective, layer, chosen)
-            finally:
-                weight.grad = None
-                for parameter, trains in trained:
-                    parameter.requires_grad_(trains)
+                    weight[fresh] = original[fresh]
+                chosen |= fresh
+                self._train(objective, layer, chosen)
         return selection
 
     def _gradient(self, objective: Objective, layer: Layer) -> tuple[torch.Tensor, float]:
