@@ -9,6 +9,7 @@ from kernelprune.prune.criteria import (
     CRITERIA,
     prune_channels,
     prune_connections,
+    scale_penalty,
 )
 from kernelprune.prune.discrimination import GRANULARITIES, DiscriminationAware
 from kernelprune.prune.masks import (
@@ -48,5 +49,6 @@ __all__ = [
     "recalibrate",
     "round_steps",
     "save_masks",
+    "scale_penalty",
     "sensitivity",
 ]

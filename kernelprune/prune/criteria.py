@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
@@ -25,7 +26,13 @@ from kernelprune.prune.scores import (
     connection_scores,
 )
 
-__all__ = ["CHANNEL_CRITERIA", "CRITERIA", "prune_channels", "prune_connections"]
+__all__ = [
+    "CHANNEL_CRITERIA",
+    "CRITERIA",
+    "prune_channels",
+    "prune_connections",
+    "scale_penalty",
+]
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -147,6 +154,22 @@ def prune_channels(
     )
     (attach_masks if hold else apply_masks)(model, plan.masks)
     return plan
+
+
+def scale_penalty(model: nn.Module, factor: float) -> Callable[[], torch.Tensor]:
+    """``factor * sum |gamma|`` over all batch norms, to be added to the loss before pruning by
+    "slimming" (Liu et al., "Learning Efficient Convolutional Networks through Network Slimming",
+    ICCV 2017). Raises Error when no batch norm has a gamma."""
+    scales = [
+        norm.weight for norm in model.modules() if isinstance(norm, _BatchNorm) and norm.affine
+    ]
+    if not scales:
+        raise Error(f"{type(model).__name__} has no batch norm with scales")
+
+    def penalty() -> torch.Tensor:
+        return factor * torch.stack([scale.abs().sum() for scale in scales]).sum()
+
+    return penalty
 
 
 def _held(layers: list[Layer]) -> dict[str, torch.Tensor]:

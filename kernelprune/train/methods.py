@@ -20,6 +20,7 @@ from kernelprune.prune import (
     masks_of,
     prune_channels,
     prune_connections,
+    scale_penalty,
 )
 from kernelprune.prune.distributed import is_first, own_part
 from kernelprune.prune.plan import plan_of
@@ -95,6 +96,9 @@ class ByCriterion(Method):
     ):
         super().__init__(model)
         self.example, self.options = example, options
+        if options.method == "slimming":
+            self.sparsifies = True
+            self.penalty = scale_penalty(model, options.penalty)
         self.more: dict[str, Any] = {
             "criterion": options.method,
             "ignore": options.ignore,

@@ -135,8 +135,9 @@ class PruneOptions:
         rounds: Prunes in so many rounds, cubically, over the first half of the fine-tuning; 1 is
             all at once before it.
         recalibrate: Batches to measure the batch norms with right after pruning; 0 does not.
-        penalty: Weight of the strengths' L1 norm in the loss (synaptic only).
-        sparsify_epochs: Training with the penalty before pruning (synaptic only).
+        penalty: Weight of the L1 norm of the strengths (synaptic) or of the batch norms' scales
+            (slimming) in the loss.
+        sparsify_epochs: Training with the penalty before pruning (synaptic, slimming).
         sparsify_learning_rate: Its highest learning rate.
         finetune_epochs: Training after pruning.
         finetune_learning_rate: Its highest learning rate.

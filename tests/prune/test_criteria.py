@@ -15,6 +15,7 @@ from kernelprune.prune import (
     masks_of,
     prune_channels,
     prune_connections,
+    scale_penalty,
 )
 from kernelprune.prune.channels import input_scales
 from kernelprune.prune.compact import compact
@@ -190,6 +191,21 @@ def test_reconstruction() -> None:
             prune_channels(chain(), X, **options)
     with pytest.raises(Error, match="has no option select_epochs"):
         prune_channels(chain(), X, ratio=0.5, select_epochs=2)
+
+
+def test_penalty_of_scales() -> None:
+    """If this fails, training before slimming does not press the scales, or presses shifts too."""
+    model = chain()
+    penalty = scale_penalty(model, 0.5)
+    norms = (model.bn1, model.bn2, model.bn3)
+    assert float(penalty().detach()) == pytest.approx(
+        0.5 * sum(float(norm.weight.detach().abs().sum()) for norm in norms)
+    )
+    penalty().backward()
+    assert torch.equal(model.bn2.weight.grad, 0.5 * model.bn2.weight.sign())
+    assert model.bn2.bias.grad is None and model.conv2.weight.grad is None
+    with pytest.raises(Error, match="no batch norm"):
+        scale_penalty(nn.Conv2d(3, 3, 3), 0.5)
 
 
 class Joined(nn.Module):
