@@ -1,7 +1,7 @@
 """From a time limit to densities: what each layer costs at a few densities, measured.
 
 Candidates of the network at some densities are exported and profiled by the engine; between them
-times are interpolated. The kept connections are then those whose score is worth their time.
+times are interpolated, and the choice that they lead to is measured again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import nn
 from kernelprune.capture.export import export
 from kernelprune.errors import Error
 from kernelprune.prune.layers import Layer
-from kernelprune.prune.threshold import select_priced
+from kernelprune.prune.threshold import select_fitting
 from kernelprune.runtime import Engine
 
 DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
@@ -120,8 +120,8 @@ def select_within_time(
     """
     sizes = {name: score.numel() for name, score in scores.items()}
     prices = {name: times.price(name, size) for name, size in sizes.items()}
-    least = max(prices.values()) * 1e-3  # a layer whose time does not change still has a price
-    prices = {name: max(price, least, 1e-12) for name, price in prices.items()}
+    unit = max(prices.values()) / 1000 or 1.0  # finer differences are noise
+    prices = {name: round(price / unit) for name, price in prices.items()}
     wanted = limit
     took = float("inf")
     for _ in range(_ROUNDS):
@@ -129,7 +129,7 @@ def select_within_time(
         def fits(counts: Mapping[str, int], wanted: float = wanted) -> bool:
             return times.total({n: count / sizes[n] for n, count in counts.items()}) <= wanted
 
-        masks = select_priced(scores, prices, fits, density=density, scope=scope, kept=kept)
+        masks = select_fitting(scores, prices, fits, density=density, scope=scope, kept=kept)
         if masks is None:
             break
         found, rest = measure(masks)

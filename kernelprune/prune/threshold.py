@@ -94,7 +94,7 @@ def select(
     }
 
 
-def select_priced(
+def select_fitting(
     scores: Mapping[str, torch.Tensor],
     prices: Mapping[str, float],
     fits: Callable[[Mapping[str, int]], bool],
@@ -103,56 +103,87 @@ def select_priced(
     scope: str,
     kept: Mapping[str, torch.Tensor] | None = None,
 ) -> dict[str, torch.Tensor] | None:
-    """The kept connections, as ``select``, for a budget that only ``fits`` knows: it says whether
-    the kept number of each layer is within it, and says so of fewer when it does of more.
-
-    A connection is kept when its score is above ``factor * price`` of its layer (with ``density``:
-    the given number with the highest ``score - factor * price``), for the smallest factor that
-    fits, found by bisection. None when no factor does.
+    """The kept connections, as ``select`` with ``macs``, for a budget that only ``fits`` knows: it
+    says whether the kept number of each layer is within it, and says so of fewer when it does of
+    more. ``prices``: about how much of the budget a connection of a layer takes; they only count
+    with ``density``. None when nothing fits.
     """
     ranked = [
         _rank(name, score, scope, None if kept is None else kept.get(name))
         for name, score in scores.items()
     ]
-    rates = [prices[layer.name] for layer in ranked]
-    forced = [layer.forced for layer in ranked]
-    number = None
-    if density is not None:
-        total = sum(score.numel() for score in scores.values())
-        number = max(round(density * total), sum(forced))
-        number = min(number, sum(len(layer.values) for layer in ranked))
-
-    def at(factor: float) -> list[int]:
-        discounts = [factor * rate for rate in rates]
-        if number is not None:
-            return _counts(ranked, number, discounts)
-        return [
-            one
-            + int(np.searchsorted(layer.negated, -discount, side="right" if not factor else "left"))
-            for layer, one, discount in zip(ranked, forced, discounts, strict=True)
-        ]
+    zero = [0.0] * len(ranked)
 
     def fitting(counts: list[int]) -> bool:
         names = [layer.name for layer in ranked]
         return fits(dict(zip(names, counts, strict=True)))
 
-    largest = max(float(layer.values[0]) for layer in ranked if len(layer.values))
-    low, high = 0.0, 2 * largest / min(rates) if largest > 0 else 1.0
-    counts = at(low)
-    if not fitting(counts):
-        counts = at(high)
-        if not fitting(counts):
-            return None
-        while low < (middle := (low + high) / 2) < high and high - low > 1e-9 * high:
-            between = at(middle)
-            if fitting(between):
-                high, counts = middle, between
-            else:
-                low = middle
+    fewest, available = (sum(each) for each in zip(*(_range(r) for r in ranked), strict=True))
+    if density is None:
+        counts = _fit_nested(
+            lambda number: _counts(ranked, number, zero), fewest, available, fitting
+        )
+    else:
+        total = sum(score.numel() for score in scores.values())
+        number = max(min(available, int(np.floor(density * total + 0.5))), fewest)
+        rates = [prices[layer.name] for layer in ranked]
+        counts = _fit_prices(ranked, number, rates, fitting)
+    if counts is None:
+        return None
     return {
         layer.name: layer.mask(count, scores[layer.name])
         for layer, count in zip(ranked, counts, strict=True)
     }
+
+
+def _fit_nested(
+    at: Callable[[int], list[int]], low: int, high: int, fitting: Callable[[list[int]], bool]
+) -> list[int] | None:
+    """The largest number whose counts fit; the kept sets are nested."""
+    if not fitting(at(low)):
+        return None
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fitting(at(middle)):
+            low = middle
+        else:
+            high = middle - 1
+    return at(low)
+
+
+def _fit_prices(
+    ranked: list[_Ranked], number: int, rates: list[float], fitting: Callable[[list[int]], bool]
+) -> list[int] | None:
+    """``number`` connections, for the smallest factor on the prices that fits, by bisection."""
+
+    def at(factor: float) -> list[int]:
+        return _counts(ranked, number, [factor * rate for rate in rates])
+
+    counts = at(0.0)
+    if fitting(counts):
+        return counts
+    distinct = sorted(set(rates))
+    gap = min((b - a for a, b in zip(distinct, distinct[1:], strict=False)), default=1.0)
+    low, high = 0.0, 2 * (_spread(ranked) or 1.0) / gap
+    counts = at(high)
+    if not fitting(counts):
+        return None
+    while low < (middle := (low + high) / 2) < high and high - low > 1e-12 * high:
+        between = at(middle)
+        if fitting(between):
+            high, counts = middle, between
+        else:
+            low = middle
+    return counts
+
+
+def _range(layer: _Ranked) -> tuple[int, int]:
+    return layer.forced, len(layer.values)
+
+
+def _spread(ranked: list[_Ranked]) -> float:
+    values = [value for layer in ranked for value in (layer.values[:1], layer.values[-1:])]
+    return float(np.ptp(np.concatenate(values)))
 
 
 @dataclass
@@ -226,42 +257,29 @@ def _macs(counts: list[int], costs: list[int]) -> int:
 
 
 def _fit_number(ranked: list[_Ranked], most: int, costs: list[int], macs: int) -> list[int]:
-    zero = [0.0] * len(ranked)
-    low, high = sum(layer.forced for layer in ranked), most
-    least = _macs(_counts(ranked, low, zero), costs)
-    if least > macs:
-        _refuse(low, least, macs)
-    while low < high:  # the kept sets are nested, so the multiply-adds grow with the number
-        middle = (low + high + 1) // 2
-        if _macs(_counts(ranked, middle, zero), costs) <= macs:
-            low = middle
-        else:
-            high = middle - 1
-    return _counts(ranked, low, zero)
+    def at(number: int) -> list[int]:
+        return _counts(ranked, number, [0.0] * len(ranked))
+
+    fewest = sum(layer.forced for layer in ranked)
+    counts = _fit_nested(at, fewest, most, lambda counts: _macs(counts, costs) <= macs)
+    if counts is None:
+        _refuse(fewest, _macs(at(fewest), costs), macs)
+    assert counts is not None
+    return counts
 
 
 def _fit_factor(ranked: list[_Ranked], number: int, costs: list[int], macs: int) -> list[int]:
-    def at(factor: float) -> list[int]:
-        return _counts(ranked, number, [factor * cost for cost in costs])
+    least = 0
 
-    counts = at(0.0)
-    if _macs(counts, costs) <= macs:
-        return counts
-    distinct = sorted(set(costs))
-    gap = min((b - a for a, b in zip(distinct, distinct[1:], strict=False)), default=1)
-    values = [value for layer in ranked for value in (layer.values[:1], layer.values[-1:])]
-    spread = float(np.ptp(np.concatenate(values)))
-    # Beyond this factor the cheaper layer always wins: nothing changes any more.
-    low, high = 0.0, 2 * (spread or 1.0) / gap
-    counts = at(high)
-    if _macs(counts, costs) > macs:
-        _refuse(number, _macs(counts, costs), macs)
-    while low < (middle := (low + high) / 2) < high and high - low > 1e-12 * high:
-        fitting = at(middle)
-        if _macs(fitting, costs) <= macs:
-            high, counts = middle, fitting
-        else:
-            low = middle
+    def fitting(counts: list[int]) -> bool:
+        nonlocal least
+        least = _macs(counts, costs)
+        return least <= macs
+
+    counts = _fit_prices(ranked, number, [float(cost) for cost in costs], fitting)
+    if counts is None:  # the last one tried was for a factor beyond which nothing changes
+        _refuse(number, least, macs)
+    assert counts is not None
     return counts
 
 

@@ -11,7 +11,7 @@ from prune.networks import Chain, lived_in
 from kernelprune.errors import Error
 from kernelprune.prune import SynapticStrength
 from kernelprune.prune.latency import LayerTimes
-from kernelprune.prune.threshold import select_priced
+from kernelprune.prune.threshold import select_fitting
 
 X = torch.randn(4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
@@ -56,7 +56,8 @@ def test_limit_is_held_and_used(clock) -> None:
     assert plan.milliseconds == pytest.approx(
         1 + rows["conv2"].milliseconds + rows["conv3"].milliseconds
     )
-    assert rows["conv2"].density < rows["conv3"].density  # ten times dearer
+    by_strength = strength.plan(density=plan.prunable_density)
+    assert all(torch.equal(by_strength.masks[name], mask) for name, mask in plan.masks.items())
     assert rows["conv1"].milliseconds is None and " ms" in str(plan).splitlines()[1]
     assert json.loads(json.dumps(plan.to_dict()))["totals"]["milliseconds"] == plan.milliseconds
     calls = len(clock["calls"])
@@ -93,13 +94,13 @@ def test_prices_with_and_without_a_density() -> None:
         return lambda counts: sum(prices[n] * c for n, c in counts.items()) <= limit
 
     def kept(limit, density=None):
-        masks = select_priced(scores, prices, within(limit), density=density, scope="global")
+        masks = select_fitting(scores, prices, within(limit), density=density, scope="global")
         return masks and {name: int(mask.sum()) for name, mask in masks.items()}
 
     assert kept(10) == {"dear": 4, "cheap": 4}
-    assert kept(2.35) == {"dear": 2, "cheap": 3}
+    assert kept(2.35) == {"dear": 2, "cheap": 2}  # the strongest that fit
     assert kept(1.1) == {"dear": 1, "cheap": 1}
-    assert kept(1.0) is None
+    assert kept(1.0) is None and kept(1.05, density=0.5) is None
     assert kept(10, density=0.5) == {"dear": 2, "cheap": 2}
     assert kept(1.35, density=0.5) == {"dear": 1, "cheap": 3}
 
