@@ -89,10 +89,9 @@ def engine_measure(
 def layer_times(
     measure: Measure,
     masks_at: Callable[[float], Masks],
-    densities: Sequence[float] = DENSITIES,
 ) -> LayerTimes:
-    """Measures with all layers at each of the densities."""
-    masks = [masks_at(density) for density in densities]
+    """Measures with all layers at each of ``DENSITIES``."""
+    masks = [masks_at(density) for density in DENSITIES]
     rows = [measure(each) for each in masks]
     times = {
         name: np.maximum.accumulate([found[name] for found, _ in rows]).tolist()
