@@ -14,7 +14,6 @@ from rich.console import Console
 
 from kernelprune.cli.app import app
 from kernelprune.cli.parse import parse_assignments, parse_batches, parse_names
-from kernelprune.errors import Error
 
 # Rows of a table stay whole in a file or a pipe, which have no width of their own.
 console = Console(highlight=False)
@@ -209,23 +208,11 @@ def prune(
       kernelprune prune --recipe recipes/digits.yaml --out runs/digits
     """
     _share_cores()
-    import dataclasses
-
+    from kernelprune.cli.pruning import chosen_recipe
     from kernelprune.prune.distributed import is_first
-    from kernelprune.train import PruneOptions, Recipe, load_recipe, recipe_run
+    from kernelprune.train import recipe_run
 
-    known = {entry.name for entry in dataclasses.fields(PruneOptions)}
-    values = {name: value for name, value in context.params.items() if name in known}
-    values["ignore"] = list(ignore or [])
-    if recipe is None:
-        chosen = Recipe(None, PruneOptions(**values))
-    else:
-        chosen = load_recipe(recipe)
-        given = [n for n in values if _source_of(context, n) == "COMMANDLINE"]
-        overridden = dataclasses.replace(chosen.prune, **{n: values[n] for n in given})
-        chosen = Recipe(chosen.train, overridden)
-    if source is None and chosen.train is None:
-        raise Error("say which checkpoint to prune: --from, or a --recipe that also trains")
+    chosen = chosen_recipe(context, recipe, source)
     result = recipe_run(chosen, out, source=source, resume=resume, console=console)
     if not is_first():
         return
@@ -238,12 +225,6 @@ def prune(
     before, after = result.validation
     console.print(f"validation accuracy {before:.2%} -> {after:.2%}, checkpoint in {result.folder}")
     console.print(f"next: kernelprune export --from {result.folder} --out model.safetensors")
-
-
-def _source_of(context: typer.Context, name: str) -> str:
-    """Where an option's value comes from: COMMANDLINE, DEFAULT, ..."""
-    found = context.get_parameter_source(name)
-    return "" if found is None else found.name
 
 
 @app.command()
