@@ -1,8 +1,8 @@
 #include "cuda/emulator.h"
 
 #include <cstring>
-#include <mutex>
 
+#include "core/mutex.h"
 #include "cuda/fiber.h"
 #include "kernelprune/error.h"
 
@@ -243,8 +243,8 @@ void fail_shared_write(const Shadow& word, int index) {
 }
 
 void launch(KernelFunction kernel, int threads, const LaunchShape& shape, const Args& args) {
-  static std::mutex one_at_a_time;
-  const std::lock_guard<std::mutex> lock(one_at_a_time);
+  static Mutex one_at_a_time;
+  const Lock lock(one_at_a_time);
   Machine& m = machine();
   m.kernel_name = shape.kernel;
   m.kernel = kernel;
