@@ -16,6 +16,7 @@ from kernelprune.errors import Error
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "bench" / "results" / "cuda-resources.json"
+DOCUMENT = ROOT / "docs" / "GPU.md"
 SOURCE = "csrc/cuda/table_gpu.cu"
 ARCHITECTURES = ("sm_80", "sm_90")
 
@@ -72,6 +73,16 @@ def parse(report: str) -> dict[str, dict[str, int]]:
     return dict(sorted(kernels.items()))
 
 
+def document_table(tables: dict[str, dict[str, dict[str, int]]]) -> str:
+    """Registers of the kernels that compute convolutions, as the table of docs/GPU.md."""
+    lines = [f"| kernel | {' | '.join(ARCHITECTURES)} |", "|---" * (1 + len(ARCHITECTURES)) + "|"]
+    for kernel in tables[ARCHITECTURES[0]]:
+        if kernel.startswith(("Conv", "Linear")):
+            registers = [str(tables[name][kernel]["registers"]) for name in ARCHITECTURES]
+            lines.append(f"| `{kernel}` | {' | '.join(registers)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     try:
         version = compiler_version()
@@ -79,6 +90,8 @@ def main() -> None:
     except (FileNotFoundError, Error) as error:
         sys.exit(f"error: {error}")
     RESULT.write_text(json.dumps({"nvcc": version, "kernels": tables}, indent=1) + "\n")
+    text = DOCUMENT.read_text()
+    DOCUMENT.write_text(text[: text.index("| kernel | sm_80")] + document_table(tables))
     for name, kernels in tables.items():
         for kernel, use in kernels.items():
             print(f"{name} {kernel:<40}", *(f"{key} {value}" for key, value in use.items()))

@@ -111,16 +111,16 @@ struct ConvDirect {
     int group_block, first_group, image0, y0, x0;
 
     KP_DEVICE explicit Tile(const Args& a) {
-      const int64_t block = block_index_again();
       const int parts = a.block_groups / a.warp_groups;  // of the groups that share a list
-      const auto part = static_cast<int>(block % (a.group_blocks * parts));
+      const auto block = static_cast<int>(block_index_again());
+      const int part = block % (a.group_blocks * parts);
       group_block = part / parts;
       first_group = part * a.warp_groups;
-      int64_t tile = block / (a.group_blocks * parts);
-      x0 = static_cast<int>(tile % a.blocks_x) * a.tiles_x * S;
+      int tile = block / (a.group_blocks * parts);
+      x0 = tile % a.blocks_x * a.tiles_x * S;
       tile /= a.blocks_x;
-      y0 = static_cast<int>(tile % a.blocks_y) * a.tiles_y * R;
-      image0 = static_cast<int>(tile / a.blocks_y) * a.tile_images;
+      y0 = tile % a.blocks_y * a.tiles_y * R;
+      image0 = tile / a.blocks_y * a.tile_images;
     }
   };
 

@@ -21,7 +21,11 @@ struct ElementwiseKernel {
     float value = load(a.in, index);
     if (Op == Elementwise::kAdd) value += load(a.residual, index);
     if (Op != Elementwise::kCopy) value = clamped(value, a.low, a.high);
-    const int64_t image = index / a.in_image;
-    store(a.out, image * a.out_image + a.out_offset + index % a.in_image, value);
+    if (Op == Elementwise::kCopy) {
+      const int64_t image = index / a.in_image;
+      store(a.out, image * a.out_image + a.out_offset + index % a.in_image, value);
+    } else {
+      store(a.out, index, value);
+    }
   }
 };
