@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet -c constraints.txt
 
 # What the sanitizers run: the tests that go through C++.
-SANITIZE_TESTS ?= $(wildcard tests/csrc tests/runtime)
+SANITIZE_TESTS ?= $(wildcard tests/csrc tests/runtime tests/cuda)
 SANITIZE_DIR := build/sanitize
 
 # Arguments for pytest: make test ARGS="-k reader -x"
@@ -103,14 +103,14 @@ bench: build  ## measure kernels and models against the peers; writes bench/resu
 lint: $(VENV)/.stamp-lint  ## ruff, clang-format, mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@git ls-files 'csrc/*.h' 'csrc/*.cc' | xargs $(BIN)/clang-format --dry-run --Werror
+	@git ls-files 'csrc/*.h' 'csrc/*.cc' 'csrc/*.cu' 'csrc/*.cuh' | xargs $(BIN)/clang-format --dry-run --Werror
 	@$(BIN)/mypy
 
 .PHONY: format
 format: $(VENV)/.stamp-lint  ## format Python and C++
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format --quiet .
-	@git ls-files 'csrc/*.h' 'csrc/*.cc' | xargs $(BIN)/clang-format -i
+	@git ls-files 'csrc/*.h' 'csrc/*.cc' 'csrc/*.cu' 'csrc/*.cuh' | xargs $(BIN)/clang-format -i
 
 # The sanitizers' run-time libraries must come first in a process whose Python lacks them.
 .PHONY: sanitize

@@ -1,8 +1,9 @@
 """Builds ``kernelprune._core`` with CMake; everything else is in pyproject.toml.
 
 Environment variables passed on to CMake (see CMakeLists.txt): ``KERNELPRUNE_CUDA``,
-``KERNELPRUNE_SANITIZE``, ``KERNELPRUNE_WERROR``. ``KERNELPRUNE_BUILD_DIR`` moves the build folder,
-``CMAKE_BUILD_PARALLEL_LEVEL`` limits the compiler processes.
+``KERNELPRUNE_CUDA_ARCHITECTURES``, ``KERNELPRUNE_SANITIZE``, ``KERNELPRUNE_WERROR``.
+``KERNELPRUNE_BUILD_DIR`` moves the build folder, ``CMAKE_BUILD_PARALLEL_LEVEL`` limits the compiler
+processes.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def cmake_options() -> list[str]:
         "pybind11_DIR": pybind11.get_cmake_dir(),
         "KERNELPRUNE_JSON_INCLUDE": json_include,
         "KERNELPRUNE_CUDA": environment("KERNELPRUNE_CUDA", "auto"),
+        "KERNELPRUNE_CUDA_ARCHITECTURES": environment("KERNELPRUNE_CUDA_ARCHITECTURES", "80;90"),
         "KERNELPRUNE_SANITIZE": environment("KERNELPRUNE_SANITIZE", ""),
         "KERNELPRUNE_WERROR": environment("KERNELPRUNE_WERROR", "OFF"),
     }

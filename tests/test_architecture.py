@@ -111,7 +111,7 @@ def test_cpp_arrows(path: Path) -> None:
         (r"torch/.*|ATen/.*|c10/.*", None),
         (r"nlohmann/.*", "model"),
         (r"omp\.h|unistd\.h|thread|mutex|condition_variable", "core"),
-        (r"cuda.*|.*\.cuh", "cuda"),
+        (r"cuda[^/]*\.h|.*\.cuh", "cuda"),
     ],
 )
 def test_libraries_stay_in_their_folder(library: str, folder: str | None) -> None:
@@ -188,12 +188,27 @@ def test_intrinsics_only_in_vector_headers() -> None:
         assert not intrinsic.search(path.read_text()), name_of(path)
 
 
+def test_gpu_intrinsics_only_in_device_header() -> None:
+    """If this fails, a kernel uses the GPU past the functions that the emulator has twins of: it
+    then runs on a GPU only, and no test sees it."""
+    intrinsic = re.compile(
+        r"\b__(?!(?:cuda|CUDACC|restrict)\b)[a-z]\w*\s*\(|\basm\b|"
+        r"\b(?:threadIdx|blockIdx|blockDim|gridDim)\b|__shared__|__device__"
+    )
+    kernels = sorted((CSRC / "cuda").glob("*.cuh"))
+    assert len(kernels) > 5
+    for path in kernels:
+        if path.name != "device.cuh":
+            assert not intrinsic.search(path.read_text()), name_of(path)
+
+
 def test_no_containers_in_kernels() -> None:
     """If this fails, a kernel may allocate, or instantiate a shared inline function with the flags
     of its instruction set."""
     container = re.compile(r"\bstd::(vector|string|map|set|unordered_\w+|function|deque|list)\b")
     kernels = [*(CSRC / "cpu" / "kernels").glob("*"), *(CSRC / "cpu" / "simd").glob("*")]
     assert kernels
+    kernels += (CSRC / "cuda").glob("*.cuh")
     for path in [*kernels, *(CSRC / "cpu").glob("kernels_*.cc")]:
         if path.is_file():
             assert not container.search(path.read_text()), name_of(path)

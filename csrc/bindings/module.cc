@@ -85,6 +85,17 @@ std::vector<py::array_t<float>> run(const Engine& engine, const std::vector<Floa
   return outputs.arrays;
 }
 
+// Addresses of tensors [batch, ...] that the caller has checked and holds, of the host or the
+// device.
+void run_pointers(const Engine& engine, const std::vector<uintptr_t>& inputs,
+                  const std::vector<uintptr_t>& outputs, int64_t batch) {
+  std::vector<const float*> from;
+  std::vector<float*> to;
+  for (uintptr_t address : inputs) from.push_back(reinterpret_cast<const float*>(address));
+  for (uintptr_t address : outputs) to.push_back(reinterpret_cast<float*>(address));
+  engine.run(from, to, batch);
+}
+
 std::vector<py::array_t<double>> run_reference(const Engine& engine,
                                                const std::vector<FloatArray>& inputs) {
   const int64_t batch = check_inputs(engine, inputs);
@@ -144,7 +155,8 @@ using Cuts = std::map<int64_t, int>;
 
 EngineOptions make_options(int threads, const std::string& isa, int64_t lanes,
                            const std::string& precision, const Choices& choices, int planar_nodes,
-                           const Seconds& seconds, const Cuts& cuts) {
+                           const Seconds& seconds, const Cuts& cuts, const std::string& device,
+                           int cuda_variant) {
   EngineOptions options;
   options.threads = threads;
   options.isa = isa;
@@ -153,6 +165,8 @@ EngineOptions make_options(int threads, const std::string& isa, int64_t lanes,
   options.planar_nodes = planar_nodes;
   options.seconds = seconds;
   options.cuts = cuts;
+  options.device = device;
+  options.cuda_variant = cuda_variant;
   for (const auto& [layer, name] : choices) options.choices[{layer.first, layer.second}] = name;
   return options;
 }
@@ -218,27 +232,33 @@ PYBIND11_MODULE(_core, m) {
           "load",
           [](const std::string& path, int threads, const std::string& isa, int64_t lanes,
              const std::string& precision, const Choices& choices, int planar_nodes,
-             const Seconds& seconds, const Cuts& cuts) {
+             const Seconds& seconds, const Cuts& cuts, const std::string& device,
+             int cuda_variant) {
             py::gil_scoped_release unlocked;
-            return Engine::load(path, make_options(threads, isa, lanes, precision, choices,
-                                                   planar_nodes, seconds, cuts));
+            return Engine::load(
+                path, make_options(threads, isa, lanes, precision, choices, planar_nodes, seconds,
+                                   cuts, device, cuda_variant));
           },
           py::arg("path"), py::arg("threads"), py::arg("isa"), py::arg("lanes"),
           py::arg("precision") = "fast", py::arg("choices") = Choices{},
-          py::arg("planar_nodes") = -1, py::arg("seconds") = Seconds{}, py::arg("cuts") = Cuts{})
+          py::arg("planar_nodes") = -1, py::arg("seconds") = Seconds{}, py::arg("cuts") = Cuts{},
+          py::arg("device") = "cpu", py::arg("cuda_variant") = 0)
       .def_static(
           "load_bytes",
           [](const py::bytes& bytes, const std::string& name, int threads, const std::string& isa,
              int64_t lanes, const std::string& precision, const Choices& choices, int planar_nodes,
-             const Seconds& seconds, const Cuts& cuts) {
+             const Seconds& seconds, const Cuts& cuts, const std::string& device,
+             int cuda_variant) {
             const std::string_view view = bytes;
             return Engine::load_bytes(
                 reinterpret_cast<const uint8_t*>(view.data()), view.size(), name,
-                make_options(threads, isa, lanes, precision, choices, planar_nodes, seconds, cuts));
+                make_options(threads, isa, lanes, precision, choices, planar_nodes, seconds, cuts,
+                             device, cuda_variant));
           },
           py::arg("bytes"), py::arg("name"), py::arg("threads"), py::arg("isa"), py::arg("lanes"),
           py::arg("precision") = "fast", py::arg("choices") = Choices{},
-          py::arg("planar_nodes") = -1, py::arg("seconds") = Seconds{}, py::arg("cuts") = Cuts{})
+          py::arg("planar_nodes") = -1, py::arg("seconds") = Seconds{}, py::arg("cuts") = Cuts{},
+          py::arg("device") = "cpu", py::arg("cuda_variant") = 0)
       .def_property_readonly("inputs", &Engine::inputs)
       .def_property_readonly("outputs", &Engine::outputs)
       .def_property_readonly("isa", &Engine::isa)
@@ -250,6 +270,8 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("weight_bytes", &Engine::weight_bytes)
       .def("workspace_bytes", &Engine::workspace_bytes, py::arg("batch"))
       .def("run", &run, py::arg("inputs"))
+      .def("run_pointers", &run_pointers, py::arg("inputs"), py::arg("outputs"), py::arg("batch"),
+           py::call_guard<py::gil_scoped_release>())
       .def("run_reference", &run_reference, py::arg("inputs"))
       .def("profile", &profile, py::arg("inputs"), py::arg("repeats"));
 

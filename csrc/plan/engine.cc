@@ -12,6 +12,7 @@
 #include "cpu/isa.h"
 #include "model/reader.h"
 #include "ops/reference.h"
+#include "plan/cuda_backend.h"
 #include "plan/program.h"
 #include "plan/split.h"
 
@@ -76,6 +77,7 @@ struct Engine::Impl {
   WeightStore weights;
   std::vector<Program> programs;  // widest lanes first, planar last
   std::unique_ptr<const BatchSplitter> splitter;
+  std::unique_ptr<CudaBackend> cuda;  // set when the device is not the CPU: then no programs
   std::vector<TensorInfo> inputs, outputs;
   std::vector<LayerCandidates> candidates;
   mutable WorkspacePool workspaces;
@@ -212,7 +214,6 @@ void Engine::Impl::check_run(size_t input_count, size_t output_count, int64_t ba
 }
 
 std::vector<LayerInfo> Engine::Impl::layers(int64_t batch) const {
-  const Program& program = *splitter->split(batch).begin()->program;
   std::vector<LayerInfo> layers;
   for (const Node& node : graph.nodes) {
     LayerInfo layer;
@@ -231,7 +232,12 @@ std::vector<LayerInfo> Engine::Impl::layers(int64_t batch) const {
     }
     layers.push_back(layer);
   }
-  for (const Step& step : program.steps) {
+  if (cuda != nullptr) {
+    const std::vector<std::string> names = cuda->kernels(batch);
+    for (size_t i = 0; i < layers.size(); ++i) layers[i].kernel = names[i];
+    return layers;
+  }
+  for (const Step& step : splitter->split(batch).begin()->program->steps) {
     if (step.node < 0) continue;
     std::string& kernel = layers[step.node].kernel;
     const std::string name = std::string(step.kernel.name) + "/" + kernels->isa + "x" +
@@ -265,9 +271,13 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
   impl->kernels = &select_kernels(options.isa);
   impl->threads = options.threads;
   impl->weights = WeightStore(options.threads);
+  if (options.device != "cpu") {
+    impl->cuda = std::make_unique<CudaBackend>(impl->graph, options.device, options.cuda_variant);
+  }
   std::vector<int64_t> modes;
   for (int i = 0; i < impl->kernels->count; ++i) modes.push_back(impl->kernels->tables[i].width);
   modes.push_back(1);
+  if (impl->cuda != nullptr) modes.clear();
   std::string known;
   PlanOptions plan;
   plan.parts = options.threads;
@@ -279,7 +289,7 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
     plan.lanes = lanes;
     impl->programs.push_back(make_program(impl->graph, *impl->kernels, plan, &impl->weights));
   }
-  if (impl->programs.empty()) {
+  if (impl->programs.empty() && impl->cuda == nullptr) {
     throw Error(ErrorKind::kDevice, "lanes=" + std::to_string(options.lanes) + ": " +
                                         impl->kernels->isa + " has " + known);
   }
@@ -312,7 +322,9 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
       program.image_cost *= scale, program.group_cost *= scale;
     }
   }
-  impl->splitter = std::make_unique<const BatchSplitter>(impl->programs);
+  if (impl->cuda == nullptr) {
+    impl->splitter = std::make_unique<const BatchSplitter>(impl->programs);
+  }
   for (int value : impl->graph.inputs) {
     impl->inputs.push_back(
         {impl->graph.values[value].name, dimensions(impl->graph.values[value].shape)});
@@ -326,7 +338,9 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
 
 const std::vector<TensorInfo>& Engine::inputs() const { return impl_->inputs; }
 const std::vector<TensorInfo>& Engine::outputs() const { return impl_->outputs; }
-std::string Engine::isa() const { return impl_->kernels->isa; }
+std::string Engine::isa() const {
+  return impl_->cuda != nullptr ? impl_->cuda->name() : impl_->kernels->isa;
+}
 int Engine::threads() const { return impl_->threads; }
 
 std::vector<LayerInfo> Engine::layers(int64_t batch) const {
@@ -355,6 +369,7 @@ int64_t Engine::weight_bytes() const {
 }
 
 int64_t Engine::workspace_bytes(int64_t batch) const {
+  if (impl_->cuda != nullptr) return impl_->cuda->workspace_bytes(std::max<int64_t>(batch, 1));
   int64_t floats = 0, arenas = 1;
   for (const Share& part : impl_->splitter->split(std::max<int64_t>(batch, 1))) {
     floats = std::max(floats, part.program->workspace_floats);
@@ -366,6 +381,7 @@ int64_t Engine::workspace_bytes(int64_t batch) const {
 void Engine::run(const std::vector<const float*>& inputs, const std::vector<float*>& outputs,
                  int64_t batch) const {
   impl_->check_run(inputs.size(), outputs.size(), batch);
+  if (impl_->cuda != nullptr) return impl_->cuda->run(inputs, outputs, batch);
   const Shares shares = impl_->splitter->split(batch);
   std::unique_ptr<Workspace> workspace = impl_->prepare(shares);
   const Impl::Tensors tensors{inputs, outputs};
@@ -400,6 +416,11 @@ std::vector<LayerInfo> Engine::profile(const std::vector<const float*>& inputs,
   impl_->check_run(inputs.size(), outputs.size(), batch);
   if (repeats < 1) throw Error(ErrorKind::kGeneral, "profile needs at least one repeat");
   std::vector<LayerInfo> layers = impl_->layers(batch);
+  if (impl_->cuda != nullptr) {
+    const auto seconds = impl_->cuda->profile(inputs, outputs, batch, repeats);
+    for (size_t i = 0; i < layers.size(); ++i) layers[i].seconds = median(seconds[i]);
+    return layers;
+  }
   const Shares shares = impl_->splitter->split(batch);
   std::unique_ptr<Workspace> workspace = impl_->prepare(shares);
   const Impl::Tensors tensors{inputs, outputs};

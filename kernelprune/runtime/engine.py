@@ -12,6 +12,7 @@ import numpy as np
 
 from kernelprune import _core
 from kernelprune.errors import DeviceError, Error, ShapeError
+from kernelprune.runtime.gpu import check_tensors, is_gpu_tensor, run_tensors
 from kernelprune.runtime.plan import PRECISIONS, Plan, file_digest, processor, version
 
 
@@ -86,7 +87,8 @@ class Engine:
 
     Args:
         path: The ``.safetensors`` file that :func:`kernelprune.export` wrote.
-        device: ``"cpu"``.
+        device: ``"cpu"``; ``"cuda"``, ``"cuda:1"`` and so on, a GPU; or ``"cuda-emulated"``, the
+            kernels of the GPU run thread by thread on the CPU: slow, for tests.
         threads: Threads of one run; None for all cores that this process may use.
         isa: ``"portable"``, ``"avx2"`` or ``"avx512"``. By default the one that the environment
             variable ``KERNELPRUNE_ISA`` names, else the best that the machine has.
@@ -120,10 +122,6 @@ class Engine:
         tune: bool = False,
         plan: str | os.PathLike[str] | Plan | None = None,
     ) -> None:
-        if device != "cpu":
-            raise DeviceError(
-                f"device {device!r} is not available: this build has CPU kernels only; use 'cpu'"
-            )
         if threads is None:
             threads = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
         if isinstance(threads, bool) or not isinstance(threads, int):
@@ -132,6 +130,8 @@ class Engine:
             raise Error(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         if tune and plan is not None:
             raise Error("give either tune=True or a plan, not both")
+        if device != "cpu" and (tune or plan is not None):
+            raise Error(f"device {device!r}: tuning and plans are for the CPU")
         self.path = Path(path)
         self.device = device
         self.precision = precision
@@ -144,7 +144,7 @@ class Engine:
         self._digest: str | None = None
         self._seconds: dict[int, float] = {}
         if plan is None:
-            self._core = _core.Engine.load(*options)
+            self._core = _core.Engine.load(*options, device=device)
             return
         name = "the plan" if isinstance(plan, Plan) else os.fspath(plan)
         if not isinstance(plan, Plan):
@@ -178,7 +178,7 @@ class Engine:
 
     @property
     def isa(self) -> str:
-        """The instruction set in use."""
+        """The instruction set in use; on other devices their name, such as ``sm_90``."""
         return self._core.isa
 
     @property
@@ -226,7 +226,8 @@ class Engine:
 
         Args:
             inputs: One array or tensor per input of the model, ``[batch, *shape]`` float32, any
-                batch size. numpy in, numpy out; torch (CPU) in, torch out.
+                batch size. numpy in, numpy out; torch in, torch out, on the same device (a GPU only
+                for an engine on that GPU).
 
         Returns:
             The output ``[batch, *shape]``; a tuple of them if the model has several.
@@ -235,6 +236,12 @@ class Engine:
             ShapeError: Wrong number, shape or type of inputs.
             DeviceError: A tensor lies on another device.
         """
+        kind, _, index_text = self.device.partition(":")
+        if kind == "cuda" and any(is_gpu_tensor(value) for value in inputs):
+            index = int(index_text or 0)
+            batch = check_tensors(inputs, self.inputs, index)
+            outputs = run_tensors(self._core, inputs, batch)
+            return outputs[0] if len(outputs) == 1 else tuple(outputs)
         arrays, torch_in = _to_arrays(inputs)
         outputs = self._core.run(arrays)
         if torch_in:
@@ -265,11 +272,13 @@ class Engine:
         """
         arrays, _ = _to_arrays(inputs)
         layers = self._core.profile(arrays, repeats)
-        peak = fma_peak(self.isa) * self.threads
+        # What share of its peak a GPU reaches is not known: nothing here measures that peak.
+        peak = fma_peak(self.isa) * self.threads if self.device == "cpu" else 0.0
         return [_layer_profile(layer, peak, len(arrays[0])) for layer in layers]
 
     def __repr__(self) -> str:
-        return f"Engine({str(self.path)!r}, isa={self.isa!r}, threads={self.threads})"
+        device = "" if self.device == "cpu" else f", device={self.device!r}"
+        return f"Engine({str(self.path)!r}{device}, isa={self.isa!r}, threads={self.threads})"
 
 
 def _layer_profile(layer: Any, peak: float = 0.0, batch: int = 1) -> LayerProfile:

@@ -132,7 +132,7 @@ def test_missing_things_say_so(model: Path, tmp_path: Path, monkeypatch) -> None
     with pytest.raises(kp.Error, match="threads=0"):
         Engine(model, threads=0)
     with pytest.raises(kp.DeviceError, match="cuda"):
-        Engine(model, device="cuda")
+        Engine(model, device="cuda:99")
     with pytest.raises(kp.DeviceError, match="isa=sse9: no such instruction set"):
         Engine(model, isa="sse9")
     with pytest.raises(kp.DeviceError, match="lanes=5"):

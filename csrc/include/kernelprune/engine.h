@@ -48,6 +48,8 @@ struct EngineOptions {
   // Measured times of one lane group, by lanes, to share batches among the programs by; used if
   // every program has one.
   std::map<int64_t, double> seconds;
+  std::string device = "cpu";  // "cuda", "cuda:1", ...; "cuda-emulated": its kernels, on the CPU
+  int cuda_variant = 0;        // how convolutions on CUDA share out their work: 0 chooses by cost
 };
 
 // A graph input or output. The shape is per image: [C,H,W] or [F].
@@ -117,8 +119,9 @@ class Engine {
   // Bytes of activations that one run of `batch` images holds.
   int64_t workspace_bytes(int64_t batch) const;
 
-  // inputs[i] points at [batch, ...shape of input i] floats, outputs[i] likewise. Safe to call from
-  // several threads at once. Allocates only when more runs are under way than ever before.
+  // inputs[i] points at [batch, ...shape of input i] floats, outputs[i] likewise; on CUDA they may
+  // lie on the device. Safe to call from several threads at once. Allocates only when more runs are
+  // under way than ever before.
   void run(const std::vector<const float*>& inputs, const std::vector<float*>& outputs,
            int64_t batch) const;
 

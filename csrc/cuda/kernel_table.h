@@ -1,0 +1,41 @@
+// The kernels of one target (emulator or GPU) as launch functions; which of them a step uses is
+// decided while planning.
+#pragma once
+
+#include "cuda/kernel_args.h"
+
+namespace kernelprune::cuda {
+
+struct Kernel {
+  const char* name = "";
+  int threads = 0;  // of a block
+  int outputs = 1;  // that a block or, for linear, a warp takes: see the kernel's head comment
+  // Starts the kernel; `stream` is a cudaStream_t on a GPU.
+  void (*launch)(const LaunchShape& shape, const Args& args, void* stream) = nullptr;
+};
+
+// conv_direct.cuh: a warp takes `group` output channels, a thread rows x columns outputs of each.
+struct ConvKernel : Kernel {
+  int kernel = 1, stride = 1, group = 1, rows = 1, columns = 1;
+  int weight_row = 1;      // floats of a row of the kernel, with padding
+  bool may_split = false;  // the input channels among warps
+};
+
+// Large tiles reuse more of what they load, small ones give a small batch more threads. Both take
+// the same packed weights.
+constexpr int kTiles = 2;
+constexpr int kConvShapes = 6;  // of kernel and stride
+
+struct KernelTable {
+  ConvKernel conv_direct[kConvShapes][kTiles];  // largest tile first
+  Kernel conv_general, linear;
+  Kernel max_pool, avg_pool, global_avg_pool;
+  Kernel add, activation, copy, softmax;
+};
+
+constexpr int kGeneralGroup = 4;  // output channels of a thread of conv_general
+
+extern const KernelTable kEmulatedKernels;
+extern const KernelTable kGpuKernels;  // only in builds with CUDA
+
+}  // namespace kernelprune::cuda

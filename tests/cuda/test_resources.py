@@ -1,0 +1,57 @@
+"""The committed table of what the kernels take of a GPU, which stands in for a GPU here."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from bench.cuda_resources import ARCHITECTURES, DOCUMENT, RESULT, ROOT, document_table, parse
+
+TABLE = json.loads(RESULT.read_text())["kernels"]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_no_kernel_spills(architecture: str) -> None:
+    """A kernel that spills moves its accumulators through memory: nobody would see it but a GPU."""
+    for kernel, use in TABLE[architecture].items():
+        assert use["spill_bytes"] == use["stack_bytes"] == 0, kernel
+        # conv_direct is planned for two blocks of 256 threads.
+        if kernel.startswith("ConvDirect"):
+            assert use["threads_by_registers"] >= 512, kernel
+
+
+def test_the_table_has_every_kernel() -> None:
+    """A kernel that is not in the table was never looked at: run python -m bench.cuda_resources."""
+    source = (ROOT / "csrc" / "cuda" / "kernels.cuh").read_text()
+    body = source[source.index("make_table()") :]
+    convolutions = {f"ConvDirect<{x}>" for x in re.findall(r"conv_row<([\d, ]+)>", body)}
+    assert len(convolutions) >= 6
+    for architecture in ARCHITECTURES:
+        assert convolutions <= set(TABLE[architecture])
+        assert len(TABLE[architecture]) == len(re.findall(r"=\s*(?:conv_)?row<", body))
+
+
+def test_reports_are_read_right() -> None:
+    """A pattern that no longer matches would find no spills, ever."""
+    scope = "_ZN11kernelprune4cuda12_GLOBAL__N_1"
+    name = "5entryINS1_10ConvDirectILi3ELi1ELi4ELi4ELi4EEEEEvNS0_4ArgsE"
+    report = f"""ptxas info    : Compiling entry function '{scope}{name}' for 'sm_90'
+    24 bytes stack frame, 16 bytes spill stores, 48 bytes spill loads
+ptxas info    : Used 128 registers, used 1 barriers, 24 bytes cumulative stack size
+"""
+    assert parse(report) == {
+        "ConvDirect<3, 1, 4, 4, 4>": {
+            "registers": 128,
+            "threads_by_registers": 512,
+            "stack_bytes": 24,
+            "spill_bytes": 64,
+            "static_shared_bytes": 0,
+        }
+    }
+
+
+def test_the_document_has_the_numbers_of_the_table() -> None:
+    """A number in a document that nothing produces is a number nobody can check."""
+    assert DOCUMENT.read_text().endswith(document_table(TABLE))
