@@ -181,7 +181,7 @@ class _Run:
         modes = {peer.name: peer.mode for peer in peers} | {ENGINE: self.engine.isa}
         ours = timings[ENGINE].median
         start_ups = self.start_ups(batch, peers) if self.options.start_up else {}
-        own_bytes = self.path.stat().st_size + self.engine.workspace_bytes(batch)
+        own_bytes = self.engine.weight_bytes + self.engine.workspace_bytes(batch)
         return [
             BenchmarkRow(
                 batch=batch,

@@ -30,7 +30,7 @@ class BenchmarkRow:
         speed_up: This row's median over the engine's: how many times faster the engine is.
         difference: Relative L2 distance of its outputs from the engine's on the same file.
         start_up: Load, first inference and memory in a process of its own, if asked for.
-        own_bytes: The engine's weights (as in the file) and activations, as it reports them; None
+        own_bytes: The engine's weights, in the form it keeps them, and activations; None
             for the peers, which do not tell.
     """
 

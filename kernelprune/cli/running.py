@@ -116,7 +116,8 @@ def inspect_file(
     graph, metadata = read(file)
     engine = Engine(file, threads=threads, isa=isa, precision=precision, plan=plan)
     return [
-        f"{file} (kernels of {engine.isa} at batch {batch})",
+        f"{file} (kernels of {engine.isa} at batch {batch}; {engine.weight_bytes / 1e6:.1f} MB of "
+        f"weights in memory, {engine.workspace_bytes(batch) / 1e6:.1f} MB of activations)",
         layer_table(engine.layers(batch)),
         model_table(graph, metadata, file.stat().st_size),
     ]

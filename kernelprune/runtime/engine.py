@@ -217,6 +217,14 @@ class Engine:
         """
         self.plan.save(path)
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights, with the copies that kernels want in another form.
+
+        Winograd's method holds 16 or 36 floats for the 9 of a kernel.
+        """
+        return self._core.weight_bytes
+
     def workspace_bytes(self, batch: int = 1) -> int:
         """Bytes of activations that one run of ``batch`` images holds."""
         return self._core.workspace_bytes(batch)

@@ -247,3 +247,14 @@ def test_first_layers_may_run_one_image_at_a_time(model: Path, isa: str) -> None
             np.testing.assert_array_equal(load(3, nodes).run([x])[0], found)
     with pytest.raises(kp.Error, match="planar_nodes=2"):
         load(1, 2)
+
+
+def test_memory_is_reported(model: Path) -> None:
+    """What the engine holds: at least the weights of the file; buffers are shared by lifetime."""
+    strict = Engine(model, precision="strict", lanes=1)
+    assert strict.weight_bytes >= 0.9 * model.stat().st_size
+    sizes = (3 * 20 * 18, 3 * 16 * 20 * 18, 32 * 10 * 9, 2 * 32 * 5 * 5)
+    alone = strict.workspace_bytes(1)
+    assert 4 * 2 * 16 * 20 * 18 <= alone  # input and output of a convolution
+    assert alone < 4 * (sum(sizes) + 3 * 16 * 22 * 20)  # all values and a padded copy, unshared
+    assert strict.workspace_bytes(64) == alone
