@@ -187,6 +187,6 @@ def test_benchmark_with_start_up(file: Path) -> None:
     ours, peer = result.rows
     assert ours.start_up is not None and peer.start_up is not None
     workspace = Engine(file).workspace_bytes(1)
-    assert ours.own_bytes == file.stat().st_size + workspace and peer.own_bytes is None
+    assert ours.own_bytes == Engine(file).weight_bytes + workspace and peer.own_bytes is None
     found = result.to_dict()["rows"][0]
     assert set(found["start_up"]) == {"load", "first", "memory"}

@@ -148,23 +148,47 @@ struct LanesSubsample {
   }
 };
 
-// Images to batch lanes: in [images][C][P] -> out [C][P][L]; lanes without an image are zero.
-// Blocks of 16 pixels keep the written lines in the first-level cache.
+// Lane i of v[j] becomes lane j of v[i]. Zipping the first half of the vectors with the second
+// rotates the bits of the place of each value by one; after log2(W) rounds rows are columns.
+template <class V, int Rounds>
+KP_INLINE void transpose(typename V::T (&v)[V::kWidth]) {
+  if constexpr (Rounds > 0) {
+    constexpr int kHalf = V::kWidth / 2;
+    typename V::T zipped[V::kWidth];
+    KP_UNROLL for (int i = 0; i < kHalf; ++i) {
+      zipped[2 * i] = V::zip_low(v[i], v[i + kHalf]);
+      zipped[2 * i + 1] = V::zip_high(v[i], v[i + kHalf]);
+    }
+    transpose<V, Rounds - 1>(zipped);
+    KP_UNROLL for (int i = 0; i < V::kWidth; ++i) v[i] = zipped[i];
+  }
+}
+
+// Images to batch lanes (or one image, with lanes 1): in [images][C][P] -> out [C][P][L]; lanes
+// without an image are zero.
+template <class V>
 struct NchwToLanes {
+  static constexpr int W = V::kWidth;
+  static constexpr int kRounds = W == 16 ? 4 : W == 8 ? 3 : 2;
+
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
-    constexpr int64_t kBlock = 16;
     const int64_t pixels = a.in_h * a.in_w;
     for (int64_t c = begin; c < end; ++c) {
-      for (int64_t p0 = 0; p0 < pixels; p0 += kBlock) {
-        const int64_t p1 = p0 + kBlock < pixels ? p0 + kBlock : pixels;
-        for (int64_t n = 0; n < a.lanes; ++n) {
-          float* out = a.out + c * a.out_stride + n;
-          if (n >= a.images) {
-            for (int64_t p = p0; p < p1; ++p) out[p * a.lanes] = 0.0f;
-            continue;
-          }
-          const float* in = a.in + n * a.image_stride + c * a.in_stride;
-          for (int64_t p = p0; p < p1; ++p) out[p * a.lanes] = in[p];
+      const float* in = a.in + c * a.in_stride;
+      float* out = a.out + c * a.out_stride;
+      for (int64_t p = 0; p < pixels; p += W) {
+        const int64_t count = pixels - p < W ? pixels - p : W;
+        if (a.lanes == 1) {
+          store_count<V>(out + p, load_count<V>(in + p, count), count);
+          continue;
+        }
+        typename V::T v[W];
+        KP_UNROLL for (int n = 0; n < W; ++n) {
+          v[n] = n < a.images ? load_count<V>(in + n * a.image_stride + p, count) : V::zero();
+        }
+        transpose<V, kRounds>(v);
+        KP_UNROLL for (int i = 0; i < W; ++i) {
+          if (i < count) V::store(out + (p + i) * W, v[i]);
         }
       }
     }

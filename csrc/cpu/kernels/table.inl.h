@@ -73,7 +73,7 @@ constexpr KernelTable make_table() {
   t.lanes_subsample = {"lanes_subsample", &LanesSubsample<V>::run};
   t.split_strides = {"split_strides", &SplitStrides<V>::run};
   t.im2col = {"im2col", &Im2col<V>::run};
-  t.nchw_to_lanes = {"nchw_to_lanes", &NchwToLanes::run};
+  t.nchw_to_lanes = {"nchw_to_lanes", &NchwToLanes<V>::run};
   t.lanes_to_nchw = {"lanes_to_nchw", &LanesToNchw::run};
   t.fma_loop = &FmaLoop<V>::run;
   return t;
