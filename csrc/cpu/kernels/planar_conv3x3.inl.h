@@ -20,7 +20,7 @@
 // changed zmm by 3 % at most and made ymm 4 to 9 % faster there. In the engine, with the padding
 // step, density 0.1: 16 rows x 1 zmm 68 %, 8 rows x 2 zmm 57 % (64ch 32x32). Tried and lost in the
 // engine: prefetching with stride 2, 38 to 33 % (128ch 56x56), where a connection reads 13 KB in four
-// planes for 252 vectors of multiply-adds and the second-level cache is the limit.
+// planes for 504 vectors of multiply-adds: the second-level cache is probably the limit.
 //
 // Preconditions: in may be read one vector past the last row.
 
