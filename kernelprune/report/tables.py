@@ -167,7 +167,7 @@ def start_up_table(result: BenchmarkResult) -> Table | None:
         )
     table.caption = (
         "load: model file to ready, packages loaded. Memory growth: highest resident size over "
-        "that before the load. Own count: weights in the file and activations."
+        "that before the load. Own count: weights as the engine keeps them, and activations."
     )
     table.caption_justify = "left"
     return table

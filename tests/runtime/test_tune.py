@@ -133,7 +133,7 @@ def test_first_layers_run_one_image_at_a_time(model: Path, monkeypatch) -> None:
 
 
 def test_strict_stays_strict(model: Path, monkeypatch) -> None:
-    """Winograd would round ten times more than the user allowed, however fast it is."""
+    """Winograd would round more than the user allowed, however fast it is."""
     pretend(monkeypatch, lambda lanes, node, name: 1.0 if "winograd" in name else 2.0)
     strict = tune(model, precision="strict").plan
     assert not any("winograd" in name for name in strict.choices.values())
