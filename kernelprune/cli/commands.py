@@ -25,9 +25,7 @@ Threads = Annotated[int, typer.Option(help="Threads.")]
 Isa = Annotated[
     str | None, typer.Option(help="portable, avx2 or avx512; default: the best there is.")
 ]
-Precision = Annotated[
-    str, typer.Option(help="fast, or strict: without Winograd, rounds less.")
-]
+Precision = Annotated[str, typer.Option(help="fast, or strict: without Winograd, rounds less.")]
 PlanFile = Annotated[Path | None, typer.Option(help="Plan that kernelprune tune wrote.")]
 DataPath = Annotated[str | None, typer.Option(help="Folder with the data set's files.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")]
