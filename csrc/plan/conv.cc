@@ -294,8 +294,7 @@ class ConvPlanner {
     finish(std::move(candidate));
   }
 
-  // 2x2 maps, where a connection is a 4x4 matrix; the widest vectors read it in fewest
-  // instructions.
+  // 2x2 maps, where a connection is a 4x4 matrix: in the widest vectors only.
   void add_quads(const KernelTable& table) {
     const bool fits = in_.h == 2 && in_.w == 2 && out_.h == 2 && out_.w == 2;
     if (&table != &kernels_.tables[0] || !fits || !is_3x3(window_, 1) || !pads_by_one()) return;
