@@ -294,10 +294,10 @@ class ConvPlanner {
     finish(std::move(candidate));
   }
 
-  // 2x2 maps, where a connection is a 4x4 matrix: in the widest vectors only.
+  // 2x2 maps, where a connection is a 4x4 matrix.
   void add_quads(const KernelTable& table) {
     const bool fits = in_.h == 2 && in_.w == 2 && out_.h == 2 && out_.w == 2;
-    if (&table != &kernels_.tables[0] || !fits || !is_3x3(window_, 1) || !pads_by_one()) return;
+    if (!fits || !is_3x3(window_, 1) || window_.pad_top != 1 || window_.pad_left != 1) return;
     ConvCandidate candidate = start(table.planar_quad3x3, table, kKept);
     candidate.form = table.width == 16  ? WeightForm::kQuads4
                      : table.width == 8 ? WeightForm::kQuads2

@@ -71,6 +71,7 @@ constexpr CostTableRow kCostTable[] = {
     {"avx512", "planar_conv3x3_s2", 8, {0.03207, 0, 25.97, 0, 0}},
     {"avx512", "planar_conv_dense", 8, {0.01819, 0, 1.215, 0, 0}},
     {"avx512", "planar_dot", 8, {0.09167, 0, 16.63, 0, 0}},
+    {"avx512", "planar_quad3x3", 8, {0.05771, 1.029, 0, 0, 0}},
     {"avx512", "planar_same3x3", 8, {0.01628, 3.124, 17.74, 0, 0}},
     {"avx512", "planar_scatter3x3", 8, {0.01751, 0.8602, 3.495, 0, 0}},
     {"avx512", "planar_winograd2_dense", 8, {0.01675, 0.03954, 0.4737, 0.1554, 0.00257}},
