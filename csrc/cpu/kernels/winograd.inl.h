@@ -15,15 +15,14 @@
 // of it about fits the second.
 // Registers: a transform holds one row or column of a tile; the multiplication is that of spmm.
 //
-// Zen 4, 16 images, share of the peak of a direct kernel (a direct kernel is bound by 100 % where no
-// tap falls on the border), density 0.1: 64ch 32x32 81 %, 128ch 16x16 130 %, 256ch 8x8 170 %; density
-// 0.3: 142, 197 and 197 %. At density 0.05 the transforms dominate: 42, 83 and 130 %.
-// Tried and lost: positions a multiple of 4 KiB apart, where all values of a tile fall into one set
-// of the first-level cache (56, 102 and 153 % at density 0.1); several positions of a channel side
-// by side, so that a connection is looked up once for all of them (multiplication alone, 128
-// channels, density 0.1: 1 position x 4 tiles 67 % of the FMA peak, 2 x 2 60 %, 4 x 1 56 %, 12 x 1
-// 49 %); prefetching the next channel (transforms 5 % faster for 64ch 32x32, 0 to 5 % slower
-// elsewhere).
+// Zen 4, 16 images, share of the peak of a direct kernel (a direct kernel is bound by 100 % where
+// no tap falls on the border), density 0.1: 64ch 32x32 81 %, 128ch 16x16 130 %, 256ch 8x8 170 %;
+// density 0.3: 142, 197 and 197 %. At density 0.05 the transforms dominate: 42, 83 and 130 %. Tried
+// and lost: positions a multiple of 4 KiB apart, where all values of a tile fall into one set of
+// the first-level cache (56, 102 and 153 % at density 0.1); several positions of a channel side by
+// side, so that a connection is looked up once for all of them (multiplication alone, 128 channels,
+// density 0.1: 1 position x 4 tiles 67 % of the FMA peak, 2 x 2 60 %, 4 x 1 56 %, 12 x 1 49 %);
+// prefetching the next channel (transforms 5 % faster for 64ch 32x32, 0 to 5 % slower elsewhere).
 // Preconditions: in may be read one vector past the last slab.
 // Here: the transforms of one row or column, and the lanes mode (slab = [tiles][L images]).
 
