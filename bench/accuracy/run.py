@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 import time
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from kernelprune.data import Dataset, load
 from kernelprune.prune import attach_masks, finalize_masks
 from kernelprune.prune.compact import compact
 from kernelprune.train import (
+    PruneOptions,
     PruneResult,
     Trainer,
     TrainOptions,
@@ -37,14 +39,19 @@ def run_row(
 ) -> dict[str, Any]:
     """Writes ``out/<name>.json``; checkpoints go to ``work``, and an interrupted run goes on."""
     started = time.perf_counter()
+    seeds = seeds[: row.seeds]
     results: list[list[PruneResult]] = []
     for position, options in enumerate(row.candidates):
         results.append([])
         for seed in seeds:
             dense = _train(row.train, seed, work, console)
-            place = work / name / f"candidate{position}-seed{seed}"
             results[-1].append(
-                prune_run(dense, replace(options, seed=seed), place, resume=True, console=console)
+                _prune(
+                    dense,
+                    replace(options, seed=seed),
+                    work / name / f"candidate{position}-seed{seed}",
+                    console,
+                )
             )
     validation = [[result.validation[1] for result in each] for each in results]
     chosen = max(range(len(results)), key=lambda i: statistics.fmean(validation[i]))
@@ -69,7 +76,8 @@ def run_row(
     }
     if row.control:
         pruned = row.candidates[chosen]
-        epochs = row.train.epochs + pruned.sparsify_epochs + pruned.finetune_epochs
+        epochs = row.train.epochs + pruned.finetune_epochs
+        epochs += pruned.sparsify_epochs if _sparsifies(pruned) else 0.0
         options = replace(row.train, epochs=epochs)
         found["from_scratch"] = _summary(
             [
@@ -93,6 +101,22 @@ def _train(train: TrainOptions, seed: int, work: Path, console: Console | None) 
     place = _place(train, seed, work)
     fit(replace(train, seed=seed), place, resume=True, console=console)
     return place
+
+
+def _sparsifies(options: PruneOptions) -> bool:
+    return options.method in ("synaptic", "slimming")
+
+
+def _prune(dense: Path, options: PruneOptions, place: Path, console: Console | None) -> PruneResult:
+    """Rows that sparsify alike share the sparsified network: it does not depend on the density."""
+    values = [dense.name, options.method, f"{options.penalty:g}", f"{options.sparsify_epochs:g}"]
+    shared = dense.parent.parent / "sparsify" / "-".join(values)
+    if _sparsifies(options) and shared.exists() and not (place / "sparsify").exists():
+        shutil.copytree(shared, place / "sparsify")
+    result = prune_run(dense, options, place, resume=True, console=console)
+    if _sparsifies(options) and not shared.exists():
+        shutil.copytree(place / "sparsify", shared)
+    return result
 
 
 def _dense_model(train: TrainOptions, seed: int, work: Path) -> nn.Module:

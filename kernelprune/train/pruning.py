@@ -28,6 +28,11 @@ from kernelprune.train.loop import Trainer, channels_last, load_model, torch_thr
 from kernelprune.train.methods import Samples, make_method
 from kernelprune.train.options import ExportOptions, PruneOptions, TrainOptions
 
+# What the sparsifying depends on: runs that differ in the rest, such as in density, may share it.
+_SPARSIFY_OPTIONS = (
+    "method", "ignore", "penalty", "sparsify_epochs", "sparsify_learning_rate", "distill", "seed",
+)  # fmt: skip
+
 
 @dataclass
 class PruneResult:
@@ -94,7 +99,9 @@ def prune_model(
         if found is None:
             return None
         checkpoint = load_checkpoint(found)
-        if PruneOptions.from_dict(checkpoint.state.get("prune", {})) != options:
+        before = PruneOptions.from_dict(checkpoint.state.get("prune", {}))
+        names = _SPARSIFY_OPTIONS if phase == "sparsify" else options.to_dict()
+        if any(getattr(before, name) != getattr(options, name) for name in names):
             raise Error(f"{found.parent} was made with other pruning options; use a new folder")
         return checkpoint
 

@@ -70,12 +70,25 @@ def test_interrupted_pruning_resumes_to_the_same_weights(trained: Path, tmp_path
     with pytest.raises(Error, match="--resume"):
         prune_run(trained, OPTIONS, tmp_path / "parts")
     with pytest.raises(Error, match="other pruning options"):
-        prune_run(trained, replace(OPTIONS, density=0.3), tmp_path / "parts", resume=True)
+        prune_run(trained, replace(OPTIONS, penalty=0.5), tmp_path / "parts", resume=True)
     prune_run(trained, OPTIONS, tmp_path / "parts", resume=True)
+    with pytest.raises(Error, match="other pruning options"):
+        prune_run(trained, replace(OPTIONS, density=0.3), tmp_path / "parts", resume=True)
     files = [latest_checkpoint(tmp_path / name) for name in ("whole", "parts")]
     assert files[0] is not None and files[1] is not None
     first, second = ((path / "model.safetensors").read_bytes() for path in files if path)
     assert first == second
+
+
+def test_densities_share_the_sparsifying(trained: Path, tmp_path: Path) -> None:
+    """If this fails, a sparsified network that another density is pruned from ends elsewhere."""
+    options = replace(OPTIONS, density=0.4)
+    whole = prune_run(trained, options, tmp_path / "whole").model.state_dict()
+    prune_run(trained, OPTIONS, tmp_path / "other")
+    shutil.copytree(tmp_path / "other" / "sparsify", tmp_path / "shared" / "sparsify")
+    shared = prune_run(trained, options, tmp_path / "shared", resume=True).model.state_dict()
+    for name, value in whole.items():
+        assert torch.equal(shared[name], value), name
 
 
 def test_export(trained: Path, tmp_path: Path) -> None:
