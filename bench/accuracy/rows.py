@@ -17,23 +17,21 @@ from kernelprune.train import PruneOptions, TrainOptions
 class Row:
     """``candidates`` differ in one setting; the validation images choose one of them. ``control``:
     also train the chosen structure from new start weights, for as long as everything before took.
-    ``seeds``: how many of those asked for it takes.
     """
 
     train: TrainOptions
     candidates: tuple[PruneOptions, ...]
     control: bool = False
-    seeds: int | None = None
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network of the tables, and what its "settings" rows chose for all the others."""
+    """A network of the tables. ``penalty``: the values of network slimming (Liu et al., arXiv
+    1708.06519), whose penalty is the nearest relative of the strengths'."""
 
     model: str
     options: dict[str, Any]
-    penalty: float = 1e-4
-    learning_rate: float = 0.05
+    penalty: float
 
     def train(self, epochs: float) -> TrainOptions:
         return TrainOptions(
@@ -43,39 +41,22 @@ class Network:
 
     def prune(self, method: str, **more: Any) -> PruneOptions:
         return PruneOptions(
-            method=method, penalty=self.penalty, finetune_learning_rate=self.learning_rate,
-            sparsify_epochs=_SPARSIFY, sparsify_learning_rate=0.05, finetune_epochs=_FINETUNE,
+            method=method, penalty=self.penalty, sparsify_epochs=_SPARSIFY,
+            sparsify_learning_rate=0.1, finetune_epochs=_FINETUNE, finetune_learning_rate=0.05,
             **more,
         )  # fmt: skip
 
 
-# Epochs: methods with a training of their own before pruning start from a network trained for so
-# much less.
-_DENSE, _SPARSIFY, _FINETUNE = 8.0, 2.0, 2.0
-_SAMPLES = 2000
+# Epochs: methods with a training of their own before pruning start from a network that was trained
+# for so much less.
+_DENSE, _SPARSIFY, _FINETUNE = 8.0, 6.0, 4.0
+_SAMPLES = 2000  # that criteria look at which need gradients
+_GREEDY_SAMPLES = 500  # at each step of a greedy choice
 _DENSITIES = (0.2, 0.1, 0.05, 0.04)
 
-_VGG = Network("vgg16", {"width": 0.25})
-_RESNET = Network("resnet20", {"width": 0.5})
-_DENSENET = Network("densenet40", {"depth": 16, "growth": 8})
-
-
-def _settings(network: Network) -> dict[str, Row]:
-    """Penalty and learning rates, chosen once for all rows of the network, with one seed."""
-    train, shorter = network.train(_DENSE), network.train(_DENSE - _SPARSIFY)
-    rates = (0.02, 0.05, 0.1)
-    plain = network.prune("l1", density=0.1, scope="global-normalised")
-    synaptic = network.prune("synaptic", density=0.1)
-    return {
-        f"{network.model}-settings-learning-rate": Row(
-            train, tuple(replace(plain, finetune_learning_rate=rate) for rate in rates), seeds=1
-        ),
-        f"{network.model}-settings-penalty": Row(
-            shorter,
-            tuple(replace(synaptic, penalty=penalty) for penalty in (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)),
-            seeds=1,
-        ),
-    }
+_VGG = Network("vgg16", {"width": 0.25}, penalty=1e-4)
+_RESNET = Network("resnet20", {"width": 0.5}, penalty=1e-5)
+_DENSENET = Network("densenet40", {"depth": 16, "growth": 8}, penalty=1e-5)
 
 
 def _connections(network: Network, densities: Iterable[float]) -> dict[str, Row]:
@@ -90,15 +71,16 @@ def _connections(network: Network, densities: Iterable[float]) -> dict[str, Row]
                 method, density=density, scope="global-normalised", samples=_SAMPLES
             )
             rows[name(method)] = Row(train, (options,))
-        # A tenth of what is kept at each step: the paper's one at a time costs a pass each.
-        options = network.prune("dkp", density=density, samples=_SAMPLES)
-        rows[name("dkp")] = Row(train, (replace(options, channels_per_step=_dkp_step(density)),))
+        rows[name("dkp")] = Row(
+            train,
+            (
+                network.prune(
+                    "dkp", density=density, losses=1, samples=_GREEDY_SAMPLES,
+                    channels_per_step=max(round(40 * density), 1),
+                ),
+            ),
+        )  # fmt: skip
     return rows
-
-
-def _dkp_step(density: float) -> int:
-    """Channels of a layer that DKP takes at once (times the output channels)."""
-    return max(round(20 * density), 1)
 
 
 def _scopes(network: Network, density: float) -> dict[str, Row]:
@@ -114,7 +96,7 @@ def _scopes(network: Network, density: float) -> dict[str, Row]:
 
 
 def _greedy(network: Network, **more: Any) -> PruneOptions:
-    return network.prune("dcp", samples=1000, channels_per_step=4, **more)
+    return network.prune("dcp", samples=_GREEDY_SAMPLES, channels_per_step=4, **more)
 
 
 def _channels(network: Network, kept: float) -> dict[str, Row]:
@@ -166,9 +148,6 @@ def _savings(network: Network) -> dict[str, Row]:
 
 
 ROWS: dict[str, Row] = {
-    **_settings(_VGG),
-    **_settings(_RESNET),
-    **_settings(_DENSENET),
     **_connections(_VGG, _DENSITIES),
     **_connections(_RESNET, _DENSITIES),
     **_connections(_DENSENET, _DENSITIES),

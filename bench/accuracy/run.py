@@ -39,7 +39,6 @@ def run_row(
 ) -> dict[str, Any]:
     """Writes ``out/<name>.json``; checkpoints go to ``work``, and an interrupted run goes on."""
     started = time.perf_counter()
-    seeds = seeds[: row.seeds]
     results: list[list[PruneResult]] = []
     for position, options in enumerate(row.candidates):
         results.append([])

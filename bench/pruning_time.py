@@ -1,0 +1,141 @@
+"""``python -m bench.pruning_time``: what the strengths cost while training, and time limits.
+
+Two questions about Synaptic Strength. How much longer does a training step take (forward, backward
+and update) than of the plain network? And when ``latency_ms`` asks for a time, what does the engine
+then take for the pruned file?
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from bench.results import RESULTS, save
+from kernelprune import SynapticStrength, export, models
+from kernelprune.benchmarking import Candidate, describe_machine, measure
+from kernelprune.runtime import Engine
+
+# Name, width, side of the images, images per step.
+TRAINED = (
+    ("vgg_small", 1.0, 28, 128),
+    ("vgg16", 1.0, 32, 64),
+    ("resnet20", 1.0, 32, 128),
+    ("resnet18", 0.5, 32, 64),
+    ("resnet50", 0.25, 32, 64),
+    ("densenet40", 0.5, 32, 32),
+)
+# Name, side, images, share of the dense file's time that is asked for.
+LIMITS = (
+    ("vgg16", 32, 1, 0.5),
+    ("vgg16", 32, 64, 0.2),
+    ("resnet18", 32, 1, 0.3),
+    ("resnet18", 32, 16, 0.25),
+    ("resnet56", 32, 1, 0.4),
+    ("resnet20", 32, 16, 0.5),
+)
+
+
+def _network(name: str, width: float) -> nn.Module:
+    return models.create(name, num_classes=10, seed=0, width=width)
+
+
+def _step(
+    model: nn.Module, parameters: Any, penalty: Callable[[], torch.Tensor] | None, side: int, n: int
+) -> Callable[[], None]:
+    """One training step on images that stay the same."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(n, 3, side, side, generator=generator)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (n,), generator=generator)
+    optimiser = torch.optim.SGD(parameters, lr=1e-4, momentum=0.9, nesterov=True)
+
+    def step() -> None:
+        loss = functional.cross_entropy(model(images), labels)
+        if penalty is not None:
+            loss = loss + penalty()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+
+    return step
+
+
+def step_time(name: str, width: float, side: int, images: int, seconds: float) -> dict[str, Any]:
+    """One row: the step with strengths over the plain one, in float32."""
+    plain, pruned = (_network(name, width).train() for _ in range(2))
+    for model in (plain, pruned):
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    strength = SynapticStrength(pruned, torch.zeros(1, 3, side, side), penalty=1e-5)
+    steps = {
+        "plain": _step(plain, plain.parameters(), None, side, images),
+        "strength": _step(pruned, strength.parameter_groups(), strength.penalty, side, images),
+    }
+    found = measure([Candidate(kind, call) for kind, call in steps.items()], seconds=seconds)
+    return {
+        "kind": "step", "network": name, "width": width, "side": side, "batch": images,
+        "timings": {kind: dataclasses.asdict(timing) for kind, timing in found.items()},
+        "ratio": found["strength"].median / found["plain"].median,
+    }  # fmt: skip
+
+
+def time_limit(name: str, side: int, batch: int, share: float, seconds: float) -> dict[str, Any]:
+    """One row: the time of the network pruned for ``share`` of the dense file's time."""
+    model = _network(name, 1.0)
+    x = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "dense.safetensors"
+        export(model.eval(), x[:1], path)
+        dense = Engine(path)
+        took = measure([Candidate("dense", lambda: dense.run(x))], seconds=seconds)["dense"].median
+        limit = share * took
+        strength = SynapticStrength(model, x[:1])
+        plan = strength.prune(latency_ms=limit, batch=batch, threads=1)
+        pruned = Path(folder) / "pruned.safetensors"
+        export(strength.finalize().eval(), x[:1], pruned)
+        engine = Engine(pruned)
+        found = measure([Candidate("pruned", lambda: engine.run(x))], seconds=seconds)["pruned"]
+    return {
+        "kind": "limit", "network": name, "side": side, "batch": batch, "dense_milliseconds": took,
+        "limit_milliseconds": limit, "planned_milliseconds": plan.milliseconds,
+        "density": plan.prunable_density, "timing": dataclasses.asdict(found),
+        "ratio": found.median / limit,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.pruning_time", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=2.0, help="per candidate")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the json file")
+    options = parser.parse_args()
+    machine = describe_machine()
+    torch.set_num_threads(1)
+    rows: list[dict[str, Any]] = []
+    for case in TRAINED:
+        rows.append(row := step_time(*case, options.seconds))
+        plain, strength = (row["timings"][kind]["median"] for kind in ("plain", "strength"))
+        print(
+            f"{row['network']:<12} width {row['width']:g}, {row['batch']} images of {row['side']}: "
+            f"a step {plain:.1f} ms, with strengths {strength:.1f} ms: {row['ratio']:.3f}",
+            flush=True,
+        )
+    for limit in LIMITS:
+        rows.append(row := time_limit(*limit, options.seconds))
+        print(
+            f"{row['network']:<12} batch {row['batch']}: {row['limit_milliseconds']:.2f} ms asked, "
+            f"{row['timing']['median']:.2f} ms taken at density {row['density']:.3f} (dense "
+            f"{row['dense_milliseconds']:.2f} ms): {row['ratio']:.3f}",
+            flush=True,
+        )
+    save({"machine": machine, "threads": 1, "rows": rows}, options.out / "pruning-time.json")
+
+
+if __name__ == "__main__":
+    main()
