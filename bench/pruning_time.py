@@ -126,8 +126,8 @@ def main() -> None:
         rows.append(row := step_time(*case, options.seconds))
         plain, strength = (row["timings"][kind]["median"] for kind in ("plain", "strength"))
         print(
-            f"{row['network']:<12} {row['options']}, {row['batch']} images of {row['side']}: a step "
-            f"{plain:.1f} ms, with strengths {strength:.1f} ms: {row['ratio']:.3f}",
+            f"{row['network']:<12} {row['options']}, {row['batch']} images of {row['side']}: "
+            f"a step {plain:.1f} ms, with strengths {strength:.1f} ms: {row['ratio']:.3f}",
             flush=True,
         )
     for limit in LIMITS:
