@@ -144,10 +144,11 @@ def network(layers: Sequence[Layer], density: float) -> Graph:
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel call and its counts, in the order of TERMS."""
+    """The calls of one kernel, and their counts together, in the order of TERMS."""
 
     kernel: str
     width: int
+    times: int
     counts: tuple[float, ...]
 
 
@@ -161,6 +162,9 @@ class Measurement:
     candidate: str
     calls: list[Call]
     seconds: float = float("inf")
+
+    def steps(self) -> int:
+        return sum(call.times for call in self.calls)
 
 
 class Group:
@@ -179,11 +183,11 @@ class Group:
         for i, layer in enumerate(layers):
             node = f"layer{i}"
             if node in ways:
-                found = [(way.name, [_call(stage) for stage in way.stages]) for way in ways[node]]
+                found = [(way.name, _calls(way.stages)) for way in ways[node]]
             else:
                 kernel, _, target = kernels[node].partition("/")
                 values = (0.0, 0.0, 0.0, float(layer.floats * lanes), 0.0)
-                found = [("", [Call(kernel, int(target.rpartition("x")[2]), values)])]
+                found = [("", [Call(kernel, int(target.rpartition("x")[2]), 1, values)])]
             self.ways.append(
                 [Measurement(layer, density, lanes, name, calls) for name, calls in found]
             )
@@ -207,8 +211,16 @@ class Group:
             way.seconds = min(way.seconds, seconds[f"layer{i}"])
 
 
-def _call(stage: Any) -> Call:
-    return Call(stage.kernel, stage.vector_width, tuple(getattr(stage, term) for term in TERMS))
+def _calls(stages: Sequence[Any]) -> list[Call]:
+    """Added up by kernel: a Winograd convolution has a stage for each block of channels."""
+    found: dict[tuple[str, int], list[tuple[float, ...]]] = {}
+    for stage in stages:
+        counts = tuple(getattr(stage, term) for term in TERMS)
+        found.setdefault((stage.kernel, stage.vector_width), []).append(counts)
+    return [
+        Call(*key, len(counts), tuple(map(sum, zip(*counts, strict=True))))
+        for key, counts in found.items()
+    ]
 
 
 def groups(isa: str, folder: Path) -> Iterator[Group]:
@@ -304,7 +316,7 @@ def table_rates(isa: str) -> dict[Key, float]:
 
 def expected(way: Measurement, rates: dict[Key, float], step: float) -> float:
     """Nanoseconds."""
-    total = step * len(way.calls)
+    total = step * way.steps()
     for call in way.calls:
         for term, count in zip(TERMS, call.counts, strict=True):
             total += count * rates.get((call.kernel, call.width, term), 0.0)
@@ -329,7 +341,7 @@ def fit(ways: Sequence[Measurement], before: dict[Key, float], step: float) -> d
             for term, count in zip(TERMS, call.counts, strict=True):
                 if count > 0:
                     a[row, index[call.kernel, call.width, term]] += count / (way.seconds * 1e9)
-    b = np.array([1.0 - step * len(way.calls) / (way.seconds * 1e9) for way in ways])
+    b = np.array([1.0 - step * way.steps() / (way.seconds * 1e9) for way in ways])
     known = [key for key in keys if before.get(key, 0.0) > 0]
     prior = np.zeros((len(known), len(keys)))
     for row, key in enumerate(known):
@@ -429,12 +441,15 @@ def main() -> None:
 
 
 def _to_json(way: Measurement) -> dict[str, Any]:
-    calls = [[call.kernel, call.width, *call.counts] for call in way.calls]
+    calls = [[call.kernel, call.width, call.times, *call.counts] for call in way.calls]
     return {**vars(way), "layer": vars(way.layer), "calls": calls}
 
 
 def _from_json(entry: dict[str, Any]) -> Measurement:
-    calls = [Call(kernel, width, tuple(counts)) for kernel, width, *counts in entry["calls"]]
+    calls = [
+        Call(kernel, width, times, tuple(counts))
+        for kernel, width, times, *counts in entry["calls"]
+    ]
     return Measurement(**{**entry, "layer": Layer(**entry["layer"]), "calls": calls})
 
 

@@ -19,9 +19,9 @@ def ways(rates: dict[calibrate.Key, float], step: float) -> list[Measurement]:
     random = np.random.default_rng(0)
     found = []
     for turn in range(60):
-        pack = Call("pack", 8, (0.0, 0.0, 0.0, random.uniform(1e2, 1e5), 0.0))
+        pack = Call("pack", 8, 1, (0.0, 0.0, 0.0, random.uniform(1e2, 1e5), 0.0))
         macs, visits, rows = random.uniform(1e4, 1e6), random.uniform(1e2, 1e4), turn % 7 * 50.0
-        work = Call("work", 8, (macs, visits, rows, 0.0, 0.0))
+        work = Call("work", 8, 1, (macs, visits, rows, 0.0, 0.0))
         calls = [work] if turn % 2 else [pack, work]
         way = Measurement(LAYER, 0.5, 1, str(turn), calls)
         way.seconds = calibrate.expected(way, rates, step) * 1e-9
