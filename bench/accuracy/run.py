@@ -40,18 +40,16 @@ def run_row(
     """Writes ``out/<name>.json``; checkpoints go to ``work``, and an interrupted run goes on."""
     started = time.perf_counter()
     results: list[list[PruneResult]] = []
+    minutes: list[list[float]] = []  # of pruning and fine-tuning; less where a run went on
     for position, options in enumerate(row.candidates):
         results.append([])
+        minutes.append([])
         for seed in seeds:
             dense = _train(row.train, seed, work, console)
-            results[-1].append(
-                _prune(
-                    dense,
-                    replace(options, seed=seed),
-                    work / name / f"candidate{position}-seed{seed}",
-                    console,
-                )
-            )
+            place = work / name / f"candidate{position}-seed{seed}"
+            began = time.perf_counter()
+            results[-1].append(_prune(dense, replace(options, seed=seed), place, console))
+            minutes[-1].append((time.perf_counter() - began) / 60)
     validation = [[result.validation[1] for result in each] for each in results]
     chosen = max(range(len(results)), key=lambda i: statistics.fmean(validation[i]))
     test = load(row.train.dataset, "test", path=row.train.data_path)
@@ -62,8 +60,8 @@ def run_row(
         "seeds": list(seeds),
         "train": row.train.to_dict(),
         "candidates": [
-            {"prune": options.to_dict(), "validation": each}
-            for options, each in zip(row.candidates, validation, strict=True)
+            {"prune": options.to_dict(), "validation": each, "minutes": took}
+            for options, each, took in zip(row.candidates, validation, minutes, strict=True)
         ],
         "chosen": chosen,
         "dense": _summary([accuracy(model, test) for model in dense_models]),

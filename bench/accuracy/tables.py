@@ -1,0 +1,130 @@
+"""The json files of the rows as Markdown tables; figures in percent of the test images."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.accuracy.rows import ROWS
+
+Found = dict[str, dict[str, Any]]
+
+_CONNECTION_METHODS = ("synaptic", "dkp", "l1", "l2", "taylor", "random")
+_CHANNEL_METHODS = ("dcp", "reconstruction", "slimming", "l1", "random")
+_SCOPES = ("global", "global-normalised", "layer")
+
+
+def load_rows(folder: Path) -> Found:
+    """What was measured, by row; rows that the tables no longer have are left out."""
+    files = {path.stem: path for path in sorted(folder.glob("*.json"))}
+    return {name: json.loads(files[name].read_text("utf-8")) for name in ROWS if name in files}
+
+
+def percent(values: dict[str, Any]) -> str:
+    """Mean and standard deviation over the seeds."""
+    spread = values["deviation"]
+    return f"{values['mean']:.2%}"[:-1] + ("" if spread is None else f" ± {100 * spread:.2f}")
+
+
+def share(row: dict[str, Any], key: str) -> str:
+    """Kept share of connections, macs or parameters, mean over the seeds."""
+    kept = [each[key][0] / each[key][1] for each in row["kept"]]
+    return f"{sum(kept) / len(kept):.1%}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _grid(
+    found: Found, name: Callable[[str, str], str], rows: Sequence[str], columns: Sequence[str]
+) -> list[list[str]]:
+    """One line for each of ``rows`` that was measured at all; "-" where a cell was not."""
+    lines = []
+    for method in rows:
+        cells = [found.get(name(method, column)) for column in columns]
+        if any(cells):
+            lines.append([method, *(percent(c["pruned"]) if c else "-" for c in cells)])
+    return lines
+
+
+def _dense(rows: Sequence[dict[str, Any]]) -> str:
+    """The longest trained unpruned network of these rows."""
+    longest = max(rows, key=lambda row: row["train"]["epochs"])
+    return percent(longest["dense"])
+
+
+def _starting(found: Found, *starts: str) -> list[dict[str, Any]]:
+    return [row for name, row in found.items() if name.startswith(starts)]
+
+
+def connection_table(found: Found, model: str) -> str:
+    """Methods over densities."""
+    densities = ("0.2", "0.1", "0.05", "0.04")
+    lines = _grid(found, lambda m, d: f"{model}-{m}-{d}", _CONNECTION_METHODS, densities)
+    if not lines:
+        return ""
+    kept = [found.get(f"{model}-synaptic-{density}") for density in densities]
+    macs = ["multiply-adds, synaptic", *(share(row, "macs") if row else "-" for row in kept)]
+    dense = _dense(_starting(found, *(f"{model}-{method}-0" for method in _CONNECTION_METHODS)))
+    head = [f"{model}, unpruned {dense}", *densities]
+    return _table(head, [*lines, macs])
+
+
+def scope_table(found: Found, model: str) -> str:
+    """Scopes with the penalty and without."""
+    name = lambda scope, kind: f"{model}-scope-{scope}-{kind}-0.1"  # noqa: E731
+    lines = _grid(found, name, _SCOPES, ("penalty", "plain"))
+    for line in lines:
+        row = found.get(name(line[0], "penalty")) or found[name(line[0], "plain")]
+        line.append(share(row, "macs"))
+    head = [f"{model}, scope", "with penalty", "without", "multiply-adds"]
+    return _table(head, lines) if lines else ""
+
+
+def channel_table(found: Found, model: str) -> str:
+    """Methods over kept shares of the channels, and the structure of DCP from scratch."""
+    kept = ("0.7", "0.5")
+    name = lambda method, share: f"{model}-channels-{method}-{share}"  # noqa: E731
+    lines = _grid(found, name, _CHANNEL_METHODS, kept)
+    if not lines:
+        return ""
+    dcp = [found.get(name("dcp", each)) for each in kept]
+    scratch = [percent(row["from_scratch"]) if row else "-" for row in dcp]
+    lines.append(["from scratch", *scratch])
+    lines.append(["parameters, dcp", *(share(row, "parameters") if row else "-" for row in dcp)])
+    dense = _dense(_starting(found, f"{model}-channels-"))
+    head = [f"{model}, unpruned {dense}", *(f"{float(each):.0%} kept" for each in kept)]
+    return _table(head, lines)
+
+
+def list_table(found: Found, start: str, title: str) -> str:
+    """One line per row: accuracy, what is kept, and how long pruning and fine-tuning took."""
+    lines = []
+    for name, row in found.items():
+        if name.startswith(start):
+            took = statistics.median(row["candidates"][row["chosen"]]["minutes"])
+            kept = [share(row, "parameters"), share(row, "macs")]
+            words = name.removeprefix(start).replace("-", " ")
+            lines.append([words, percent(row["pruned"]), *kept, f"{took:.1f}"])
+    head = [title, "accuracy", "parameters", "multiply-adds", "minutes"]
+    return _table(head, lines) if lines else ""
+
+
+def tables(folder: Path) -> str:
+    """All tables for which there is something in ``folder``."""
+    found = load_rows(folder)
+    models = ("vgg16", "resnet20", "densenet40")
+    parts = [connection_table(found, model) for model in models]
+    parts += [scope_table(found, model) for model in models]
+    parts += [channel_table(found, model) for model in models]
+    parts += [
+        list_table(found, "vgg16-channels-adaptive-", "vgg16, DCP-Adapt, epsilon"),
+        list_table(found, "resnet20-lambda-", "resnet20, lambda, not fine-tuned"),
+        list_table(found, "resnet20-dcp-", "resnet20, DCP"),
+    ]
+    return "\n\n".join(part for part in parts if part)
