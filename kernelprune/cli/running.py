@@ -42,18 +42,23 @@ def run_file(
     if len(engine.inputs) != 1:
         raise Error(f"{file} has {len(engine.inputs)} inputs; use kernelprune.Engine from Python")
     labels = None
+    images: Any
     if data is not None:
         from kernelprune.data import load
 
         split = load(data, "test", path=data_path)
-        images, labels = split.images.numpy(), split.labels.numpy()
+        images, labels = split.images, split.labels.numpy()
     else:
         assert input_path is not None
         images = _read_array(input_path)
     _check_shape(images, engine, data or str(input_path))
-    started = time.perf_counter()
-    parts = [engine.run(images[i : i + batch]) for i in range(0, len(images), batch)]
-    seconds = time.perf_counter() - started
+    parts = []
+    seconds = 0.0
+    for i in range(0, len(images), batch):
+        part = np.asarray(images[i : i + batch])  # those in files are read here
+        started = time.perf_counter()
+        parts.append(engine.run(part))
+        seconds += time.perf_counter() - started
     first = [part if isinstance(part, np.ndarray) else part[0] for part in parts]
     scores = np.concatenate(first)
     rate = f"{len(images):,} images in {seconds:.3f} s ({len(images) / seconds:,.0f} images/s)"
@@ -86,9 +91,9 @@ def _read_array(path: Path) -> np.ndarray:
     return array.astype(np.float32, copy=False)
 
 
-def _check_shape(images: np.ndarray, engine: Engine, source: str) -> None:
+def _check_shape(images: Any, engine: Engine, source: str) -> None:
     wanted = engine.inputs[0][1]
-    if images.shape[1:] != wanted or images.ndim == 0 or len(images) == 0:
+    if tuple(images.shape[1:]) != wanted or not images.shape or len(images) == 0:
         expected = ", ".join(["N", *map(str, wanted)])
         raise ShapeError(f"{source}: {list(images.shape)}, but {engine.path} takes [{expected}]")
 

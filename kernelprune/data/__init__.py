@@ -1,8 +1,18 @@
-"""Data sets that fit in memory, and batches that depend on (seed, epoch, step) alone."""
+"""Data sets in memory or in files, and batches that depend on (seed, epoch, step) alone."""
 
 from __future__ import annotations
 
 from kernelprune.data.batches import Augmentation, augment, batches, steps_per_epoch
 from kernelprune.data.dataset import Dataset, load, names
+from kernelprune.data.image_folder import ImageFiles
 
-__all__ = ["Augmentation", "Dataset", "augment", "batches", "load", "names", "steps_per_epoch"]
+__all__ = [
+    "Augmentation",
+    "Dataset",
+    "ImageFiles",
+    "augment",
+    "batches",
+    "load",
+    "names",
+    "steps_per_epoch",
+]

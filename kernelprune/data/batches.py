@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from kernelprune.data.image_folder import ImageFiles
+
 if TYPE_CHECKING:
     from kernelprune.data.dataset import Dataset
 
@@ -24,10 +26,13 @@ class Augmentation:
     Attributes:
         shift: Moves by up to so many pixels along each axis, filling with the border's value.
         flip: Mirrors left and right with probability 1/2.
+        crop: Takes a random part of each file, mirrored or not, see :class:`ImageFiles`; then the
+            others do not count.
     """
 
     shift: int = 0
     flip: bool = False
+    crop: bool = False
 
 
 def _generator(*key: int) -> torch.Generator:
@@ -86,7 +91,11 @@ def batches(
     order = torch.randperm(len(dataset), generator=_generator(seed, epoch))
     for step in range(start_step, steps_per_epoch(len(dataset), batch_size)):
         index = order[step * batch_size : (step + 1) * batch_size]
-        images = dataset.images[index]
-        if augmentation is not None:
-            images = augment(images, augmentation, _generator(seed, epoch, step + 1))
+        generator = _generator(seed, epoch, step + 1)
+        if augmentation is not None and isinstance(dataset.images, ImageFiles):
+            images = dataset.images.read(index, generator if augmentation.crop else None)
+        else:
+            images = dataset.images[index]
+            if augmentation is not None:
+                images = augment(images, augmentation, generator)
         yield images, dataset.labels[index]

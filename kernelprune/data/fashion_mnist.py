@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kernelprune.data.places import cache_folder, search_path
 from kernelprune.errors import Error
 
 # File -> shape and sha256 of the *unpacked* bytes: distributions pack them differently.
@@ -43,26 +44,14 @@ DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 OFFICIAL_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 
 
-def cache_folder() -> Path:
-    """Where downloads go: ``$XDG_CACHE_HOME/kernelprune`` or ``~/.cache/kernelprune``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "kernelprune"
-
-
-def search_path(path: str | os.PathLike[str] | None = None) -> list[Path]:
-    """Folders that are searched, in this order; ``path`` alone if it is given."""
-    if path is not None:
-        return [Path(path)]
-    folders = []
-    if os.environ.get("KERNELPRUNE_DATA"):
-        folders.append(Path(os.environ["KERNELPRUNE_DATA"]))
-    folders += [DEBIAN_FOLDER, cache_folder()]
-    return [sub for folder in folders for sub in (folder, folder / "fashion-mnist")]
+def folders(path: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Folders that are searched, in this order."""
+    return search_path("fashion-mnist", path, [DEBIAN_FOLDER])
 
 
 def find_folder(path: str | os.PathLike[str] | None = None) -> Path | None:
     """The first folder of the search path that holds all four files; None if there is none."""
-    for folder in search_path(path):
+    for folder in folders(path):
         if all((folder / name).is_file() for name in FILES):
             return folder
     return None
@@ -80,7 +69,7 @@ def read_fashion_mnist(
     if folder is None and download:
         folder = fetch(Path(path) if path is not None else cache_folder() / "fashion-mnist")
     if folder is None:
-        where = ", ".join(str(p) for p in search_path(path) if p.name != "fashion-mnist") or path
+        where = ", ".join(str(p) for p in folders(path) if p.name != "fashion-mnist") or path
         raise Error(
             f"Fashion-MNIST not found in {where}: on Debian or Ubuntu run 'apt-get install "
             "dataset-fashion-mnist'; else put the four files "

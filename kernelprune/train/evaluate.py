@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from kernelprune.data import Dataset
+from kernelprune.data import Dataset, ImageFiles
 
 
 def predict(
-    run: nn.Module | Callable[[Any], Any], images: torch.Tensor, batch_size: int = 256
+    run: nn.Module | Callable[[Any], Any], images: torch.Tensor | ImageFiles, batch_size: int = 256
 ) -> np.ndarray:
     """The class with the highest score of every image.
 

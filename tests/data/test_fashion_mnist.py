@@ -91,8 +91,8 @@ def test_missing_files_say_what_to_do(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_search_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, the user's own folder is passed over."""
     monkeypatch.setenv("KERNELPRUNE_DATA", str(tmp_path))
-    assert fashion_mnist.search_path()[0] == tmp_path
-    assert fashion_mnist.search_path("elsewhere") == [Path("elsewhere")]
+    assert fashion_mnist.folders()[0] == tmp_path
+    assert fashion_mnist.folders("elsewhere") == [Path("elsewhere")]
     for name in fashion_mnist.FILES:
         (tmp_path / name).touch()
     assert fashion_mnist.find_folder() == tmp_path
