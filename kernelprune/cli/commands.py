@@ -81,7 +81,9 @@ def train(
     model: Annotated[
         str, typer.Option(help="Of the zoo: vgg_small, resnet20, ...; a wrong name lists them.")
     ] = "vgg_small",
-    data: Annotated[str, typer.Option(help="fashion-mnist, digits, cifar10, cifar100, imagenet.")] = "fashion-mnist",
+    data: Annotated[
+        str, typer.Option(help="fashion-mnist, digits, cifar10, cifar100, imagenet.")
+    ] = "fashion-mnist",
     data_path: DataPath = None,
     epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 10.0,
     batch: Annotated[int, typer.Option(help="Images per step.")] = 128,
