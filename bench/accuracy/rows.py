@@ -15,7 +15,7 @@ from kernelprune.train import PruneOptions, TrainOptions
 
 @dataclass(frozen=True)
 class Row:
-    """``candidates`` differ in one setting; the validation images choose one of them. ``control``:
+    """Of ``candidates`` the validation images choose one, with the first seed. ``control``:
     also train the chosen structure from new start weights, for as long as everything before took.
     """
 
@@ -26,8 +26,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Network:
-    """A network of the tables. ``penalty``: the values of network slimming (Liu et al., arXiv
-    1708.06519), whose penalty is the nearest relative of the strengths'."""
+    """A network of the tables. ``penalty``: of the strengths, from the "settings" rows."""
 
     model: str
     options: dict[str, Any]
@@ -42,8 +41,9 @@ class Network:
     def prune(self, method: str, **more: Any) -> PruneOptions:
         return PruneOptions(
             method=method, penalty=self.penalty, sparsify_epochs=_SPARSIFY,
-            sparsify_learning_rate=0.1, finetune_epochs=_FINETUNE, finetune_learning_rate=0.05,
-            **more,
+            sparsify_learning_rate=0.1, finetune_epochs=_FINETUNE,
+            # What a penalty has made small is moved further by the same step.
+            finetune_learning_rate=0.02 if method == "synaptic" else 0.05, **more,
         )  # fmt: skip
 
 
@@ -54,23 +54,37 @@ _SAMPLES = 2000  # that criteria look at which need gradients
 _GREEDY_SAMPLES = 500  # at each step of a greedy choice
 _DENSITIES = (0.2, 0.1, 0.05, 0.04)
 
-_VGG = Network("vgg16", {"width": 0.25}, penalty=1e-4)
+_VGG = Network("vgg16", {"width": 0.25}, penalty=3e-4)
 _RESNET = Network("resnet20", {"width": 0.5}, penalty=1e-5)
 _DENSENET = Network("densenet40", {"depth": 16, "growth": 8}, penalty=1e-5)
 
 
+def _settings(network: Network, density: float) -> dict[str, Row]:
+    """Penalty and learning rate of Synaptic Strength, learning rate of the criteria."""
+    train, shorter = network.train(_DENSE), network.train(_DENSE - _SPARSIFY)
+    synaptic = network.prune("synaptic", density=density, scope="global")
+    l1 = network.prune("l1", density=density, scope="global-normalised", samples=_SAMPLES)
+    name = f"{network.model}-settings-{{}}-{density}".format
+    penalties = [replace(synaptic, penalty=penalty) for penalty in (3e-5, 1e-4, 3e-4, 1e-3)]
+    rates = [replace(l1, finetune_learning_rate=rate) for rate in (0.02, 0.05)]
+    return {
+        name("penalty"): Row(shorter, tuple(penalties)),
+        name("learning-rate"): Row(train, tuple(rates)),
+    }
+
+
 def _connections(network: Network, densities: Iterable[float]) -> dict[str, Row]:
-    """Synaptic Strength and the indicators that its paper compares with, at equal densities."""
+    """Synaptic Strength and the indicators that its paper compares with, at equal densities; each
+    with the scope that suits it."""
     train, shorter = network.train(_DENSE), network.train(_DENSE - _SPARSIFY)
     rows = {}
     for density in densities:
         name = f"{network.model}-{{}}-{density}".format
-        rows[name("synaptic")] = Row(shorter, (network.prune("synaptic", density=density),))
-        for method in ("l1", "l2", "taylor", "random"):
-            options = network.prune(
-                method, density=density, scope="global-normalised", samples=_SAMPLES
-            )
-            rows[name(method)] = Row(train, (options,))
+        for method in ("synaptic", "l1", "l2", "taylor", "random"):
+            options = network.prune(method, density=density, samples=_SAMPLES)
+            scopes = ["layer"] if method == "random" else ["global", "global-normalised"]
+            candidates = tuple(replace(options, scope=scope) for scope in scopes)
+            rows[name(method)] = Row(shorter if method == "synaptic" else train, candidates)
         rows[name("dkp")] = Row(
             train,
             (
@@ -84,14 +98,14 @@ def _connections(network: Network, densities: Iterable[float]) -> dict[str, Row]
 
 
 def _scopes(network: Network, density: float) -> dict[str, Row]:
-    """Which comparison of strengths is best, with the penalty and without."""
+    """Which comparison of strengths is best, at an equal density and at equal multiply-adds."""
     train = network.train(_DENSE - _SPARSIFY)
     rows = {}
     for scope in ("global", "global-normalised", "layer"):
         options = network.prune("synaptic", density=density, scope=scope)
         name = f"{network.model}-scope-{scope}-{{}}-{density}".format
-        rows[name("penalty")] = Row(train, (options,))
-        rows[name("plain")] = Row(train, (replace(options, penalty=0.0),))
+        rows[name("density")] = Row(train, (options,))
+        rows[name("macs")] = Row(train, (replace(options, density=1.0, macs=density),))
     return rows
 
 
@@ -148,6 +162,8 @@ def _savings(network: Network) -> dict[str, Row]:
 
 
 ROWS: dict[str, Row] = {
+    **_settings(_VGG, 0.04),
+    **_settings(_RESNET, 0.1),
     **_connections(_VGG, _DENSITIES),
     **_connections(_RESNET, _DENSITIES),
     **_connections(_DENSENET, _DENSITIES),

@@ -39,19 +39,28 @@ def run_row(
 ) -> dict[str, Any]:
     """Writes ``out/<name>.json``; checkpoints go to ``work``, and an interrupted run goes on."""
     started = time.perf_counter()
-    results: list[list[PruneResult]] = []
-    minutes: list[list[float]] = []  # of pruning and fine-tuning; less where a run went on
-    for position, options in enumerate(row.candidates):
-        results.append([])
-        minutes.append([])
-        for seed in seeds:
-            dense = _train(row.train, seed, work, console)
-            place = work / name / f"candidate{position}-seed{seed}"
-            began = time.perf_counter()
-            results[-1].append(_prune(dense, replace(options, seed=seed), place, console))
-            minutes[-1].append((time.perf_counter() - began) / 60)
-    validation = [[result.validation[1] for result in each] for each in results]
-    chosen = max(range(len(results)), key=lambda i: statistics.fmean(validation[i]))
+    found_by: list[dict[str, Any]] = []
+    results: dict[tuple[int, int], PruneResult] = {}
+
+    def prune(position: int, seed: int) -> float:
+        """The accuracy on the validation images."""
+        dense = _train(row.train, seed, work, console)
+        options = replace(row.candidates[position], seed=seed)
+        place = work / name / f"candidate{position}-seed{seed}"
+        began = time.perf_counter()
+        results[position, seed] = result = _prune(dense, options, place, console)
+        found_by[position]["validation"].append(result.validation[1])
+        # Of pruning and fine-tuning; less where a run went on.
+        found_by[position]["minutes"].append((time.perf_counter() - began) / 60)
+        return result.validation[1]
+
+    for options in row.candidates:
+        found_by.append({"prune": options.to_dict(), "validation": [], "minutes": []})
+    first = [prune(position, seeds[0]) for position in range(len(row.candidates))]
+    chosen = first.index(max(first))
+    for seed in seeds[1:]:
+        prune(chosen, seed)
+    pruned = [results[chosen, seed] for seed in seeds]
     test = load(row.train.dataset, "test", path=row.train.data_path)
     seconds_before = time.perf_counter() - started
     dense_models = [_dense_model(row.train, seed, work) for seed in seeds]
@@ -59,27 +68,24 @@ def run_row(
         "row": name,
         "seeds": list(seeds),
         "train": row.train.to_dict(),
-        "candidates": [
-            {"prune": options.to_dict(), "validation": each, "minutes": took}
-            for options, each, took in zip(row.candidates, validation, minutes, strict=True)
-        ],
+        "candidates": found_by,
         "chosen": chosen,
         "dense": _summary([accuracy(model, test) for model in dense_models]),
-        "pruned": _summary([accuracy(result.model, test) for result in results[chosen]]),
-        "kept": [_kept(result, test) for result in results[chosen]],
-        "layers": results[chosen][0].plan.to_dict()["layers"],
+        "pruned": _summary([accuracy(result.model, test) for result in pruned]),
+        "kept": [_kept(result, test) for result in pruned],
+        "layers": pruned[0].plan.to_dict()["layers"],
         "seconds": seconds_before,
         "machine": describe_machine(),
     }
     if row.control:
-        pruned = row.candidates[chosen]
-        epochs = row.train.epochs + pruned.finetune_epochs
-        epochs += pruned.sparsify_epochs if _sparsifies(pruned) else 0.0
-        options = replace(row.train, epochs=epochs)
+        options = row.candidates[chosen]
+        epochs = row.train.epochs + options.finetune_epochs
+        epochs += options.sparsify_epochs if _sparsifies(options) else 0.0
+        longer = replace(row.train, epochs=epochs)
         found["from_scratch"] = _summary(
             [
-                _from_scratch(result.model, replace(options, seed=seed), test, console)
-                for seed, result in zip(seeds, results[chosen], strict=True)
+                _from_scratch(result.model, replace(longer, seed=seed), test, console)
+                for seed, result in zip(seeds, pruned, strict=True)
             ]
         )
     out.mkdir(parents=True, exist_ok=True)

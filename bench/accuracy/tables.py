@@ -35,6 +35,11 @@ def share(row: dict[str, Any], key: str) -> str:
     return f"{sum(kept) / len(kept):.1%}"
 
 
+def _cell(row: dict[str, Any]) -> str:
+    """Accuracy, and the kept multiply-adds."""
+    return f"{percent(row['pruned'])} ({share(row, 'macs')})"
+
+
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
@@ -48,7 +53,7 @@ def _grid(
     for method in rows:
         cells = [found.get(name(method, column)) for column in columns]
         if any(cells):
-            lines.append([method, *(percent(c["pruned"]) if c else "-" for c in cells)])
+            lines.append([method, *(_cell(c) if c else "-" for c in cells)])
     return lines
 
 
@@ -68,21 +73,16 @@ def connection_table(found: Found, model: str) -> str:
     lines = _grid(found, lambda m, d: f"{model}-{m}-{d}", _CONNECTION_METHODS, densities)
     if not lines:
         return ""
-    kept = [found.get(f"{model}-synaptic-{density}") for density in densities]
-    macs = ["multiply-adds, synaptic", *(share(row, "macs") if row else "-" for row in kept)]
     dense = _dense(_starting(found, *(f"{model}-{method}-0" for method in _CONNECTION_METHODS)))
     head = [f"{model}, unpruned {dense}", *densities]
-    return _table(head, [*lines, macs])
+    return _table(head, lines)
 
 
 def scope_table(found: Found, model: str) -> str:
-    """Scopes with the penalty and without."""
+    """Scopes at an equal density and at equal multiply-adds."""
     name = lambda scope, kind: f"{model}-scope-{scope}-{kind}-0.1"  # noqa: E731
-    lines = _grid(found, name, _SCOPES, ("penalty", "plain"))
-    for line in lines:
-        row = found.get(name(line[0], "penalty")) or found[name(line[0], "plain")]
-        line.append(share(row, "macs"))
-    head = [f"{model}, scope", "with penalty", "without", "multiply-adds"]
+    lines = _grid(found, name, _SCOPES, ("density", "macs"))
+    head = [f"{model}, scope", "density 0.1", "multiply-adds 10 %"]
     return _table(head, lines) if lines else ""
 
 
