@@ -12,6 +12,7 @@ from kernelprune.prune.criteria import (
     scale_penalty,
 )
 from kernelprune.prune.discrimination import GRANULARITIES, DiscriminationAware
+from kernelprune.prune.distributed import synchronised_norms
 from kernelprune.prune.masks import (
     apply_masks,
     attach_masks,
@@ -51,4 +52,5 @@ __all__ = [
     "save_masks",
     "scale_penalty",
     "sensitivity",
+    "synchronised_norms",
 ]

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from kernelprune.capture.trace import eval_mode
 from kernelprune.errors import Error
+from kernelprune.prune.distributed import synchronised_norms
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -48,7 +49,7 @@ def recalibrate(model: nn.Module, loader: Iterable[Any], batches: int | None = N
     ]
     momenta = [norm.momentum for norm in norms]
     seen = 0
-    with eval_mode(model), torch.no_grad():
+    with eval_mode(model), synchronised_norms(model), torch.no_grad():
         try:
             for x in inputs(loader, batches, device_of(model)):
                 if not seen:

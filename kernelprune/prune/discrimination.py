@@ -21,7 +21,7 @@ from kernelprune.capture.trace import eval_mode, trace
 from kernelprune.errors import Error
 from kernelprune.prune.batches import device_of, labelled
 from kernelprune.prune.channels import channel_layers
-from kernelprune.prune.distributed import average_gradients, same_on_all
+from kernelprune.prune.distributed import average_gradients, same_on_all, synchronised_norms
 from kernelprune.prune.layers import Layer, Selector, find_layers
 from kernelprune.prune.masks import attach_masks, finalize_masks, masks_of
 from kernelprune.prune.plan import Plan, plan_of
@@ -216,7 +216,7 @@ class DiscriminationAware:
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         parameters += [] if objective.head is None else list(objective.head.parameters())
         optimiser = torch.optim.SGD(parameters, lr=self.stage_learning_rate, **self.sgd)
-        with eval_mode(self.model):
+        with eval_mode(self.model), synchronised_norms(self.model, objective.head):
             self.model.train()
             if objective.head is not None:
                 objective.head.train()
@@ -236,7 +236,7 @@ class DiscriminationAware:
                 if not value < float("inf"):
                     raise Error(f"{title}: the loss became {value}; lower stage_learning_rate")
                 self._show(f"{title}: fine-tune", epoch + 1, self.stage_epochs, value)
-        same_on_all(self.model)  # each process has followed batch statistics of its own
+        same_on_all(self.model)  # to the last bit
         if objective.head is not None:
             same_on_all(objective.head.eval())
 

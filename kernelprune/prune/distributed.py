@@ -7,12 +7,15 @@ Under ``torchrun`` every process sees its own part of each batch. Whatever decid
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def join_processes() -> None:
@@ -75,3 +78,63 @@ def as_first_has(masks: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             dist.broadcast(sent, 0)
             masks[name] = sent.bool()
     return masks
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """``sum_over_ranks`` of a copy; every process's loss depends on every process's part."""
+
+    @staticmethod
+    def forward(ctx: Any, part: torch.Tensor) -> torch.Tensor:
+        return sum_over_ranks(part.clone())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return sum_over_ranks(gradient.clone())
+
+
+def _normalise(norm: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
+    """Batch norm over the parts of all processes (torch's SyncBatchNorm is for GPUs only)."""
+    if not norm.training:
+        return type(norm).forward(norm, x)
+    axes = [0, *range(2, x.dim())]
+    shape = [1, -1] + [1] * (x.dim() - 2)
+    values = x.to(torch.promote_types(x.dtype, torch.float32))
+    count = values.new_full((1,), values.numel() / values.shape[1])
+    totals: torch.Tensor = _SumOverRanks.apply(torch.cat([values.sum(axes), count]))
+    count, mean = totals[-1], totals[:-1] / totals[-1]
+    centred = values - mean.view(shape)
+    squares: torch.Tensor = _SumOverRanks.apply(centred.square().sum(axes))
+    variance = squares / count
+    y = centred * (variance + norm.eps).rsqrt().view(shape)
+    if norm.affine:
+        y = y * norm.weight.view(shape) + norm.bias.view(shape)
+    if norm.running_mean is not None and norm.running_var is not None:
+        with torch.no_grad():
+            newest = norm.momentum
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked += 1
+                if newest is None:  # torch's word for a plain mean
+                    newest = 1.0 / int(norm.num_batches_tracked)
+            unbiased = squares / (count - 1).clamp_min(1)
+            norm.running_mean.lerp_(mean.to(norm.running_mean), newest or 0.0)
+            norm.running_var.lerp_(unbiased.to(norm.running_var), newest or 0.0)
+    return y.to(x.dtype)
+
+
+@contextmanager
+def synchronised_norms(*models: nn.Module | None) -> Iterator[None]:
+    """Within the block the batch norms see the whole global batch while they train, so that several
+    processes train as one does. Does nothing outside of a distributed run."""
+    norms = [
+        module
+        for model in models
+        for module in (() if model is None or world_size() == 1 else model.modules())
+        if isinstance(module, _BatchNorm) and "forward" not in vars(module)
+    ]
+    for norm in norms:
+        norm.forward = partial(_normalise, norm)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.forward

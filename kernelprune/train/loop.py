@@ -25,6 +25,7 @@ from kernelprune.prune.distributed import (
     mean_over_ranks,
     own_part,
     same_on_all,
+    synchronised_norms,
     wait_for_all,
     world_size,
 )
@@ -99,8 +100,7 @@ class Trainer:
     the training was interrupted.
 
     Under ``torchrun`` every process takes its part of each batch and gradients are averaged; the
-    first process writes checkpoints and shows progress. Batch norms see the part of their process
-    while they train; afterwards all have the statistics of the first.
+    first process writes checkpoints and shows progress. Batch norms see the whole batch.
 
     Args:
         model: Changed in place.
@@ -243,6 +243,7 @@ class Trainer:
         log = self.options.tensorboard if is_first() else None
         with (
             torch_threads(self.options.threads),
+            synchronised_norms(self.model),
             TrainProgress(self.title, self.total_steps, start, self.console, log) as progress,
         ):
             same_on_all(self.model)

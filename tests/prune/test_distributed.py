@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
-from prune.two_processes import masks
+from prune.two_processes import masks, states
 
 from kernelprune.prune import load_masks
 from kernelprune.train import latest_checkpoint
@@ -37,7 +37,7 @@ def test_two_processes_keep_what_one_keeps(tmp_path: Path) -> None:
         )
         for rank in (0, 1)
     ]
-    alone = masks()
+    alone, alone_states = masks(), states()
     errors = [process.communicate(timeout=300)[1][-2000:] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
     for rank in (0, 1):
@@ -45,6 +45,10 @@ def test_two_processes_keep_what_one_keeps(tmp_path: Path) -> None:
         assert set(together) == set(alone)
         for name, mask in alone.items():
             assert torch.equal(together[name], mask), name
+        state = torch.load(tmp_path / f"states{rank}.pt")
+        assert set(state) == set(alone_states)
+        for name, value in alone_states.items():
+            assert torch.allclose(state[name], value, rtol=1e-10, atol=1e-12), name
     first, second = (load_masks(tmp_path / f"trained{rank}.safetensors") for rank in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert [(tmp_path / f"first{rank}").read_text() for rank in (0, 1)] == ["True", "False"]

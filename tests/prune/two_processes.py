@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import kernelprune as kp
+from kernelprune.prune import recalibrate, synchronised_norms
 from kernelprune.prune.distributed import average_gradients, is_first, join_processes, own_part
 from kernelprune.prune.masks import save_masks
 from kernelprune.train import PruneOptions, TrainOptions, fit, prune_run
@@ -19,17 +20,19 @@ LABELS = torch.arange(8) % 5
 
 
 class Net(nn.Module):
-    """No batch norm: statistics of a part of the batch are not those of the whole."""
+    """Chain with batch norms, whose statistics must be those of the whole batch."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.a = nn.Conv2d(3, 6, 3, padding=1)
-        self.b = nn.Conv2d(6, 8, 3, padding=1)
+        self.a = nn.Conv2d(3, 6, 3, padding=1, bias=False)
+        self.norm_a = nn.BatchNorm2d(6)
+        self.b = nn.Conv2d(6, 8, 3, padding=1, bias=False)
+        self.norm_b = nn.BatchNorm2d(8, momentum=None)
         self.c = nn.Conv2d(8, 8, 3, padding=1)
         self.fc = nn.Linear(8, 5)
 
     def forward(self, x):
-        x = torch.relu(self.b(torch.relu(self.a(x))))
+        x = torch.relu(self.norm_b(self.b(torch.relu(self.norm_a(self.a(x))))))
         return self.fc(torch.relu(self.c(x)).mean((2, 3)))
 
 
@@ -43,6 +46,21 @@ def loader() -> list[tuple[torch.Tensor, torch.Tensor]]:
     return [(own_part(images), own_part(labels)) for images, labels in halves]
 
 
+def states() -> dict[str, torch.Tensor]:
+    """Of a network after some training, and of one whose batch norms were measured anew."""
+    model = net().train()
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    with synchronised_norms(model):
+        for images, labels in loader() * 3:
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(model(images), labels).backward()
+            average_gradients(model.parameters())
+            optimiser.step()
+    found = {f"trained.{name}": value for name, value in model.state_dict().items()}
+    measured = recalibrate(net(), loader())
+    return found | {f"measured.{name}": value for name, value in measured.state_dict().items()}
+
+
 def masks() -> dict[str, torch.Tensor]:
     """By what each method keeps."""
     found = {}
@@ -50,15 +68,17 @@ def masks() -> dict[str, torch.Tensor]:
     pruner = kp.SynapticStrength(model, X, penalty=1e-3)
     parameters = pruner.parameter_groups()
     optimiser = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
-    for images, labels in loader() * 2:
-        optimiser.zero_grad()
-        loss = nn.functional.cross_entropy(model(images), labels) + pruner.penalty()
-        loss.backward()
-        average_gradients(p for group in parameters for p in group["params"])
-        optimiser.step()
+    model.train()
+    with synchronised_norms(model):
+        for images, labels in loader() * 2:
+            optimiser.zero_grad()
+            loss = nn.functional.cross_entropy(model(images), labels) + pruner.penalty()
+            loss.backward()
+            average_gradients(p for group in parameters for p in group["params"])
+            optimiser.step()
     pruner.measure(loader())
     found["synaptic"] = pruner.prune(density=0.4).masks
-    greedy = kp.DiscriminationAware(net(), X, loader(), losses=0, channels_per_step=2)
+    greedy = kp.DiscriminationAware(net(), X, loader(), losses=1, channels_per_step=2)
     found["channels"] = greedy.prune(ratio=0.5).masks
     found["taylor"] = kp.prune_connections(
         net(), density=0.4, criterion="taylor", loader=loader()
@@ -70,6 +90,7 @@ def main(folder: Path, rank: str) -> None:
     torch.set_num_threads(1)
     join_processes()
     save_masks(masks(), folder / f"masks{rank}.safetensors")
+    torch.save(states(), folder / f"states{rank}.pt")
     train = TrainOptions(
         dataset="digits", model_options={"width": 0.125}, epochs=1, limit=128, precision="float32"
     )
