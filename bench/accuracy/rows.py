@@ -98,14 +98,14 @@ def _connections(network: Network, densities: Iterable[float]) -> dict[str, Row]
 
 
 def _scopes(network: Network, density: float) -> dict[str, Row]:
-    """Which comparison of strengths is best, at an equal density and at equal multiply-adds."""
+    """Which comparison of strengths is best, with and without a limit on the multiply-adds."""
     train = network.train(_DENSE - _SPARSIFY)
     rows = {}
     for scope in ("global", "global-normalised", "layer"):
         options = network.prune("synaptic", density=density, scope=scope)
         name = f"{network.model}-scope-{scope}-{{}}-{density}".format
         rows[name("density")] = Row(train, (options,))
-        rows[name("macs")] = Row(train, (replace(options, density=1.0, macs=density),))
+        rows[name("macs")] = Row(train, (replace(options, macs=density),))
     return rows
 
 

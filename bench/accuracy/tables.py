@@ -79,10 +79,10 @@ def connection_table(found: Found, model: str) -> str:
 
 
 def scope_table(found: Found, model: str) -> str:
-    """Scopes at an equal density and at equal multiply-adds."""
+    """Scopes with and without a limit on the multiply-adds."""
     name = lambda scope, kind: f"{model}-scope-{scope}-{kind}-0.1"  # noqa: E731
     lines = _grid(found, name, _SCOPES, ("density", "macs"))
-    head = [f"{model}, scope", "density 0.1", "multiply-adds 10 %"]
+    head = [f"{model}, scope", "density 0.1", "and at most 10 % of the multiply-adds"]
     return _table(head, lines) if lines else ""
 
 
