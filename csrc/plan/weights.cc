@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu/kernel_args.h"
+#include "plan/conv.h"
 #include "plan/groups.h"
 
 namespace kernelprune {
@@ -86,21 +87,30 @@ std::vector<float> transform(const Connections& connections, const double (&g_ma
   return weight;
 }
 
-// Sorted by input channel, then output channel: what a kernel needs that goes through its inputs.
-PackedWeights by_input(const Connections& connections, int64_t channels) {
+// Sorted by part of the output channels, input channel, and output channel, see planar_scatter3x3.
+PackedWeights by_input(const Connections& connections, int64_t channels, int parts) {
   PackedWeights packed;
-  packed.row_ptr.assign(static_cast<size_t>(channels) + 1, 0);
-  for (uint32_t c : connections.col) ++packed.row_ptr[c + 1];
-  for (size_t c = 1; c < packed.row_ptr.size(); ++c) packed.row_ptr[c] += packed.row_ptr[c - 1];
-  std::vector<uint32_t> next(packed.row_ptr.begin(), packed.row_ptr.end() - 1);
+  const std::vector<int64_t> bounds = balance_rows(connections, parts, 1);
+  packed.groups.push_back(static_cast<uint32_t>(parts));
+  packed.groups.insert(packed.groups.end(), bounds.begin(), bounds.end());
   packed.col.resize(connections.col.size());
   packed.weight.resize(connections.weight.size());
-  for (size_t o = 0; o + 1 < connections.row_ptr.size(); ++o) {
-    for (size_t k = connections.row_ptr[o]; k < connections.row_ptr[o + 1]; ++k) {
-      const size_t to = next[connections.col[k]]++;
-      packed.col[to] = static_cast<uint32_t>(o);
-      std::copy_n(connections.weight.begin() + static_cast<std::ptrdiff_t>(k * 9), 9,
-                  packed.weight.begin() + static_cast<std::ptrdiff_t>(to * 9));
+  for (size_t part = 0; part < static_cast<size_t>(parts); ++part) {
+    const auto begin = static_cast<size_t>(bounds[part]);
+    const auto end = static_cast<size_t>(bounds[part + 1]);
+    const size_t first = connections.row_ptr[begin], last = connections.row_ptr[end];
+    std::vector<uint32_t> next(static_cast<size_t>(channels) + 1);
+    for (size_t k = first; k < last; ++k) ++next[connections.col[k] + 1];
+    next[0] = static_cast<uint32_t>(first);
+    for (size_t c = 1; c < next.size(); ++c) next[c] += next[c - 1];
+    packed.row_ptr.insert(packed.row_ptr.end(), next.begin(), next.end());
+    for (size_t o = begin; o < end; ++o) {
+      for (size_t k = connections.row_ptr[o]; k < connections.row_ptr[o + 1]; ++k) {
+        const size_t to = next[connections.col[k]]++;
+        packed.col[to] = static_cast<uint32_t>(o);
+        std::copy_n(connections.weight.begin() + static_cast<std::ptrdiff_t>(k * 9), 9,
+                    packed.weight.begin() + static_cast<std::ptrdiff_t>(to * 9));
+      }
     }
   }
   return packed;
@@ -159,7 +169,7 @@ const PackedWeights& WeightStore::get(const Connections& connections, WeightForm
   if (form == WeightForm::kGroups) {
     return packed = group_rows(connections, channels, window, kept, parts_);
   }
-  if (form == WeightForm::kByInput) return packed = by_input(connections, channels);
+  if (form == WeightForm::kByInput) return packed = by_input(connections, channels, parts_);
   if (form == WeightForm::kQuads1) return packed = quads(connections, 1);
   if (form == WeightForm::kQuads2) return packed = quads(connections, 2);
   if (form == WeightForm::kQuads4) return packed = quads(connections, 4);

@@ -19,7 +19,7 @@ enum class WeightForm {
   kWinograd2,  // F(2x2, 3x3), position by position; in blocks when every output reads every live
                // input
   kWinograd4,
-  kByInput,  // sorted by input channel
+  kByInput,  // sorted by input channel, for planar_scatter3x3
   kGroups,   // of output channels, for spmm_groups
   kQuads1,   // 4x4 matrices for 2x2 maps, this many connections side by side
   kQuads2,
@@ -33,7 +33,7 @@ struct PackedWeights {
   std::vector<uint32_t> live;  // Winograd: the input channels that any connection reads, ascending
   std::vector<uint32_t> col;   // the same; Winograd: index into `live` in place of the channel
   std::vector<float> zeros;    // Winograd: [O]
-  std::vector<uint32_t> groups;  // spmm_groups
+  std::vector<uint32_t> groups;  // spmm_groups, planar_scatter3x3
 };
 
 // The rectangle of taps that a cropped kernel keeps.

@@ -5,14 +5,16 @@
 //   out[o] = act( sums[o] + residual[o] )
 //
 // Layouts: in [C][H*W], out [O][OH*OW]; H*W and OH*OW at most V::kWidth. The connections are sorted
-// by input channel, then output channel: row_ptr [C+1], col = output channel, weight [nnz][9].
+// by part of the output channels, input channel, and output channel: groups [parts, first output
+// channel of each part .., O], row_ptr [parts][C+1], col = output channel, weight [nnz][9].
 // `work` holds the sums, [O][V::kWidth]: 32 KiB for 512 channels of 16 lanes.
 // Registers: the 9 shifted copies of an input map, made once per input channel; per connection one
 // load and one store of the sums, 9 FMAs with the weight broadcast from memory.
 // Tried and lost: by output channel, with the map permuted anew for each connection, 43 % of the
-// FMA peak against 86 % (512ch 4x4, density 0.1, Zen 4); im2col and spmm, 20 %. The terms of a sum
-// come in ascending order of input channels, whatever part [begin, end) is. Preconditions: in may
-// be read one vector past the last map.
+// FMA peak against 86 % (512ch 4x4, density 0.1, Zen 4); im2col and spmm, 20 %; one table for all
+// parts, in which each looked for its own by bisection (two threads: 3 % slower). The terms of a
+// sum come in ascending order of input channels, whatever the parts. Preconditions: in may be read
+// one vector past the last map.
 
 // For each tap the permutation that brings its pixel to every output's lane, zero outside the map.
 template <class V>
@@ -32,51 +34,46 @@ KP_INLINE void small_map_taps(const KernelArgs& a, typename V::Permutation (&tap
   }
 }
 
-// The first k in [first, last) with col[k] >= o.
-KP_INLINE int64_t first_not_below(const uint32_t* col, int64_t first, int64_t last, int64_t o) {
-  while (first < last) {
-    const int64_t middle = first + (last - first) / 2;
-    if (col[middle] < o) {
-      first = middle + 1;
-    } else {
-      last = middle;
-    }
-  }
-  return first;
-}
-
 template <class V>
 struct PlanarScatter3x3 {
   using Vec = typename V::T;
 
-  static void run(const KernelArgs& a, int64_t begin, int64_t end) {
-    constexpr int64_t W = V::kWidth;
-    typename V::Permutation taps[9];
-    small_map_taps<V>(a, taps);
-    for (int64_t o = begin; o < end; ++o) V::store(a.work + o * W, V::broadcast(a.bias[o]));
+  static KP_INLINE void add_up(const KernelArgs& a, const typename V::Permutation (&taps)[9],
+                               const uint32_t* row_ptr) {
     for (int64_t c = 0; c < a.channels; ++c) {
-      int64_t k = a.row_ptr[c], last = a.row_ptr[c + 1];
-      if (begin > 0) k = first_not_below(a.col, k, last, begin);
-      if (end < a.out_channels) last = first_not_below(a.col, k, last, end);
+      int64_t k = row_ptr[c];
+      const int64_t last = row_ptr[c + 1];
       if (k == last) continue;
       const Vec map = V::load(a.in + c * a.in_stride);
       Vec x[9];
       KP_UNROLL for (int t = 0; t < 9; ++t) x[t] = V::permute(map, taps[t]);
       for (; k < last; ++k) {
-        float* sums = a.work + a.col[k] * W;
+        float* sums = a.work + a.col[k] * V::kWidth;
         const float* weight = a.weight + k * 9;
         Vec sum = V::load(sums);
         KP_UNROLL for (int t = 0; t < 9; ++t) sum = V::fma(x[t], V::broadcast(weight[t]), sum);
         V::store(sums, sum);
       }
     }
+  }
+
+  // Units: parts of the output channels.
+  static void run(const KernelArgs& a, int64_t begin, int64_t end) {
+    constexpr int64_t W = V::kWidth;
+    typename V::Permutation taps[9];
+    small_map_taps<V>(a, taps);
     const int64_t pixels = a.out_h * a.out_w;
     const Vec low = V::broadcast(a.low), high = V::broadcast(a.high);
-    for (int64_t o = begin; o < end; ++o) {
-      const int64_t at = o * a.out_stride;
-      Vec sum = V::load(a.work + o * W);
-      if (a.residual != nullptr) sum = V::add(sum, V::load_partial(a.residual + at, pixels));
-      V::store_partial(a.out + at, clamp<V>(sum, low, high), pixels);
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t first = a.groups[1 + part], last = a.groups[2 + part];
+      for (int64_t o = first; o < last; ++o) V::store(a.work + o * W, V::broadcast(a.bias[o]));
+      add_up(a, taps, a.row_ptr + part * (a.channels + 1));
+      for (int64_t o = first; o < last; ++o) {
+        const int64_t at = o * a.out_stride;
+        Vec sum = V::load(a.work + o * W);
+        if (a.residual != nullptr) sum = V::add(sum, V::load_partial(a.residual + at, pixels));
+        V::store_partial(a.out + at, clamp<V>(sum, low, high), pixels);
+      }
     }
   }
 };
