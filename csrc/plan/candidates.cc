@@ -331,6 +331,7 @@ class ConvPlanner {
       Stage pack, convolution;
       pack.kernel = pack_kernel;
       pack.to = convolution.from = 0;
+      pack.range = convolution.range = static_cast<int>(i);
       pack.args = convolution.args = convolution_args(problem_, window_);
       pack.args.pad_top -= first * window_.stride_h;
       pack.units = in_.c;

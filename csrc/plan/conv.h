@@ -29,6 +29,7 @@ struct Stage {
   KernelArgs args;                               // all but the pointers, and the clamp
   int from = kLayer, to = kLayer, work = kNone;  // what it reads, writes, and needs besides
   int64_t out_offset = 0;                        // floats from the start of a channel; to kLayer
+  int range = 0;                                 // of outputs, which only stages of it compute
   int64_t units = 0;                             // of work, to be shared among threads
   int64_t block = 1;                             // units that are computed together
   CostTerms terms;                               // see plan/cost.h

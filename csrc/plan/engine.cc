@@ -170,7 +170,7 @@ void Engine::Impl::run_together(const Program& program, const Tensors& tensors, 
                       run_step(step, {tensors, arena, first, count, in_group}, step.bounds[part],
                                step.bounds[part + 1]);
                     });
-                    member.barrier();
+                    if (step.waits) member.barrier();
                     if (step_seconds != nullptr && member.is_first()) {
                       (*step_seconds)[i] += seconds_since(start);
                       start = Clock::now();

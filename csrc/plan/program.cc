@@ -195,15 +195,23 @@ class Lowering {
     const ConvProblem problem{window, in, out, node.connections, lanes(), options_.precision};
     ConvCandidate chosen = choose(node, convolution_candidates(problem, kernels_, *table_));
     bind_weights(problem, weights_, &chosen);
-    std::vector<int> scratch;
-    for (int64_t floats : chosen.scratch) scratch.push_back(new_buffer(floats));
-    const auto operand = [&](int memory, int value, int64_t offset) {
-      if (memory == Stage::kNone) return Operand{};
-      if (memory == Stage::kLayer) return use(storage_[value], offset);
-      return use(scratch[static_cast<size_t>(memory)]);
-    };
+    // While there is a range of outputs for every part, each takes its own through all stages, with
+    // scratch memory of its own and no waiting; stages of the ranges that are left are shared.
+    const int parts = options_.parts;
+    const int owned = (chosen.stages.back().range + 1) / parts * parts;
+    std::vector<std::vector<int>> scratch(owned > 0 ? static_cast<size_t>(parts) : 1);
+    for (std::vector<int>& buffers : scratch) {
+      for (int64_t floats : chosen.scratch) buffers.push_back(new_buffer(floats));
+    }
     const Clamp clamp = clamp_of(activation);
     for (const Stage& stage : chosen.stages) {
+      const bool is_owned = parts > 1 && stage.range < owned;
+      const auto owner = static_cast<size_t>(is_owned ? stage.range * parts / owned : 0);
+      const auto operand = [&](int memory, int value, int64_t offset) {
+        if (memory == Stage::kNone) return Operand{};
+        if (memory == Stage::kLayer) return use(storage_[value], offset);
+        return use(scratch[owner][static_cast<size_t>(memory)]);
+      };
       const Operand from = operand(stage.from, node.inputs[0], 0);
       const Operand work = operand(stage.work, -1, 0);
       Operand residual;
@@ -213,12 +221,18 @@ class Lowering {
       }
       const Operand to = operand(stage.to, node.output, stage.out_offset);
       const bool by_part = stage.args.groups != nullptr;
-      Step& step = add_step(stage.kernel, chosen.width, stage.args,
-                            by_part ? options_.parts : stage.units, stage.terms);
+      Step& step = add_step(stage.kernel, chosen.width, stage.args, by_part ? parts : stage.units,
+                            stage.terms);
       step.in = from, step.residual = residual, step.out = to, step.work = work;
-      if (!stage.finishes()) continue;
-      step.args.low = clamp.low, step.args.high = clamp.high;
-      if (!by_part) step.bounds = balance_rows(node.connections, options_.parts, stage.block);
+      if (stage.finishes()) step.args.low = clamp.low, step.args.high = clamp.high;
+      if (is_owned) {
+        for (size_t p = 1; p < step.bounds.size(); ++p) {
+          step.bounds[p] = p > owner ? step.bounds.back() : 0;
+        }
+        step.waits = stage.finishes() && stage.range == owned - 1;
+      } else if (stage.finishes() && !by_part) {
+        step.bounds = balance_rows(node.connections, parts, stage.block);
+      }
     }
     program_.steps.back().cost += memory_cost(node);
   }

@@ -33,6 +33,7 @@ struct Step {
   KernelArgs args;
   Operand in, residual, out, work;
   std::vector<int64_t> bounds;  // part p computes units [bounds[p], bounds[p+1])
+  bool waits = true;            // behind it for all parts, before the next step
   double cost = 0.0;            // estimate, nanoseconds, see plan/cost.h
 };
 

@@ -46,6 +46,9 @@ class WinogradPlanner {
     for (int64_t i = 0; i < ranges; ++i) {
       const int64_t first = units() * i / ranges;
       add_range(first, units() * (i + 1) / ranges - first, &c);
+      for (Stage* stage = &c.stages.back() - 1; stage <= &c.stages.back(); ++stage) {
+        stage->range = static_cast<int>(i);
+      }
     }
     add_costs(kernels_, &c);
     return c;
