@@ -2,12 +2,9 @@
 #include "kernelprune/engine.h"
 
 #include <algorithm>
-#include <array>
-#include <atomic>
 #include <chrono>
 #include <new>
 
-#include "core/aligned_buffer.h"
 #include "core/parallel.h"
 #include "cpu/isa.h"
 #include "model/reader.h"
@@ -15,6 +12,7 @@
 #include "plan/cuda_backend.h"
 #include "plan/program.h"
 #include "plan/split.h"
+#include "plan/workspace.h"
 
 namespace kernelprune {
 namespace {
@@ -24,38 +22,6 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
-
-// Memory for the activations of one run: one arena per thread that works on images of its own.
-struct Workspace {
-  std::vector<AlignedBuffer> arenas;
-};
-
-// Keeps idle workspaces. Taking and giving back are single atomic exchanges, so runs on several
-// threads never wait for each other.
-class WorkspacePool {
- public:
-  ~WorkspacePool() {
-    for (auto& slot : slots_) delete slot.load();
-  }
-  std::unique_ptr<Workspace> take() {
-    for (auto& slot : slots_) {
-      if (Workspace* found = slot.exchange(nullptr)) return std::unique_ptr<Workspace>(found);
-    }
-    return std::make_unique<Workspace>();
-  }
-  void give_back(std::unique_ptr<Workspace> workspace) {
-    for (auto& slot : slots_) {
-      Workspace* empty = nullptr;
-      if (slot.compare_exchange_strong(empty, workspace.get())) {
-        workspace.release();
-        return;
-      }
-    }
-  }
-
- private:
-  std::array<std::atomic<Workspace*>, 64> slots_{};
-};
 
 std::vector<int64_t> dimensions(const Shape& shape) {
   if (shape.rank == 1) return {shape.c};
@@ -92,6 +58,7 @@ struct Engine::Impl {
   struct Place {
     const Tensors& tensors;
     float* arena;
+    float* group_arena;    // of what the steps per image leave for their lane group
     int64_t image;         // the first image, in the batch
     int64_t images;        // so many of them
     int64_t in_group = 0;  // the image within its lane group, for a step that runs once per image
@@ -101,8 +68,9 @@ struct Engine::Impl {
   void run_step(const Step& step, const Place& place, int64_t begin, int64_t end) const;
   void run_alone(const Program& program, const Tensors& tensors, float* arena, int64_t image,
                  int64_t images) const;
-  void run_together(const Program& program, const Tensors& tensors, float* arena, int64_t image,
-                    int64_t images, std::vector<double>* step_seconds) const;
+  void run_together(const Program& program, const Tensors& tensors, Workspace* workspace,
+                    int64_t image, int64_t images, std::vector<double>* step_seconds) const;
+  size_t arenas(const Share& share) const;
   std::unique_ptr<Workspace> prepare(const Shares& shares) const;
   void check_run(size_t input_count, size_t output_count, int64_t batch) const;
   std::vector<LayerInfo> layers(int64_t batch) const;
@@ -112,7 +80,8 @@ const float* Engine::Impl::locate(const Operand& operand, const Place& place) co
   const auto index = static_cast<size_t>(operand.at);
   switch (operand.place) {
     case Operand::Place::kWorkspace:
-      return place.arena + operand.at + place.in_group * operand.image_stride;
+      return (operand.image_stride > 0 ? place.group_arena : place.arena) + operand.at +
+             place.in_group * operand.image_stride;
     case Operand::Place::kInput:
       return place.tensors.inputs[index] +
              place.image * graph.values[graph.inputs[index]].shape.elements();
@@ -138,10 +107,11 @@ void Engine::Impl::run_step(const Step& step, const Place& place, int64_t begin,
 }
 
 // Calls body(step index, place) for the steps of one lane group in order: those per image for each
-// image, then the others.
+// image but the first `done`, then the others.
 template <typename Body>
-void for_each_step(const Program& program, int64_t image, int64_t images, const Body& body) {
-  for (int64_t i = 0; program.per_image > 0 && i < images; ++i) {
+void for_each_step(const Program& program, int64_t image, int64_t images, int64_t done,
+                   const Body& body) {
+  for (int64_t i = done; program.per_image > 0 && i < images; ++i) {
     for (size_t step = 0; step < program.per_image; ++step) body(step, image + i, int64_t{1}, i);
   }
   for (size_t step = program.per_image; step < program.steps.size(); ++step) {
@@ -151,46 +121,67 @@ void for_each_step(const Program& program, int64_t image, int64_t images, const 
 
 void Engine::Impl::run_alone(const Program& program, const Tensors& tensors, float* arena,
                              int64_t image, int64_t images) const {
-  for_each_step(program, image, images,
-                [&](size_t i, int64_t first, int64_t count, int64_t in_group) {
-                  const Step& step = program.steps[i];
-                  run_step(step, {tensors, arena, first, count, in_group}, 0, step.bounds.back());
-                });
+  for_each_step(
+      program, image, images, 0, [&](size_t i, int64_t first, int64_t count, int64_t in_group) {
+        const Step& step = program.steps[i];
+        run_step(step, {tensors, arena, arena, first, count, in_group}, 0, step.bounds.back());
+      });
 }
 
-void Engine::Impl::run_together(const Program& program, const Tensors& tensors, float* arena,
-                                int64_t image, int64_t images,
+void Engine::Impl::run_together(const Program& program, const Tensors& tensors,
+                                Workspace* workspace, int64_t image, int64_t images,
                                 std::vector<double>* step_seconds) const {
+  float* const arena = workspace->arenas[0].data();
+  // Images that one thread takes through the steps per image alone, an equal number for each.
+  const int64_t owned = program.per_image > 0 ? images / threads * threads : 0;
   run_team(threads, [&](const TeamMember& member) {
     Clock::time_point start = Clock::now();
-    for_each_step(program, image, images,
+    const auto lap = [&](size_t step) {
+      if (step_seconds == nullptr || !member.is_first()) return;
+      (*step_seconds)[step] += seconds_since(start);
+      start = Clock::now();
+    };
+    member.for_each_part([&](int part) {
+      for (int64_t n = owned * part / threads; n < owned * (part + 1) / threads; ++n) {
+        for (size_t i = 0; i < program.per_image; ++i) {
+          const Step& step = program.steps[i];
+          float* const own = workspace->arenas[static_cast<size_t>(part)].data();
+          run_step(step, {tensors, own, arena, image + n, 1, n}, 0, step.bounds.back());
+          lap(i);
+        }
+      }
+    });
+    if (owned > 0) member.barrier();
+    for_each_step(program, image, images, owned,
                   [&](size_t i, int64_t first, int64_t count, int64_t in_group) {
                     const Step& step = program.steps[i];
                     member.for_each_part([&](int part) {
-                      run_step(step, {tensors, arena, first, count, in_group}, step.bounds[part],
-                               step.bounds[part + 1]);
+                      run_step(step, {tensors, arena, arena, first, count, in_group},
+                               step.bounds[part], step.bounds[part + 1]);
                     });
                     if (step.waits) member.barrier();
-                    if (step_seconds != nullptr && member.is_first()) {
-                      (*step_seconds)[i] += seconds_since(start);
-                      start = Clock::now();
-                    }
+                    lap(i);
                   });
   });
 }
 
+// One for each thread that has images of its own, be it for the steps per image alone.
+size_t Engine::Impl::arenas(const Share& share) const {
+  const bool per_image = share.program->per_image > 0 && share.images >= threads;
+  return share.groups() >= threads || per_image ? static_cast<size_t>(threads) : 1;
+}
+
 std::unique_ptr<Workspace> Engine::Impl::prepare(const Shares& shares) const {
-  size_t arenas = 0;
+  size_t count = 0;
   int64_t floats = 0;
   for (const Share& share : shares) {
-    const bool shared = share.groups() >= threads;  // every thread has images of its own
-    arenas = std::max(arenas, shared ? static_cast<size_t>(threads) : size_t{1});
+    count = std::max(count, arenas(share));
     floats = std::max(floats, share.program->workspace_floats);
   }
   std::unique_ptr<Workspace> workspace = workspaces.take();
   try {
-    if (workspace->arenas.size() < arenas) workspace->arenas.resize(arenas);
-    for (size_t i = 0; i < arenas; ++i) {
+    if (workspace->arenas.size() < count) workspace->arenas.resize(count);
+    for (size_t i = 0; i < count; ++i) {
       AlignedBuffer& arena = workspace->arenas[i];
       if (static_cast<int64_t>(arena.size()) < floats) {
         arena = AlignedBuffer(static_cast<size_t>(floats));
@@ -370,12 +361,13 @@ int64_t Engine::weight_bytes() const {
 
 int64_t Engine::workspace_bytes(int64_t batch) const {
   if (impl_->cuda != nullptr) return impl_->cuda->workspace_bytes(std::max<int64_t>(batch, 1));
-  int64_t floats = 0, arenas = 1;
+  int64_t floats = 0;
+  size_t arenas = 0;
   for (const Share& part : impl_->splitter->split(std::max<int64_t>(batch, 1))) {
     floats = std::max(floats, part.program->workspace_floats);
-    if (part.groups() >= impl_->threads) arenas = impl_->threads;
+    arenas = std::max(arenas, impl_->arenas(part));
   }
-  return floats * arenas * static_cast<int64_t>(sizeof(float));
+  return floats * static_cast<int64_t>(arenas * sizeof(float));
 }
 
 void Engine::run(const std::vector<const float*>& inputs, const std::vector<float*>& outputs,
@@ -403,8 +395,8 @@ void Engine::run(const std::vector<const float*>& inputs, const std::vector<floa
       });
     }
     for (int64_t group = rounds * impl_->threads; group < part.groups(); ++group) {
-      impl_->run_together(program, tensors, workspace->arenas[0].data(),
-                          part.first + group * program.lanes, images_in(group), nullptr);
+      impl_->run_together(program, tensors, workspace.get(), part.first + group * program.lanes,
+                          images_in(group), nullptr);
     }
   }
   impl_->workspaces.give_back(std::move(workspace));
@@ -432,7 +424,7 @@ std::vector<LayerInfo> Engine::profile(const std::vector<const float*>& inputs,
       std::vector<double> step_seconds(program.steps.size(), 0.0);
       for (int64_t group = 0; group < part.groups(); ++group) {
         const int64_t first = group * program.lanes;
-        impl_->run_together(program, tensors, workspace->arenas[0].data(), part.first + first,
+        impl_->run_together(program, tensors, workspace.get(), part.first + first,
                             std::min(program.lanes, part.images - first), &step_seconds);
       }
       for (size_t i = 0; i < program.steps.size(); ++i) {
