@@ -355,7 +355,9 @@ class ConvPlanner {
                   Weights weights = kKept) {
     const int64_t planes = window_.stride_h * window_.stride_w;
     const int64_t border = (window_.extent_h() - 1) / window_.stride_h;
-    const int64_t width = out_.w + (window_.extent_w() - 1) / window_.stride_w;
+    int64_t width = out_.w + (window_.extent_w() - 1) / window_.stride_w;
+    // Rows of the phases begin on a vector: two of three column shifts are then aligned loads.
+    if (is_3x3(window_, 2)) width = round_up(width, table.width);
     constexpr int64_t kTileRows = 8;
     ConvCandidate candidate = start(kernel, table, weights);
     const bool halves = window_.stride_h == 2 && window_.stride_w == 2 && window_.pad_left >= 0;

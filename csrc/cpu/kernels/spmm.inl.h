@@ -8,6 +8,9 @@
 // Registers: a tile of T vectors of one output channel; every FMA takes its input from memory and
 // its weight as a broadcast. With fewer than 4 vectors in a tile the latency of the FMA would show,
 // so U = 4 / T independent chains over taps (or connections, when taps is 1) are summed at the end.
+// Fetching the next channel's output and residual where outputs do not stay in the second-level
+// cache: 64 to 256 channels 56x56, within a ResNet-50, density 0.1, Zen 4, four layers 23.7 -> 21.2
+// ms; in spmm_groups the same at 28x28 loses 10 to 15 %.
 // Preconditions: in may be read one vector past the plane.
 
 // Adds the residual, applies the activation and stores T vectors of output channel o.
@@ -33,12 +36,23 @@ KP_INLINE void spmm_store(const KernelArgs& a, int64_t o, int64_t offset, int64_
   }
 }
 
+// Outputs of more floats do not stay in the second-level cache.
+constexpr int64_t kSpmmFar = int64_t{1} << 18;
+
 template <class V, int T, int U>
 KP_INLINE void spmm_tile(const KernelArgs& a, int64_t taps, int64_t offset, int64_t tail,
                          int64_t begin, int64_t end) {
   using Vec = typename V::T;
   const int64_t channel_stride = a.in_stride * taps;
+  const bool far = a.out_channels * a.out_stride > kSpmmFar;
   for (int64_t o = begin; o < end; ++o) {
+    if (far) {
+      const int64_t at = (o + 1 < end ? o + 1 : o) * a.out_stride + offset;
+      KP_UNROLL for (int t = 0; t < T; ++t) {
+        __builtin_prefetch(a.out + at + t * V::kWidth, 1, 3);
+        if (a.residual != nullptr) __builtin_prefetch(a.residual + at + t * V::kWidth, 0, 3);
+      }
+    }
     Vec acc[U][T];
     KP_UNROLL for (int u = 0; u < U; ++u) {
       KP_UNROLL for (int t = 0; t < T; ++t) {
