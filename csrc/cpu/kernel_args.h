@@ -25,7 +25,7 @@ struct KernelArgs {
   const float* weight = nullptr;
   const float* bias = nullptr;
 
-  const uint32_t* groups = nullptr;  // spmm_groups, planar_scatter3x3: see there
+  const uint32_t* groups = nullptr;  // spmm_groups, planar_scatter3x3, winograd
 
   // Winograd.
   float* work = nullptr;              // memory for sums before the inverse transform

@@ -12,7 +12,7 @@ constexpr size_t kGroup = 4;
 // A multiply-add: weight times one row of the input.
 struct Entry {
   uint32_t row;
-  float weight;
+  size_t weight;  // its place among the weights
 };
 
 // The entries of output channel `o`, one for each tap that is kept.
@@ -25,9 +25,8 @@ std::vector<Entry> entries_of(const Connections& connections, int64_t o, const W
       const int64_t tap = (kept.first_row + t / kept.columns) * window.kernel_w +
                           kept.first_column + t % kept.columns;
       const int64_t row = connections.col[k] * kept.rows * kept.columns + t;
-      entries.push_back(
-          {static_cast<uint32_t>(row),
-           connections.weight[k * static_cast<size_t>(window.taps()) + static_cast<size_t>(tap)]});
+      entries.push_back({static_cast<uint32_t>(row),
+                         k * static_cast<size_t>(window.taps()) + static_cast<size_t>(tap)});
     }
   }
   return entries;
@@ -41,7 +40,8 @@ struct Run {
 };
 
 // Appends one block of one part: `runs` of equal count four by four, the others singly.
-void add_block(std::vector<Run> runs, uint32_t row0, PackedWeights* packed) {
+void add_block(std::vector<Run> runs, uint32_t row0, PackedWeights* packed,
+               std::vector<size_t>* order) {
   std::stable_sort(runs.begin(), runs.end(),
                    [](const Run& a, const Run& b) { return a.count > b.count; });
   std::vector<Run> groups, singles;
@@ -55,20 +55,52 @@ void add_block(std::vector<Run> runs, uint32_t row0, PackedWeights* packed) {
   }
   const auto word = [](size_t value) { return static_cast<uint32_t>(value); };
   std::vector<uint32_t>& table = packed->groups;
-  table.insert(table.end(), {row0, word(groups.size() / kGroup), word(singles.size()),
-                             word(packed->weight.size())});
+  table.insert(table.end(),
+               {row0, word(groups.size() / kGroup), word(singles.size()), word(order->size())});
   const auto add = [&](const Run* run, size_t members) {
     table.push_back(word(run->count));
     for (size_t m = 0; m < members; ++m) table.push_back(run[m].channel);
     for (size_t i = 0; i < run->count; ++i) {
       for (size_t m = 0; m < members; ++m) {
         packed->col.push_back(run[m].entries[i].row - row0);
-        packed->weight.push_back(run[m].entries[i].weight);
+        order->push_back(run[m].entries[i].weight);
       }
     }
   };
   for (size_t i = 0; i < groups.size(); i += kGroup) add(&groups[i], kGroup);
   for (const Run& run : singles) add(&run, 1);
+}
+
+using Entries = std::vector<std::vector<Entry>>;  // of each output channel, by row
+
+// The table and `col`, for blocks of `rows` of the `depth` rows of the input; `order`: the
+// weights'.
+PackedWeights group(const Connections& connections, const Entries& entries, int64_t depth,
+                    int64_t rows, int parts, std::vector<size_t>* order) {
+  const int64_t blocks = (depth + rows - 1) / rows;
+  const std::vector<int64_t> bounds = balance_rows(connections, parts, 1);
+  PackedWeights packed;
+  packed.groups.resize(static_cast<size_t>(parts) + 3);
+  packed.groups[0] = static_cast<uint32_t>(parts);
+  packed.groups[1] = static_cast<uint32_t>(blocks);
+  packed.groups.back() = static_cast<uint32_t>(rows);
+  packed.groups.insert(packed.groups.end(), bounds.begin(), bounds.end());
+  for (size_t part = 0; part < static_cast<size_t>(parts); ++part) {
+    packed.groups[2 + part] = static_cast<uint32_t>(packed.groups.size());
+    for (int64_t block = 0; block < blocks; ++block) {
+      const auto below = [](const Entry& entry, int64_t row) { return entry.row < row; };
+      std::vector<Run> runs;
+      for (int64_t o = bounds[part]; o < bounds[part + 1]; ++o) {
+        const std::vector<Entry>& all = entries[static_cast<size_t>(o)];
+        const auto first = std::lower_bound(all.begin(), all.end(), block * rows, below);
+        const auto last = std::lower_bound(first, all.end(), (block + 1) * rows, below);
+        runs.push_back({static_cast<uint32_t>(o), all.data() + (first - all.begin()),
+                        static_cast<size_t>(last - first)});
+      }
+      add_block(std::move(runs), static_cast<uint32_t>(block * rows), &packed, order);
+    }
+  }
+  return packed;
 }
 
 }  // namespace
@@ -85,34 +117,26 @@ int64_t rows_of_block(const Connections& connections, int64_t depth) {
 PackedWeights group_rows(const Connections& connections, int64_t channels, const Window& window,
                          const TapRectangle& kept, int parts) {
   const int64_t depth = channels * kept.rows * kept.columns;
-  const int64_t rows = rows_of_block(connections, depth);
-  const int64_t blocks = (depth + rows - 1) / rows;
-  std::vector<std::vector<Entry>> entries;
+  Entries entries;
   for (int64_t o = 0; o < static_cast<int64_t>(connections.bias.size()); ++o) {
     entries.push_back(entries_of(connections, o, window, kept));
   }
-  PackedWeights packed;
-  packed.groups.resize(static_cast<size_t>(parts) + 3);
-  packed.groups[0] = static_cast<uint32_t>(parts);
-  packed.groups[1] = static_cast<uint32_t>(blocks);
-  packed.groups.back() = static_cast<uint32_t>(rows);
-  const std::vector<int64_t> bounds = balance_rows(connections, parts, 1);
-  for (size_t part = 0; part < static_cast<size_t>(parts); ++part) {
-    packed.groups[2 + part] = static_cast<uint32_t>(packed.groups.size());
-    for (int64_t block = 0; block < blocks; ++block) {
-      const auto below = [](const Entry& entry, int64_t row) { return entry.row < row; };
-      std::vector<Run> runs;
-      for (int64_t o = bounds[part]; o < bounds[part + 1]; ++o) {
-        const std::vector<Entry>& all = entries[static_cast<size_t>(o)];
-        const auto first = std::lower_bound(all.begin(), all.end(), block * rows, below);
-        const auto last = std::lower_bound(first, all.end(), (block + 1) * rows, below);
-        runs.push_back({static_cast<uint32_t>(o), all.data() + (first - all.begin()),
-                        static_cast<size_t>(last - first)});
-      }
-      add_block(std::move(runs), static_cast<uint32_t>(block * rows), &packed);
+  std::vector<size_t> order;
+  PackedWeights packed =
+      group(connections, entries, depth, rows_of_block(connections, depth), parts, &order);
+  for (size_t at : order) packed.weight.push_back(connections.weight[at]);
+  return packed;
+}
+
+PackedWeights group_outputs(const Connections& connections, const std::vector<uint32_t>& col,
+                            int64_t depth, int parts, std::vector<size_t>* order) {
+  Entries entries(connections.bias.size());
+  for (size_t o = 0; o < entries.size(); ++o) {
+    for (size_t k = connections.row_ptr[o]; k < connections.row_ptr[o + 1]; ++k) {
+      entries[o].push_back({col[k], k});
     }
   }
-  return packed;
+  return group(connections, entries, depth, depth, parts, order);
 }
 
 }  // namespace kernelprune

@@ -16,4 +16,9 @@ int64_t rows_of_block(const Connections& connections, int64_t depth);
 PackedWeights group_rows(const Connections& connections, int64_t channels, const Window& window,
                          const TapRectangle& kept, int parts);
 
+// One block, for Winograd's method: `col` in place of the channels, below `depth`. The weights of a
+// position are wanted in `order`.
+PackedWeights group_outputs(const Connections& connections, const std::vector<uint32_t>& col,
+                            int64_t depth, int parts, std::vector<size_t>* order);
+
 }  // namespace kernelprune

@@ -87,6 +87,16 @@ std::vector<float> transform(const Connections& connections, const double (&g_ma
   return weight;
 }
 
+// The same order for the weights of each position.
+std::vector<float> reordered(const std::vector<float>& weight, const std::vector<size_t>& order) {
+  std::vector<float> sorted;
+  sorted.reserve(weight.size());
+  for (size_t position = 0; position < weight.size(); position += order.size()) {
+    for (size_t k : order) sorted.push_back(weight[position + k]);
+  }
+  return sorted;
+}
+
 // Sorted by part of the output channels, input channel, and output channel, see planar_scatter3x3.
 PackedWeights by_input(const Connections& connections, int64_t channels, int parts) {
   PackedWeights packed;
@@ -180,8 +190,9 @@ const PackedWeights& WeightStore::get(const Connections& connections, WeightForm
                            connections.bias.size(), depth);
     return packed;
   }
-  packed.weight = form == WeightForm::kWinograd2 ? transform<4>(connections, kG2)
-                                                 : transform<6>(connections, kG4);
+  const bool grouped = form == WeightForm::kWinogradGroups2 || form == WeightForm::kWinogradGroups4;
+  const bool small = form == WeightForm::kWinograd2 || form == WeightForm::kWinogradGroups2;
+  packed.weight = small ? transform<4>(connections, kG2) : transform<6>(connections, kG4);
   packed.live = live_channels(connections, channels);
   std::vector<uint32_t> index(static_cast<size_t>(channels));
   for (size_t i = 0; i < packed.live.size(); ++i) {
@@ -191,6 +202,14 @@ const PackedWeights& WeightStore::get(const Connections& connections, WeightForm
   for (uint32_t c : connections.col) packed.col.push_back(index[c]);
   packed.zeros.assign(connections.bias.size(), 0.0f);
   const size_t depth = packed.live.size(), rows = connections.bias.size();
+  if (grouped) {
+    std::vector<size_t> order;
+    PackedWeights groups =
+        group_outputs(connections, packed.col, static_cast<int64_t>(depth), parts_, &order);
+    packed.col = std::move(groups.col), packed.groups = std::move(groups.groups);
+    packed.weight = reordered(packed.weight, order);
+    return packed;
+  }
   if (connections.col.size() == depth * rows) packed.weight = blocks(packed.weight, rows, depth);
   return packed;
 }

@@ -19,6 +19,8 @@ enum class WeightForm {
   kWinograd2,  // F(2x2, 3x3), position by position; in blocks when every output reads every live
                // input
   kWinograd4,
+  kWinogradGroups2,  // position by position in groups of output channels, as for spmm_groups
+  kWinogradGroups4,
   kByInput,  // sorted by input channel, for planar_scatter3x3
   kGroups,   // of output channels, for spmm_groups
   kQuads1,   // 4x4 matrices for 2x2 maps, this many connections side by side

@@ -39,6 +39,8 @@ class WinogradPlanner {
              std::to_string(most);
     c.width = table_.width;
     c.form = m_ == 2 ? WeightForm::kWinograd2 : WeightForm::kWinograd4;
+    if (grouped(slab(most)))
+      c.form = m_ == 2 ? WeightForm::kWinogradGroups2 : WeightForm::kWinogradGroups4;
     c.window = problem_.window;
     c.kept = {0, 3, 0, 3};
     c.scratch = {0, 0};
@@ -55,6 +57,18 @@ class WinogradPlanner {
   }
 
  private:
+  // Every output channel reads every live channel.
+  bool dense() const { return problem_.connections.count() == live_ * problem_.out.c; }
+
+  // Whether spmm_groups multiplies faster: figures in cpu/kernels/winograd.inl.h.
+  bool grouped(int64_t slab_floats) const {
+    constexpr int64_t kFewVectors = 4;
+    constexpr int64_t kFewConnections = 64;  // of an output channel
+    return !dense() && slab_floats <= kFewVectors * table_.width &&
+           static_cast<double>(live_ * slab_floats) <= kNearFloats &&
+           problem_.connections.count() <= kFewConnections * problem_.out.c;
+  }
+
   void add_range(int64_t first, int64_t count, ConvCandidate* c) const {
     const int index = m_ == 2 ? 0 : 1;
     const int64_t slab_floats = slab(count);
@@ -68,7 +82,7 @@ class WinogradPlanner {
     input.to = 0;
     input.args.out_stride = slab_floats;
     input.units = live_;
-    if (problem_.connections.count() == live_ * problem_.out.c) {
+    if (dense()) {
       output.kernel =
           planar() ? table_.planar_winograd_dense[index] : table_.lanes_winograd_dense[index];
       output.block = kDenseBlock;

@@ -14,10 +14,10 @@
 // of a dozen rounds cost as much as the loops. Table, made by plan/groups.cc for each part of the
 // output channels:
 //
-//   groups [parts, blocks, start of part 0, start of part 1, .., rows of a block], and for every
-//   part and block [row0 of the block, group count, single count, first entry of col and weight,
-//   {connections, o0, o1, o2, o3} .., {connections, o} ..]; entries of a group [connections][4].
-//   col: row of the input from row0.
+//   groups [parts, blocks, start of part 0, start of part 1, .., rows of a block, first output
+//   channel of part 0, .., O], and for every part and block [row0 of the block, group count, single
+//   count, first entry of col and weight, {connections, o0, o1, o2, o3} .., {connections, o} ..];
+//   entries of a group [connections][4]. col: row of the input from row0.
 //
 // Registers: a tile of T vectors of S of the four channels, S * T <= 16 (8 with 16 registers).
 // Each sum is taken in the order of the file whatever the parts and tiles, so results do not depend
@@ -41,7 +41,8 @@
 // share a tenth: 2 to 4 points); blocks of 64 rows, or of 256 at density 0.1; tiles of 8 vectors
 // for outputs that are far away (mixed).
 //
-// Preconditions: in may be read one vector past the plane.
+// Preconditions: in may be read one vector past the plane; a block has at most 256 rows, or kSlab
+// floats.
 
 template <class V, int T, int R, int S>
 KP_INLINE void spmm_group(const KernelArgs& a, const uint32_t* group, const uint32_t* row,

@@ -13,7 +13,13 @@
 //             -> inverse transform, residual, activation -> y
 // Ranges are chosen (plan/winograd.cc) so that one position of V fits the first-level cache and all
 // of it about fits the second.
-// Registers: a transform holds one row or column of a tile; the multiplication is that of spmm.
+// Registers: a transform holds one row or column of a tile; the multiplication is that of spmm, or
+// of spmm_groups for slabs of a few vectors, where the ends of the loops count. Whole layers, spmm
+// over spmm_groups, density 0.1: slabs of one vector 1.15 (256ch 14x14, one image), 1.14 (256ch
+// 8x8, 16 images), 1.06 (512ch 4x4); two 1.14 (128ch 16x16), 1.10 (256ch 8x8); four 1.02 (128ch
+// 16x16); but 0.95 and 0.79 where a position does not stay in the first-level cache (256ch 8x8,
+// 512ch 7x7, four vectors), and 0.91 with 154 connections for each output channel (512ch 4x4,
+// density 0.3).
 //
 // Zen 4, 16 images, share of the peak of a direct kernel (a direct kernel is bound by 100 % where
 // no tap falls on the border), density 0.1: 64ch 32x32 81 %, 128ch 16x16 130 %, 256ch 8x8 170 %;
@@ -22,7 +28,10 @@
 // the first-level cache (56, 102 and 153 % at density 0.1); several positions of a channel side by
 // side, so that a connection is looked up once for all of them (multiplication alone, 128 channels,
 // density 0.1: 1 position x 4 tiles 67 % of the FMA peak, 2 x 2 60 %, 4 x 1 56 %, 12 x 1 49 %);
-// prefetching the next channel (transforms 5 % faster for 64ch 32x32, 0 to 5 % slower elsewhere).
+// prefetching the next channel (transforms 5 % faster for 64ch 32x32, 0 to 5 % slower elsewhere);
+// the N positions of a row at a time, so that a connection is looked up N times, not N*N times
+// (0.95 to 1.0 with slabs of one vector, 0.75 to 0.83 with four: N positions do not stay in the
+// first-level cache).
 // Preconditions: in may be read one vector past the last slab.
 // Here: the transforms of one row or column, and the lanes mode (slab = [tiles][L images]).
 
@@ -105,9 +114,18 @@ void winograd_multiply(const KernelArgs& a, int64_t begin, int64_t end) {
     if constexpr (Dense) {
       SpmmDense<V>::run(m, begin, end);
     } else {
-      Spmm<V>::run(m, begin, end);
+      if (a.groups != nullptr) {
+        SpmmGroups<V>::run(m, begin, end);
+      } else {
+        Spmm<V>::run(m, begin, end);
+      }
     }
   }
+}
+
+// The first output channel of a unit.
+KP_INLINE int64_t winograd_channel(const KernelArgs& a, int64_t unit) {
+  return a.groups == nullptr ? unit : a.groups[3 + a.groups[0] + unit];
 }
 
 // Units: live channels. in [C][H][W][L], out [N*N][live][tiles][L].
@@ -152,7 +170,7 @@ struct WinogradLanesInput {
   }
 };
 
-// Units: output channels. in [N*N][live][tiles][L], out [O][OH][OW][L].
+// Units: output channels, or parts of them. in [N*N][live][tiles][L], out [O][OH][OW][L].
 template <class V, int M, bool Dense>
 struct WinogradLanesOutput {
   static constexpr int N = M + 2, L = V::kWidth;
@@ -162,7 +180,8 @@ struct WinogradLanesOutput {
     winograd_multiply<V, M, Dense>(a, begin, end);
     const Vec low = V::broadcast(a.low), high = V::broadcast(a.high);
     const int64_t stride = winograd_stride(a.out_channels, a.in_stride);
-    for (int64_t o = begin; o < end; ++o) {
+    const int64_t first = winograd_channel(a, begin), last = winograd_channel(a, end);
+    for (int64_t o = first; o < last; ++o) {
       const float* in = a.work + o * a.in_stride;
       for (int64_t t = a.tile_first; t < a.tile_first + a.tiles; ++t, in += L) {
         const int64_t y0 = t / a.tiles_w * M, x0 = t % a.tiles_w * M;

@@ -110,7 +110,7 @@ struct WinogradPlanarInput {
   }
 };
 
-// Units: output channels. in [N*N][live][slab], out [O][OH][OW].
+// Units: output channels, or parts of them. in [N*N][live][slab], out [O][OH][OW].
 template <class V, int M, bool Dense>
 struct WinogradPlanarOutput {
   static constexpr int N = M + 2, W = V::kWidth;
@@ -123,7 +123,8 @@ struct WinogradPlanarOutput {
     const int64_t stride = winograd_stride(a.out_channels, a.in_stride);
     const int64_t pitch = a.tiles_w * M;
     alignas(64) float streams[M][kStream + W];
-    for (int64_t o = begin; o < end; ++o) {
+    const int64_t first = winograd_channel(a, begin), last = winograd_channel(a, end);
+    for (int64_t o = first; o < last; ++o) {
       for (int64_t q = 0; q < a.in_stride; q += W) {
         const float* in = a.work + o * a.in_stride + q;
         Vec half[M][N];
