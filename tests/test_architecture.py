@@ -35,7 +35,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "format": {"errors"},
     "runtime": {"errors", "format", "_core"},
-    "ops": {"errors", "runtime", "_core"},
+    "ops": {"errors", "format", "_core"},
     "models": {"errors"},
     "data": {"errors"},
     "capture": {"errors", "format"},

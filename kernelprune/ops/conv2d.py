@@ -1,0 +1,193 @@
+"""The operators: conv2d, and its gradients for the input and for the weights.
+
+    conv2d(input, weight, row_ptr, col, bias, in_channels, stride, padding, dilation)
+
+input [N, in_channels, H, W]; output channel o reads the input channels
+``col[row_ptr[o]:row_ptr[o + 1]]`` (ascending), each through a kernel ``weight[k]`` [kh, kw]; row_ptr
+[O+1] and col [nnz] are int32; padding is top, left, bottom, right. Groups and depthwise
+convolutions are patterns. The output is contiguous.
+
+All three are linear in each of their floating-point arguments, and the derivatives of each are made
+of the other two, so that gradients of gradients need nothing more. float32 runs the engine's
+kernels; float64, for checks, is torch's own convolution on the dense weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from kernelprune.ops import cpu, cuda
+
+_library = torch.library.Library("kernelprune", "DEF")
+_library.define(
+    "conv2d(Tensor input, Tensor weight, Tensor row_ptr, Tensor col, Tensor? bias, "
+    "int in_channels, int[2] stride=1, int[4] padding=0, int[2] dilation=1) -> Tensor"
+)
+_library.define(
+    "conv2d_input(Tensor grad, Tensor weight, Tensor row_ptr, Tensor col, int in_channels, "
+    "SymInt[2] size, int[2] stride=1, int[4] padding=0, int[2] dilation=1) -> Tensor"
+)
+_library.define(
+    "conv2d_weight(Tensor grad, Tensor input, Tensor row_ptr, Tensor col, int[2] kernel, "
+    "int[2] stride=1, int[4] padding=0, int[2] dilation=1) -> Tensor"
+)
+conv2d = torch.ops.kernelprune.conv2d
+_conv2d = torch.ops.kernelprune.conv2d.default
+_conv2d_input = torch.ops.kernelprune.conv2d_input.default
+_conv2d_weight = torch.ops.kernelprune.conv2d_weight.default
+
+for _name in ("conv2d", "conv2d_input", "conv2d_weight"):
+    _library.impl(_name, getattr(cpu, _name), "CPU")
+    _library.impl(_name, getattr(cuda, _name), "CUDA")
+
+
+# ---------------------------------------------------------------- shapes
+
+_1, _0000 = (1, 1), (0, 0, 0, 0)
+
+
+@torch.library.register_fake("kernelprune::conv2d", lib=_library)
+def _fake(
+    input, weight, row_ptr, col, bias, in_channels, stride=_1, padding=_0000, dilation=_1
+) -> torch.Tensor:
+    cpu.check(input, weight, bias, in_channels)
+    size = [
+        (input.shape[2 + i] + padding[i] + padding[i + 2] - dilation[i] * (weight.shape[1 + i] - 1) - 1)
+        // stride[i]
+        + 1
+        for i in (0, 1)
+    ]
+    return input.new_empty((input.shape[0], row_ptr.shape[0] - 1, *size))
+
+
+@torch.library.register_fake("kernelprune::conv2d_input", lib=_library)
+def _fake_input(
+    grad, weight, row_ptr, col, in_channels, size, stride=_1, padding=_0000, dilation=_1
+) -> torch.Tensor:
+    return grad.new_empty((grad.shape[0], in_channels, *size))
+
+
+@torch.library.register_fake("kernelprune::conv2d_weight", lib=_library)
+def _fake_weight(
+    grad, input, row_ptr, col, kernel, stride=_1, padding=_0000, dilation=_1
+) -> torch.Tensor:
+    return grad.new_empty((col.shape[0], *kernel))
+
+
+# ---------------------------------------------------------------- gradients
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    input, weight, row_ptr, col, bias, in_channels, *ctx.geometry = inputs
+    ctx.save_for_backward(input, weight, row_ptr, col)
+
+
+def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+    input, weight, row_ptr, col = ctx.saved_tensors
+    of_input, of_weight, _, _, of_bias = ctx.needs_input_grad[:5]
+    size, kernel = input.shape[2:], weight.shape[1:]
+    geometry = ctx.geometry
+    return (
+        _conv2d_input(grad, weight, row_ptr, col, input.shape[1], size, *geometry)
+        if of_input
+        else None,
+        _conv2d_weight(grad, input, row_ptr, col, kernel, *geometry) if of_weight else None,
+        None,
+        None,
+        grad.sum((0, 2, 3)) if of_bias else None,
+        *[None] * 4,
+    )
+
+
+def _save_input(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    grad, weight, row_ptr, col, ctx.in_channels, _, *ctx.geometry = inputs
+    ctx.save_for_backward(grad, weight, row_ptr, col)
+
+
+def _backward_input(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+    before, weight, row_ptr, col = ctx.saved_tensors
+    of_grad, of_weight = ctx.needs_input_grad[:2]
+    geometry = ctx.geometry
+    return (
+        _conv2d(grad, weight, row_ptr, col, None, ctx.in_channels, *geometry) if of_grad else None,
+        _conv2d_weight(before, grad, row_ptr, col, weight.shape[1:], *geometry)
+        if of_weight
+        else None,
+        *[None] * 7,
+    )
+
+
+def _save_weight(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    grad, input, row_ptr, col, _, *ctx.geometry = inputs
+    ctx.save_for_backward(grad, input, row_ptr, col)
+
+
+def _backward_weight(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+    before, input, row_ptr, col = ctx.saved_tensors
+    of_grad, of_input = ctx.needs_input_grad[:2]
+    channels, size, geometry = input.shape[1], input.shape[2:], ctx.geometry
+    return (
+        _conv2d(input, grad, row_ptr, col, None, channels, *geometry) if of_grad else None,
+        _conv2d_input(before, grad, row_ptr, col, channels, size, *geometry) if of_input else None,
+        *[None] * 6,
+    )
+
+
+for _name, _derivative, _setup in (
+    ("conv2d", _backward, _save),
+    ("conv2d_input", _backward_input, _save_input),
+    ("conv2d_weight", _backward_weight, _save_weight),
+):
+    torch.library.register_autograd(
+        f"kernelprune::{_name}", _derivative, setup_context=_setup, lib=_library
+    )
+
+
+# ---------------------------------------------------------------- autocast and vmap
+
+
+def _in_float32(device: str) -> Callable[..., torch.Tensor]:
+    """conv2d under autocast: there are kernels for float32 alone."""
+
+    def run(input, weight, row_ptr, col, bias, *rest) -> torch.Tensor:
+        with torch.autocast(device, enabled=False):
+            input, weight, bias = (
+                tensor.float() if tensor is not None and tensor.dtype.itemsize < 4 else tensor
+                for tensor in (input, weight, bias)
+            )
+            return _conv2d(input, weight, row_ptr, col, bias, *rest)
+
+    return run
+
+
+_library.impl("conv2d", _in_float32("cpu"), "AutocastCPU")
+_library.impl("conv2d", _in_float32("cuda"), "AutocastCUDA")
+
+
+
+def _one_by_one(op: Callable[..., torch.Tensor]) -> Callable[..., tuple[torch.Tensor, int]]:
+    """vmap by a loop; a batch of inputs alone becomes one larger batch of images."""
+
+    def run(info: Any, axes: tuple[Any, ...], *args: Any) -> tuple[torch.Tensor, int]:
+        if op is not _conv2d_weight and all(axis is None for axis in axes[1:5]):
+            first = args[0].movedim(axes[0], 0)
+            result = op(first.flatten(0, 1), *args[1:])
+            return result.unflatten(0, first.shape[:2]), 0
+        moved = [
+            arg.movedim(axis, 0) if isinstance(axis, int) else arg
+            for arg, axis in zip(args, axes, strict=True)
+        ]
+        results = [
+            op(*(m[i] if isinstance(axis, int) else m for m, axis in zip(moved, axes, strict=True)))
+            for i in range(info.batch_size)
+        ]
+        return torch.stack(results), 0
+
+    return run
+
+
+for _op in (_conv2d, _conv2d_input, _conv2d_weight):
+    torch.library.register_vmap(_op.name(), _one_by_one(_op), lib=_library)
