@@ -54,12 +54,10 @@ def _fake(
     input, weight, row_ptr, col, bias, in_channels, stride=_1, padding=_0000, dilation=_1
 ) -> torch.Tensor:
     cpu.check(input, weight, bias, in_channels)
-    size = [
-        (input.shape[2 + i] + padding[i] + padding[i + 2] - dilation[i] * (weight.shape[1 + i] - 1) - 1)
-        // stride[i]
-        + 1
-        for i in (0, 1)
-    ]
+    size = []
+    for i in (0, 1):
+        extent = dilation[i] * (weight.shape[1 + i] - 1) + 1
+        size.append((input.shape[2 + i] + padding[i] + padding[i + 2] - extent) // stride[i] + 1)
     return input.new_empty((input.shape[0], row_ptr.shape[0] - 1, *size))
 
 
@@ -80,26 +78,58 @@ def _fake_weight(
 # ---------------------------------------------------------------- gradients
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    input, weight, row_ptr, col, bias, in_channels, *ctx.geometry = inputs
-    ctx.save_for_backward(input, weight, row_ptr, col)
+# Tensors on the CPU with no mode and no transform around them: then the dispatcher would only come
+# back to the function that is called here.
+_PLAIN = (
+    torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+    | torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradCPU)
+).raw_repr()
 
 
-def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-    input, weight, row_ptr, col = ctx.saved_tensors
-    of_input, of_weight, _, _, of_bias = ctx.needs_input_grad[:5]
-    size, kernel = input.shape[2:], weight.shape[1:]
-    geometry = ctx.geometry
-    return (
-        _conv2d_input(grad, weight, row_ptr, col, input.shape[1], size, *geometry)
-        if of_input
-        else None,
-        _conv2d_weight(grad, input, row_ptr, col, kernel, *geometry) if of_weight else None,
-        None,
-        None,
-        grad.sum((0, 2, 3)) if of_bias else None,
-        *[None] * 4,
-    )
+def _below_autograd(keyset: Any, *args: Any) -> torch.Tensor:
+    with torch._C._AutoDispatchBelowAutograd():
+        if keyset.raw_repr() == _PLAIN:
+            return cpu.conv2d(*args)
+        return _conv2d.redispatch(keyset & torch._C._after_autograd_keyset, *args)
+
+
+class _Conv2d(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, keyset: Any, *args: Any) -> torch.Tensor:
+        input, weight, row_ptr, col, _, _, *ctx.geometry = args
+        ctx.save_for_backward(input, weight, row_ptr, col)
+        return _below_autograd(keyset, *args)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        input, weight, row_ptr, col = ctx.saved_tensors
+        _, of_input, of_weight, _, _, of_bias = ctx.needs_input_grad[:6]
+        channels, size, kernel = input.shape[1], input.shape[2:], weight.shape[1:]
+        geometry = ctx.geometry
+        return (
+            None,
+            _conv2d_input(grad, weight, row_ptr, col, channels, size, *geometry)
+            if of_input
+            else None,
+            _conv2d_weight(grad, input, row_ptr, col, kernel, *geometry) if of_weight else None,
+            None,
+            None,
+            grad.sum((0, 2, 3)) if of_bias else None,
+            *[None] * (1 + len(geometry)),
+        )
+
+
+def _autograd(keyset: Any, *args: Any) -> torch.Tensor:
+    # As torch.library.register_autograd does it, at a third of the time.
+    input, weight, _, _, bias = args[:5]
+    if torch.is_grad_enabled() and (
+        input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    ):
+        return _Conv2d.apply(keyset, *args)
+    return _below_autograd(keyset, *args)
+
+
+_library.impl("conv2d", _autograd, "Autograd", with_keyset=True)
 
 
 def _save_input(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -137,7 +167,6 @@ def _backward_weight(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
 
 
 for _name, _derivative, _setup in (
-    ("conv2d", _backward, _save),
     ("conv2d_input", _backward_input, _save_input),
     ("conv2d_weight", _backward_weight, _save_weight),
 ):

@@ -37,6 +37,7 @@ class SparseConv2d(nn.Module):
         Error: The padding is not smaller than the kernel.
     """
 
+    bias: nn.Parameter | None
     row_ptr: torch.Tensor
     col: torch.Tensor
 
@@ -66,7 +67,8 @@ class SparseConv2d(nn.Module):
             raise Error(f"padding {self.padding} is not smaller than the kernel {extents}")
         options = {"device": device, "dtype": dtype}
         self.weight = nn.Parameter(torch.zeros(connections, *self.kernel_size, **options))
-        self.bias = nn.Parameter(torch.zeros(out_channels, **options)) if bias else None
+        values = torch.zeros(out_channels, **options)
+        self.register_parameter("bias", nn.Parameter(values) if bias else None)
         row_ptr = torch.full((out_channels + 1,), connections, dtype=torch.int32, device=device)
         row_ptr[0] = 0
         self.register_buffer("row_ptr", row_ptr)
@@ -145,12 +147,14 @@ class SparseConv2d(nn.Module):
         return len(self.col) / (self.out_channels * self.in_channels // self.groups)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        # By the dictionaries: four look-ups through nn.Module cost 2 us.
+        parameters, buffers = self._parameters, self._buffers
         return _run(
             input,
-            self.weight,
-            self.row_ptr,
-            self.col,
-            self.bias,
+            parameters["weight"],
+            buffers["row_ptr"],
+            buffers["col"],
+            parameters["bias"],
             self.in_channels,
             self.stride,
             self._borders,
