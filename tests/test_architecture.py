@@ -39,7 +39,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "models": {"errors"},
     "data": {"errors"},
     "capture": {"errors", "format"},
-    "prune": {"errors", "models", "capture", "format", "runtime"},
+    "prune": {"errors", "models", "capture", "format", "runtime", "ops"},
     "train": {"errors", "models", "data", "prune", "capture", "format"},
     "benchmarking": {"errors", "format", "capture", "runtime"},
     "report": {"errors", "format", "runtime", "benchmarking"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,9 +14,9 @@ from kernelprune.ops.pattern import Grouped, Pattern
 
 def weights(found: Grouped, weight: torch.Tensor) -> torch.Tensor:
     """``[nnz, kh, kw] -> [O, I/groups, kh, kw]``, zeros where there is no connection."""
-    full = weight.new_zeros((*found.shape, *weight.shape[1:]))
-    full[found.rows.to(weight.device), found.columns.to(weight.device)] = weight
-    return full
+    full = weight.new_zeros((math.prod(found.shape), *weight.shape[1:]))
+    full.index_copy_(0, found.place.to(weight.device), weight)
+    return full.unflatten(0, found.shape)
 
 
 def conv2d(
@@ -71,7 +72,8 @@ def conv2d_weight(
         grad.contiguous(), input, full, None, list(stride), list(rest), list(dilation), False,
         [0, 0], found.groups, [False, True, False],
     )[1]  # fmt: skip
-    return result[found.rows.to(result.device), found.columns.to(result.device)]
+    # index_select on one axis takes a tenth of the time of two index tensors.
+    return result.reshape(-1, *kernel).index_select(0, found.place.to(result.device))
 
 
 def _padded(input: torch.Tensor, padding: Sequence[int]) -> tuple[torch.Tensor, tuple[int, int]]:

@@ -58,12 +58,14 @@ class Call:
 
 @dataclass
 class Grouped:
-    """Where the connections lie in the weight ``[O, I/groups]`` of a grouped convolution."""
+    """Where the connections lie in the weight of a grouped convolution.
+
+    ``shape``: [O, I/groups]; ``place``: int64 [nnz], counted through it row by row.
+    """
 
     groups: int
     shape: tuple[int, int]
-    rows: torch.Tensor
-    columns: torch.Tensor
+    place: torch.Tensor
 
 
 class Pattern:
@@ -153,7 +155,8 @@ class Pattern:
                     groups = number
                     break
             width = in_channels // groups
-            found = Grouped(groups, (self.out_channels, width), self.rows, col % width)
+            place = self.rows * width + col % width
+            found = Grouped(groups, (self.out_channels, width), place)
             self._grouped[in_channels] = found
         return found
 
