@@ -7,6 +7,7 @@ import argparse
 import copy
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import kernelprune as kp
 from bench.networks import NETWORKS
 from bench.results import RESULTS, save
 from kernelprune.benchmarking import Candidate, Timing, describe_machine, measure
+from kernelprune.ops import cpu, dense
 from kernelprune.ops.pattern import pattern_of
 
 NETWORK = "resnet18-32"
@@ -95,9 +97,7 @@ def networks(seconds: float) -> list[dict[str, Any]]:
         found = measure(
             [
                 Candidate("eager", _forward(model, x)),
-                Candidate(
-                    "channels_last", _forward(last, x.to(memory_format=torch.channels_last))
-                ),
+                Candidate("channels_last", _forward(last, x.to(memory_format=torch.channels_last))),
                 Candidate("sparsify", _forward(sparse, x)),
             ],
             seconds=seconds,
@@ -125,7 +125,10 @@ def layers(seconds: float) -> list[dict[str, Any]]:
             for batch in BATCHES:
                 x = torch.randn(batch, channels, side * stride, side * stride)
                 found = measure(
-                    [Candidate("eager", _forward(conv, x)), Candidate("sparsify", _forward(sparse, x))],
+                    [
+                        Candidate("eager", _forward(conv, x)),
+                        Candidate("sparsify", _forward(sparse, x)),
+                    ],
                     seconds=seconds,
                 )
                 facts = {"channels": channels, "side": side, "stride": stride}
@@ -133,10 +136,61 @@ def layers(seconds: float) -> list[dict[str, Any]]:
     return rows
 
 
+def gradients(seconds: float) -> list[dict[str, Any]]:
+    """Gradients of single layers: for the input by the connections and dense, for the weights."""
+    batch = BATCHES[-1]
+    rows = []
+    for channels, side, stride in LAYERS:
+        for density in DENSITIES:
+            conv = pruned_conv(channels, density, stride)
+            layer = kp.SparseConv2d.from_dense(conv)
+            pattern = pattern_of(layer.row_ptr, layer.col)
+            weight, pattern_tensors = layer.weight.detach(), (layer.row_ptr, layer.col)
+            size = (side * stride, side * stride)
+            x, grad = torch.randn(batch, channels, *size), torch.randn(batch, channels, side, side)
+            geometry = ((stride, stride), (1, 1, 1, 1), (1, 1))
+            found = measure(
+                [
+                    Candidate(
+                        "input, connections",
+                        partial(
+                            cpu.conv2d_input, grad, weight, *pattern_tensors, channels, size,
+                            *geometry,
+                        ),
+                    ),
+                    Candidate(
+                        "input, dense",
+                        partial(
+                            dense.conv2d_input, pattern, grad, weight, channels, size, *geometry
+                        ),
+                    ),
+                    Candidate(
+                        "weights, dense",
+                        partial(cpu.conv2d_weight, grad, x, *pattern_tensors, (3, 3), *geometry),
+                    ),
+                ],
+                seconds=seconds,
+            )  # fmt: skip
+            rows.append(
+                {
+                    "channels": channels,
+                    "side": side,
+                    "stride": stride,
+                    "density": density,
+                    "batch": batch,
+                    "milliseconds": {name: timing.median for name, timing in found.items()},
+                }
+            )
+    return rows
+
+
 def _step(model: nn.Module, x: torch.Tensor) -> Any:
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-9)
+
     def run() -> None:
-        model.zero_grad(set_to_none=True)
-        model(x).square().sum().backward()
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
 
     return run
 
@@ -146,20 +200,8 @@ def training(seconds: float) -> list[dict[str, Any]]:
     model = NETWORKS[NETWORK].module(DENSITY).train()
     sparse = kp.sparsify(copy.deepcopy(model))
     x = torch.randn(BATCHES[-1], 3, 32, 32)
-    optimizers = [torch.optim.SGD(m.parameters(), lr=0.0) for m in (model, sparse)]
-
-    def with_update(index: int, step: Any) -> Any:
-        def run() -> None:
-            step()
-            optimizers[index].step()
-
-        return run
-
     found = measure(
-        [
-            Candidate("eager", with_update(0, _step(model, x))),
-            Candidate("sparsify", with_update(1, _step(sparse, x))),
-        ],
+        [Candidate("eager", _step(model, x)), Candidate("sparsify", _step(sparse, x))],
         seconds=seconds,
     )
     return [_row({"network": NETWORK, "density": DENSITY, "batch": BATCHES[-1]}, found)]
@@ -180,7 +222,8 @@ def main() -> None:
         "overhead": overhead(options.seconds / 2),
         "rows": networks(options.seconds),
         "training": training(options.seconds),
-        "layers": layers(options.seconds / 8),
+        "layers": layers(options.seconds / 16),
+        "gradients": gradients(options.seconds / 16),
     }
     for name, value in result["overhead"]["microseconds"].items():
         print(f"{name:<26} {value:6.2f} us")
@@ -188,6 +231,8 @@ def main() -> None:
         facts = ", ".join(f"{k} {v}" for k, v in row.items() if k not in ("speed_up", "timings"))
         times = ", ".join(f"{k} {t['median']:.3f} ms" for k, t in row["timings"].items())
         print(f"{facts}: {times}: {row['speed_up']:.2f}x")
+    for row in result["gradients"]:
+        print(", ".join(f"{name} {value}" for name, value in row.items()))
     options.out.mkdir(parents=True, exist_ok=True)
     save(result, options.out / "operators.json")
 

@@ -128,7 +128,7 @@ struct Convolution::Impl {
     ConvCandidate candidate;
     std::vector<int64_t> in_bounds, out_bounds;  // of the conversions: where the parts end
     std::vector<std::vector<int64_t>> bounds;    // [stage]
-    int64_t in_at = 0, out_at = 0;             // in the arena
+    int64_t in_at = 0, out_at = 0;               // in the arena
     std::vector<int64_t> scratch_at;
     int64_t arena_floats = 0;
     bool in_direct = false, out_direct = false;  // the kernels' layout is the user's
@@ -137,8 +137,8 @@ struct Convolution::Impl {
   Impl(const ConnectionPattern& wanted, const ConvolutionOptions& options)
       : kernels(select_kernels(options.isa)), threads(options.threads) {
     if (threads < 1 || threads > kMaxThreads) {
-      throw Error(ErrorKind::kGeneral, "threads=" + std::to_string(threads) +
-                                           " is not within 1.." + std::to_string(kMaxThreads));
+      throw Error(ErrorKind::kGeneral, "threads=" + std::to_string(threads) + " is not within 1.." +
+                                           std::to_string(kMaxThreads));
     }
     try {
       window = window_of(options);
@@ -163,7 +163,8 @@ struct Convolution::Impl {
       program.lanes = planar ? 1 : table.width;
       Mode mode = make_mode(program.lanes, table, &program.group_cost);
       // Bringing the images into lanes and back may cost more than what the lanes save.
-      if (!planar && program.group_cost >= image_cost * static_cast<double>(program.lanes)) continue;
+      if (!planar && program.group_cost >= image_cost * static_cast<double>(program.lanes))
+        continue;
       image_cost = program.group_cost / static_cast<double>(program.lanes);
       found.push_back(std::move(mode));
       costs.push_back(program);
@@ -235,8 +236,8 @@ struct Convolution::Impl {
         return bound[index];
       }
     }
-    auto made = std::make_shared<Bound>(
-        Bound{call.version, call.weight, sample, WeightStore(threads), {}});
+    auto made =
+        std::make_shared<Bound>(Bound{call.version, call.weight, sample, WeightStore(threads), {}});
     Connections full = pattern;  // for the packing alone
     full.weight.assign(call.weight, call.weight + count);
     ConvCandidate copy = candidate;
@@ -253,8 +254,7 @@ struct Convolution::Impl {
                  int64_t images, float* arena, const Step& step) const {
     const float* user_in = call.in + image * in.elements();
     float* user_out = call.out + image * out.elements();
-    const bool in_direct =
-        mode.in_direct && may_read_past(call.in + call.batch * in.elements());
+    const bool in_direct = mode.in_direct && may_read_past(call.in + call.batch * in.elements());
     if (!in_direct) {
       KernelArgs args = conversion_args(in, mode.lanes, images);
       args.in = user_in, args.out = arena + mode.in_at;
@@ -345,7 +345,7 @@ struct Convolution::Impl {
   std::vector<Mode> modes;
   std::vector<Program> programs;  // their lanes and costs alone, for the splitter
   std::unique_ptr<const BatchSplitter> splitter;
-  mutable Mutex mutex;  // guards what follows
+  mutable Mutex mutex;                                      // guards what follows
   mutable std::vector<std::shared_ptr<const Bound>> bound;  // [mode]
 };
 
@@ -359,7 +359,8 @@ int64_t Convolution::out_w() const { return impl_->out.w; }
 std::string Convolution::kernels(int64_t batch) const {
   std::string names;
   for (const Share& share : impl_->splitter->split(batch)) {
-    const Impl::Mode& mode = impl_->modes[static_cast<size_t>(share.program - impl_->programs.data())];
+    const Impl::Mode& mode =
+        impl_->modes[static_cast<size_t>(share.program - impl_->programs.data())];
     names += (names.empty() ? "" : " + ") + mode.candidate.name + " x" + std::to_string(mode.lanes);
   }
   return names;

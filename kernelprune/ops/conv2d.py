@@ -3,8 +3,8 @@
     conv2d(input, weight, row_ptr, col, bias, in_channels, stride, padding, dilation)
 
 input [N, in_channels, H, W]; output channel o reads the input channels
-``col[row_ptr[o]:row_ptr[o + 1]]`` (ascending), each through a kernel ``weight[k]`` [kh, kw]; row_ptr
-[O+1] and col [nnz] are int32; padding is top, left, bottom, right. Groups and depthwise
+``col[row_ptr[o]:row_ptr[o + 1]]`` (ascending), each through a kernel ``weight[k]`` [kh, kw];
+row_ptr [O+1] and col [nnz] are int32; padding is top, left, bottom, right. Groups and depthwise
 convolutions are patterns. The output is contiguous.
 
 All three are linear in each of their floating-point arguments, and the derivatives of each are made
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._functorch.utils import enable_single_level_autograd_function
 
 from kernelprune.ops import cpu, cuda
 
@@ -77,7 +78,6 @@ def _fake_weight(
 
 # ---------------------------------------------------------------- gradients
 
-
 # Tensors on the CPU with no mode and no transform around them: then the dispatcher would only come
 # back to the function that is called here.
 _PLAIN = (
@@ -85,94 +85,92 @@ _PLAIN = (
     | torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradCPU)
 ).raw_repr()
 
-
-def _below_autograd(keyset: Any, *args: Any) -> torch.Tensor:
-    with torch._C._AutoDispatchBelowAutograd():
-        if keyset.raw_repr() == _PLAIN:
-            return cpu.conv2d(*args)
-        return _conv2d.redispatch(keyset & torch._C._after_autograd_keyset, *args)
+_Gradients = tuple[Any, ...]
 
 
-class _Conv2d(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, keyset: Any, *args: Any) -> torch.Tensor:
-        input, weight, row_ptr, col, _, _, *ctx.geometry = args
-        ctx.save_for_backward(input, weight, row_ptr, col)
-        return _below_autograd(keyset, *args)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        input, weight, row_ptr, col = ctx.saved_tensors
-        _, of_input, of_weight, _, _, of_bias = ctx.needs_input_grad[:6]
-        channels, size, kernel = input.shape[1], input.shape[2:], weight.shape[1:]
-        geometry = ctx.geometry
-        return (
-            None,
-            _conv2d_input(grad, weight, row_ptr, col, channels, size, *geometry)
-            if of_input
-            else None,
-            _conv2d_weight(grad, input, row_ptr, col, kernel, *geometry) if of_weight else None,
-            None,
-            None,
-            grad.sum((0, 2, 3)) if of_bias else None,
-            *[None] * (1 + len(geometry)),
-        )
-
-
-def _autograd(keyset: Any, *args: Any) -> torch.Tensor:
-    # As torch.library.register_autograd does it, at a third of the time.
-    input, weight, _, _, bias = args[:5]
-    if torch.is_grad_enabled() and (
-        input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-    ):
-        return _Conv2d.apply(keyset, *args)
-    return _below_autograd(keyset, *args)
-
-
-_library.impl("conv2d", _autograd, "Autograd", with_keyset=True)
-
-
-def _save_input(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    grad, weight, row_ptr, col, ctx.in_channels, _, *ctx.geometry = inputs
-    ctx.save_for_backward(grad, weight, row_ptr, col)
-
-
-def _backward_input(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-    before, weight, row_ptr, col = ctx.saved_tensors
-    of_grad, of_weight = ctx.needs_input_grad[:2]
-    geometry = ctx.geometry
+def _of_conv2d(needed: Any, saved: Any, rest: Any, grad: torch.Tensor) -> _Gradients:
+    input, weight, row_ptr, col = saved
+    channels, *geometry = rest
+    size, kernel = input.shape[2:], weight.shape[1:]
     return (
-        _conv2d(grad, weight, row_ptr, col, None, ctx.in_channels, *geometry) if of_grad else None,
-        _conv2d_weight(before, grad, row_ptr, col, weight.shape[1:], *geometry)
-        if of_weight
-        else None,
-        *[None] * 7,
+        _conv2d_input(grad, weight, row_ptr, col, channels, size, *geometry) if needed[0] else None,
+        _conv2d_weight(grad, input, row_ptr, col, kernel, *geometry) if needed[1] else None,
+        None,
+        None,
+        grad.sum((0, 2, 3)) if needed[4] else None,
     )
 
 
-def _save_weight(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    grad, input, row_ptr, col, _, *ctx.geometry = inputs
-    ctx.save_for_backward(grad, input, row_ptr, col)
-
-
-def _backward_weight(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-    before, input, row_ptr, col = ctx.saved_tensors
-    of_grad, of_input = ctx.needs_input_grad[:2]
-    channels, size, geometry = input.shape[1], input.shape[2:], ctx.geometry
+def _of_input(needed: Any, saved: Any, rest: Any, grad: torch.Tensor) -> _Gradients:
+    before, weight, row_ptr, col = saved
+    channels, _, *geometry = rest
+    kernel = weight.shape[1:]
     return (
-        _conv2d(input, grad, row_ptr, col, None, channels, *geometry) if of_grad else None,
-        _conv2d_input(before, grad, row_ptr, col, channels, size, *geometry) if of_input else None,
-        *[None] * 6,
+        _conv2d(grad, weight, row_ptr, col, None, channels, *geometry) if needed[0] else None,
+        _conv2d_weight(before, grad, row_ptr, col, kernel, *geometry) if needed[1] else None,
     )
 
 
-for _name, _derivative, _setup in (
-    ("conv2d_input", _backward_input, _save_input),
-    ("conv2d_weight", _backward_weight, _save_weight),
-):
-    torch.library.register_autograd(
-        f"kernelprune::{_name}", _derivative, setup_context=_setup, lib=_library
+def _of_weight(needed: Any, saved: Any, rest: Any, grad: torch.Tensor) -> _Gradients:
+    before, input, row_ptr, col = saved
+    _, *geometry = rest
+    channels, size = input.shape[1], input.shape[2:]
+    return (
+        _conv2d(input, grad, row_ptr, col, None, channels, *geometry) if needed[0] else None,
+        _conv2d_input(before, grad, row_ptr, col, channels, size, *geometry) if needed[1] else None,
     )
+
+
+def _make_differentiable(op: Any, derivative: Callable[..., _Gradients]) -> None:
+    """Registers ``derivative(needed, saved, rest, grad)``, the gradients of the arguments.
+
+    As torch.library.register_autograd does, but in a third of the time, and under any transforms
+    of torch.func.
+    """
+    name = op._schema.name.split("::")[1]
+    on_cpu = getattr(cpu, name)
+    tensors = 5 if op is _conv2d else 4
+
+    def below(keyset: Any, *args: Any) -> torch.Tensor:
+        with torch._C._AutoDispatchBelowAutograd():
+            if keyset.raw_repr() == _PLAIN:
+                return on_cpu(*args)
+            return op.redispatch(keyset & torch._C._after_autograd_keyset, *args)
+
+    class Recorded(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, keyset: Any, *args: Any) -> torch.Tensor:
+            ctx.save_for_backward(*args[:4])
+            ctx.rest = args[tensors:]
+            return below(keyset, *args)
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> Any:  # type: ignore[override]
+            needed = ctx.needs_input_grad[1:]
+            found = derivative(needed, ctx.saved_tensors, ctx.rest, grad)
+            return (None, *found, *[None] * (len(needed) - len(found)))
+
+    # Not Recorded.apply, which hands over to the innermost transform of torch.func that is
+    # active: by the time that the dispatcher is here, this one's turn is over.
+    apply = super(torch.autograd.Function, Recorded).apply
+
+    def autograd(keyset: Any, *args: Any) -> torch.Tensor:
+        first, second, last = args[0], args[1], args[tensors - 1]
+        needs = first.requires_grad or second.requires_grad
+        needs = needs or (last is not None and last.requires_grad)
+        if not needs or not torch.is_grad_enabled():
+            return below(keyset, *args)
+        if not torch._C._are_functorch_transforms_active():
+            return apply(keyset, *args)
+        with enable_single_level_autograd_function():
+            return apply(keyset, *args)
+
+    _library.impl(name, autograd, "Autograd", with_keyset=True)
+
+
+_make_differentiable(_conv2d, _of_conv2d)
+_make_differentiable(_conv2d_input, _of_input)
+_make_differentiable(_conv2d_weight, _of_weight)
 
 
 # ---------------------------------------------------------------- autocast and vmap
@@ -194,7 +192,6 @@ def _in_float32(device: str) -> Callable[..., torch.Tensor]:
 
 _library.impl("conv2d", _in_float32("cpu"), "AutocastCPU")
 _library.impl("conv2d", _in_float32("cuda"), "AutocastCUDA")
-
 
 
 def _one_by_one(op: Callable[..., torch.Tensor]) -> Callable[..., tuple[torch.Tensor, int]]:

@@ -168,7 +168,9 @@ class _Phase:
         return self.taps == 0 or (0 <= self.before < self.taps and 0 <= self.after < self.taps)
 
 
-def _phases(kernel: int, stride: int, dilation: int, pad: int, grad: int, size: int) -> list[_Phase]:
+def _phases(
+    kernel: int, stride: int, dilation: int, pad: int, grad: int, size: int
+) -> list[_Phase]:
     """Along one axis; empty where it cannot be done so."""
     if stride == 1:  # a dilated kernel is one phase too
         phase = _Phase(0, dilation * (kernel - 1) + 1, 1, pad, grad, size)

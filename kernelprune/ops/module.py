@@ -176,9 +176,8 @@ class SparseConv2d(nn.Module):
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         # Another pattern may have another number of connections.
-        found = state.get(f"{prefix}col"), state.get(f"{prefix}weight")
-        if all(isinstance(tensor, torch.Tensor) for tensor in found):
-            col, weight = found
+        col, weight = state.get(f"{prefix}col"), state.get(f"{prefix}weight")
+        if isinstance(col, torch.Tensor) and isinstance(weight, torch.Tensor):
             if len(col) == len(weight) != len(self.col):
                 self.col = self.col.new_empty(len(col))
                 self.weight.data = self.weight.data.new_empty((len(col), *self.kernel_size))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -118,9 +119,9 @@ class Pattern:
         self,
         image: tuple[int, ...],
         kernel: tuple[int, ...],
-        stride: list[int],
-        padding: list[int],
-        dilation: list[int],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
         threads: int,
     ) -> tuple[Any, Weights]:
         """The planned convolution of images [C,H,W], whatever their number. Raises ShapeError."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
@@ -15,7 +14,7 @@ from kernelprune.ops.module import SparseConv2d
 
 
 def sparsify(
-    model: nn.Module, *, below: float = 0.5, ignore: Iterable[str | type | nn.Module] = ()
+    model: nn.Module, *, below: float = 0.75, ignore: Iterable[str | type | nn.Module] = ()
 ) -> nn.Module:
     """Swaps the convolutions of ``model`` for :class:`SparseConv2d`, in place; returns the model
     (or the new layer, if the model is a convolution itself).
@@ -29,8 +28,8 @@ def sparsify(
 
     Args:
         model: An eager model, in any mode, on any device.
-        below: Only layers with a lower density; 1.0 takes all that have been pruned, a number over
-            1 every layer.
+        below: Only layers with a lower density, where a swap pays (see docs/OPERATORS.md); 1.0
+            takes all that have been pruned, a number over 1 every layer.
         ignore: Names, types or modules to leave alone.
 
     Raises:
@@ -42,8 +41,7 @@ def sparsify(
         if isinstance(item, str) and item not in modules:
             raise Error(f"the model has no module {item!r}")
     left = [modules[item] if isinstance(item, str) else item for item in items]
-    swapped: dict[nn.Module, nn.Module] = {}
-    by_weight: dict[int, SparseConv2d] = {}
+    swapped: dict[nn.Module, Any] = {}
     for module in modules.values():
         ignored = any(
             isinstance(module, item) if isinstance(item, type) else module is item for item in left
@@ -54,11 +52,11 @@ def sparsify(
         if float(weight.flatten(2).ne(0).any(2).float().mean()) >= below:
             continue
         made = SparseConv2d.from_dense(module)
-        if "weight" in module._parameters:
-            first = by_weight.setdefault(id(module.weight), made)
-            made.weight, made.row_ptr, made.col = first.weight, first.row_ptr, first.col
-        if made.bias is not None and module.bias is not None:
-            made.bias = _shared_bias(module, swapped) or made.bias
+        twin = _sharing("weight", module, swapped)
+        if twin is not None:
+            made.weight, made.row_ptr, made.col = twin.weight, twin.row_ptr, twin.col
+        twin = _sharing("bias", module, swapped)
+        made.bias = made.bias if twin is None else twin.bias
         swapped[module] = made
     return _replace(model, swapped)
 
@@ -66,22 +64,24 @@ def sparsify(
 def densify(model: nn.Module) -> nn.Module:
     """The reverse of :func:`sparsify`: swaps each SparseConv2d for an nn.Conv2d with zeros where
     there is no connection, in place; returns the model."""
-    swapped: dict[nn.Module, nn.Module] = {}
-    by_weight: dict[int, nn.Conv2d] = {}
+    swapped: dict[nn.Module, Any] = {}
     for module in model.modules():
         if isinstance(module, SparseConv2d):
             made = module.to_dense()
-            made.weight = by_weight.setdefault(id(module.weight), made).weight
-            made.bias = _shared_bias(module, swapped) or made.bias
+            for role in ("weight", "bias"):
+                twin = _sharing(role, module, swapped)
+                if twin is not None:
+                    setattr(made, role, getattr(twin, role))
             swapped[module] = made
     return _replace(model, swapped)
 
 
-def _shared_bias(module: Any, swapped: dict[nn.Module, Any]) -> nn.Parameter | None:
-    """The new bias of a layer that had the same one."""
-    if module.bias is None:
+def _sharing(role: str, module: nn.Module, swapped: dict[nn.Module, Any]) -> Any:
+    """The new layer of one that has the same parameter in this role."""
+    own = module._parameters.get(role)
+    if own is None:
         return None
-    return next((new.bias for old, new in swapped.items() if old.bias is module.bias), None)
+    return next((new for old, new in swapped.items() if old._parameters.get(role) is own), None)
 
 
 def _can_be_swapped(conv: nn.Conv2d, model: nn.Module) -> bool:
@@ -104,7 +104,7 @@ def _can_be_swapped(conv: nn.Conv2d, model: nn.Module) -> bool:
     )
 
 
-def _replace(model: nn.Module, swapped: dict[nn.Module, nn.Module]) -> nn.Module:
+def _replace(model: nn.Module, swapped: dict[nn.Module, Any]) -> nn.Module:
     if model in swapped:
         return swapped[model]
     for parent in list(model.modules()):

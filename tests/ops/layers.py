@@ -43,7 +43,9 @@ def pruned(density: float = 0.3, seed: int = 0, **options: Any) -> nn.Conv2d:
     conv = nn.Conv2d(12, 24, **options)
     with torch.no_grad():
         conv.weight.copy_(torch.randint(-4, 5, conv.weight.shape, generator=generator))
-        conv.weight.mul_(torch.rand(conv.weight.shape[:2], generator=generator)[..., None, None] < density)
+        conv.weight.mul_(
+            torch.rand(conv.weight.shape[:2], generator=generator)[..., None, None] < density
+        )
         conv.weight[3] = 0
         assert conv.bias is not None
         conv.bias.copy_(torch.randint(-4, 5, conv.bias.shape, generator=generator))

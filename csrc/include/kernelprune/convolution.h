@@ -5,8 +5,8 @@
 //   convolution.run({in, weight, bias, out, /*batch=*/64, /*version=*/0});
 //
 // A Convolution never changes but for weights that it keeps in another form; any number of threads
-// may call run() at once. Sums are direct: Winograd's transform of weights that training changes in
-// every step takes about as long as it saves, and results shall not depend on who asks.
+// may call run() at once. Sums are direct, as with Precision::kStrict: training changes the weights
+// in every step, and a result must not depend on whether they were transformed before.
 #pragma once
 
 #include <cstdint>
