@@ -25,6 +25,9 @@ _PUBLIC = {
     "prune_connections": "kernelprune.prune",
     "compact": "kernelprune.prune.compact",
     "export": "kernelprune.capture",
+    "SparseConv2d": "kernelprune.ops",
+    "sparsify": "kernelprune.ops",
+    "densify": "kernelprune.ops",
     "benchmark": "kernelprune.benchmarking",
 }
 _SUBPACKAGES = (
@@ -33,6 +36,7 @@ _SUBPACKAGES = (
     "data",
     "format",
     "models",
+    "ops",
     "prune",
     "report",
     "runtime",

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/convolution.h"
 #include "kernelprune/engine.h"
 
 namespace py = pybind11;
@@ -274,6 +275,8 @@ PYBIND11_MODULE(_core, m) {
            py::call_guard<py::gil_scoped_release>())
       .def("run_reference", &run_reference, py::arg("inputs"))
       .def("profile", &profile, py::arg("inputs"), py::arg("repeats"));
+
+  bind_convolution(&m);
 
   m.def("available_isas", &available_isas);
   m.def("select_isa", &select_isa, py::arg("isa"));

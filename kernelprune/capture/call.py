@@ -57,6 +57,11 @@ class Call:
         tensor = tensor.detach().cpu()
         return tensor.numpy() if tensor.dtype == torch.float64 else tensor.float().numpy()
 
+    def groups(self) -> int:
+        """What the module that makes this call says of itself: a pattern of connections does not
+        tell which of the missing ones a grouped layer never had."""
+        return int(getattr(self.walk.module_of(self.fx_node), "groups", 1))
+
     def output_shape(self) -> tuple[Any, ...]:
         """Shape per image of the (first) result, as torch infers it."""
         value = self.fx_node.meta["val"]

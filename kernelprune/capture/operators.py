@@ -84,6 +84,37 @@ def _convolution(call: Call) -> str:
     return _conv(call, _pair(call["padding"]) * 2)
 
 
+def _sparse_conv(call: Call) -> str:
+    """kernelprune.ops.conv2d: the pattern becomes zeros of a dense weight again."""
+    kernels, bias = call.array(call["weight"]), call.array(call["bias"])
+    row_ptr, col = (call.walk.env[call[name]].cpu().numpy() for name in ("row_ptr", "col"))
+    assert kernels is not None
+    kernel = [int(side) for side in kernels.shape[1:]]
+    stride, dilation = _pair(call["stride"]), _pair(call["dilation"])
+    _check_window(kernel, stride, dilation)
+    channels, outputs = int(call["in_channels"]), len(row_ptr) - 1
+    rows = np.repeat(np.arange(outputs), np.diff(row_ptr))
+    groups = call.groups()
+    if outputs % groups or channels % groups:
+        groups = 1
+    width = channels // groups
+    if (rows // (outputs // groups) != col // width).any():  # another operator's groups
+        groups, width = 1, channels
+    params = {
+        "kernel": kernel,
+        "stride": stride,
+        "padding": [int(side) for side in call["padding"]],
+        "dilation": dilation,
+        "activation": "none",
+        "groups": groups,
+    }
+    node = call.add("conv2d", [call.map(call["input"])], params)
+    weight = np.zeros((outputs, width, *kernel), kernels.dtype)
+    weight[rows, col % width] = kernels
+    node.weight, node.bias = weight, bias
+    return node.output
+
+
 def _linear_layer(call: Call, x: Any, weight: Any, bias: Any, transpose: bool) -> str:
     value, matrix = call.value(x), call.array(weight)
     if len(call.shape(value)) != 1:
@@ -331,6 +362,7 @@ def _dropout(call: Call) -> str:
 OPERATORS: dict[str, Callable[[Call], str]] = {
     "aten::conv2d": _conv2d,
     "aten::convolution": _convolution,
+    "kernelprune::conv2d": _sparse_conv,
     "aten::linear": _linear,
     "aten::addmm": _addmm,
     "aten::mm": _matmul,

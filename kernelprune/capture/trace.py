@@ -40,7 +40,7 @@ def trace(
     Error when torch.export cannot trace the model with a free batch size.
     """
     program = _export(model, x if isinstance(x, tuple) else (x,))
-    return _Walk(program, opaque).run()
+    return _Walk(program, opaque, model).run()
 
 
 @contextmanager
@@ -101,9 +101,10 @@ class _Walk:
     """One pass over an exported program. ``env`` maps a torch.fx node to the name of a value, to a
     tensor (a parameter, or what was computed from parameters alone), or to a tuple of these."""
 
-    def __init__(self, program: torch.export.ExportedProgram, opaque: bool):
+    def __init__(self, program: torch.export.ExportedProgram, opaque: bool, model: nn.Module):
         self.program = program
         self.opaque = opaque
+        self.modules = dict(model.named_modules())
         self.env: dict[Any, Any] = {}
         self.owned: dict[Any, str] = {}  # torch.fx node -> parameter that only one node reads
         self.graph = Graph([], [], [])
@@ -247,6 +248,11 @@ class _Walk:
 
     # ------------------------------------------------------------ what handlers use
 
+    def module_of(self, fx_node: Any) -> nn.Module | None:
+        """The innermost module that ran this operator."""
+        path = module_path(fx_node)
+        return None if path is None else self.modules.get(path)
+
     def unique(self, wanted: str) -> str:
         """A name that is printable ASCII without spaces, short, and not taken yet."""
         base = re.sub(r"[^!-~]", "_", wanted)[:_MAX_NAME] or "node"
@@ -293,7 +299,7 @@ def is_torch_layer(fx_node: Any) -> bool:
     innermost = _innermost(fx_node)
     kind = innermost[1] if innermost else ""
     kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-    return kind.startswith("torch.nn.modules.") and not kind.startswith(
+    return kind.startswith(("torch.nn.modules.", "kernelprune.ops.")) and not kind.startswith(
         "torch.nn.modules.container."
     )
 

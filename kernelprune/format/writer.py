@@ -32,17 +32,26 @@ def write(
     An existing file stays untouched until the new one is complete on disk. Raises FormatError when
     the graph breaks a rule of FORMAT.md, Error when the file cannot be written.
     """
+    pieces = _pieces(graph, metadata)
+    try:
+        with replacing(os.fspath(path)) as file:
+            for piece in pieces:
+                file.write(piece)
+    except OSError as error:
+        raise Error(f"{path}: cannot write the model: {error.strerror or error}") from error
+
+
+def to_bytes(graph: Graph, metadata: Mapping[str, Any] | None = None) -> bytes:
+    """What :func:`write` would write. Raises FormatError."""
+    return b"".join(_pieces(graph, metadata))
+
+
+def _pieces(graph: Graph, metadata: Mapping[str, Any] | None) -> list[bytes | memoryview]:
     check_graph(graph)
     tensors = _tensors(graph)
     header = _header(graph, tensors, metadata or {})
-    try:
-        with replacing(os.fspath(path)) as file:
-            file.write(len(header).to_bytes(8, "little"))
-            file.write(header)
-            for array in tensors.values():
-                file.write(array.reshape(-1).view(np.uint8).data)
-    except OSError as error:
-        raise Error(f"{path}: cannot write the model: {error.strerror or error}") from error
+    arrays = [array.reshape(-1).view(np.uint8).data for array in tensors.values()]
+    return [len(header).to_bytes(8, "little"), header, *arrays]
 
 
 def _tensors(graph: Graph) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from kernelprune.capture.export import difference, run
 from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
 from kernelprune.format.graph import Graph, Node
+from kernelprune.ops import SparseConv2d, densify, sparsify
 
 _TOLERANCE = 1e-4
 
@@ -35,6 +37,12 @@ def compact(model: nn.Module, x: torch.Tensor | tuple[torch.Tensor, ...]) -> nn.
     outputs never change shape. ``x``: an example input ``[N, C, H, W]``, or a tuple of inputs.
     Raises Error when the result does not compute what ``model`` computes on ``x``.
     """
+    sparse = {name for name, m in model.named_modules() if isinstance(m, SparseConv2d)}
+    if sparse:
+        smaller = compact(densify(copy.deepcopy(model)), x)
+        dense = [n for n, m in smaller.named_modules() if isinstance(m, nn.Conv2d)]
+        others = [name for name in dense if name not in sparse]
+        return sparsify(smaller, below=math.inf, ignore=others)
     inputs = x if isinstance(x, tuple) else (x,)
     graph = trace(model, x, opaque=True)
     expected = run(model, inputs)
