@@ -22,20 +22,27 @@
 // Output: the sums go through the shared memory of V, two output channels of each group at a time;
 // one thread then has all positions of a tile, adds up the splits, transforms and stores.
 //
-// Arithmetic, for a warp, in cycles of its scheduler (shared memory delivers the words of 32 threads
-// in the time in which each of the four schedulers issues an instruction, so a word is 4 cycles): a
-// patch is 8 words, 32 cycles, for c connections (c of the 8 outputs share it: 1.40 at density 0.1,
-// 2.55 at 0.3), each 8 multiply-adds and a load. That is 3.4 cycles per multiply-add at density 0.1
-// and 2.1 at 0.3, where the instructions (tests, loop) take as long; 1.4 at density 1. Transforms
-// are paid once per patch and 64 output channels: F(4x4) about 430 cycles of shared and global
-// memory for 32 tiles. plan/cuda_winograd.cc has the sum.
-// Alternatives, by the same arithmetic: 16 outputs in a group, 2.5 cycles at density 0.1, but 128
-// sums beside the 36 values of a transform need more registers than 12 warps have, 4 outputs read
-// twice as much; a kernel of its own for V writes and reads 2.25 times the input through the second
-// level's cache, which takes longer than to transform again for every 64 output channels unless
-// there are more than 256.
-// Not measured on a GPU. Rounding, in the emulator, 64 channels: relative error 1.2e-6 with 4x4
-// tiles, 1.6e-7 with 2x2. Plans with precision "strict" use neither.
+//
+// Arithmetic, for a warp, in cycles of its scheduler (shared memory delivers the words of 32
+// threads in the time in which each of the four schedulers issues an instruction, so a word is 4
+// cycles): a patch is 8 words, 32 cycles, for c connections (c of the 8 outputs share it: 1.40 at
+// density 0.1, 2.55 at 0.3), each 8 multiply-adds and a load: 3.4 cycles per multiply-add at
+// density 0.1, 2.1 at 0.3. The instructions take longer: about 50 for the patch, of which 30 are
+// the tests of the mask, and 10 for a connection are 5.7 per multiply-add at density 0.1, 3.7 at
+// 0.3, and 1.4 at density 1, where nothing is tested. Transforms are paid once per patch and 64
+// output channels: F(4x4) about 430 cycles of shared and global memory for 32 tiles. The sum is in
+// plan/cuda_winograd.cc.
+//
+// Tried, by looking at what the compiler makes of it: a mask that is the same for all threads by a
+// shuffle, a vote, or bra.uni in assembly does not rid the tests of the two instructions each by
+// which threads meet again. By arithmetic: 16 outputs in a group or 4 tiles in a thread halve the
+// tests per multiply-add, but 128 sums beside the 36 values of a transform take more registers than
+// a multiprocessor has for more than 8 warps; a kernel of its own for V writes and reads 2.25 times
+// the input through the second level's cache, which takes longer than to transform again for every
+// 64 output channels unless there are more than 256. Not measured on a GPU.
+//
+// Rounding, in the emulator, 64 channels: relative error 1.2e-6 with 4x4 tiles, 1.6e-7 with 2x2.
+// Plans with precision "strict" use neither.
 //
 // Preconditions: dilation 1; out = in + padding - 2; fewer than 2^31 floats in `in` and `out`;
 // warp_groups * splits = 8; connections * N*N < 2^31; (2 * slots * kSlot + 2 * slot_floats) floats
@@ -94,11 +101,11 @@ struct ConvWinograd {
     KP_UNROLL for (int g = 0; g < G; ++g) {
       KP_UNROLL for (int i = 0; i < 8; ++i) acc[g][i / 4][i % 4] = 0.0f;
     }
-    fill(a, 0, 0);
+    fill(a, 0);
     for (int chunk = 0; chunk < a.chunks; ++chunk) {  // the last ones may be empty
       copy_wait<0>();
       sync_threads();
-      if (chunk + 1 < a.chunks) fill(a, (chunk + 1) & 1, chunk + 1);
+      if (chunk + 1 < a.chunks) fill(a, chunk + 1);
       multiply(a, chunk, acc);
     }
     copy_wait<0>();
@@ -166,25 +173,30 @@ struct ConvWinograd {
   // Tile t of a block in a slot of V: the quarter q of its positions is at + q * 4 * kTileThreads.
   KP_DEVICE static int tile_at(int t) { return t / kTileThreads * kHalf + t % kTileThreads * 4; }
 
+  // The place in `col` where the list of the block's groups begins, or the next one.
+  KP_DEVICE static int first_channel(const Args& a, int next) {
+    return static_cast<int>(load(a.channel_ptr, Tile(a).group_block + next));
+  }
+
   // Starts the copies of U for a chunk of channels, and makes its V.
-  KP_DEVICE static void fill(const Args& a, int buffer, int chunk) {
+  KP_DEVICE static void fill(const Args& a, int chunk) {
     const Tile tile(a);
     const int place = tile.place(a, chunk);
     const auto first = static_cast<int>(load(a.weight_ptr, place));
     const int count = static_cast<int>(load(a.weight_ptr, place + a.warp_groups)) - first;
     for (int i = thread_index(); i < count * kQuarters; i += kThreads) {
-      copy_async4(weights(a, buffer) + 4 * i, a.weight,
+      copy_async4(weights(a, chunk & 1) + 4 * i, a.weight,
                   static_cast<int64_t>(first) * kPositions + 4 * i);
     }
     copy_commit();
-    const auto channel = static_cast<int>(load(a.channel_ptr, tile.group_block)) + chunk * a.slots;
-    const int left = static_cast<int>(load(a.channel_ptr, tile.group_block + 1)) - channel;
-    const int slots = left < a.slots ? left : a.slots;
-    KP_NO_UNROLL for (int unit = thread_index(); unit < slots * kTiles; unit += kThreads) {
-      const int slot = unit / kTiles;
+    const int left = first_channel(a, 1) - first_channel(a, 0) - chunk * a.slots;
+    const int units = (left < a.slots ? left : a.slots) * kTiles;
+    KP_NO_UNROLL for (int unit = thread_index(); unit < units; unit += kThreads) {
+      // What can be worked out again is not kept: there are hardly registers for d beside the sums.
+      const int channel = first_channel(a, 0) + chunk * a.slots + unit / kTiles;
       const Place from(a, Tile(a).tile0 + unit % kTiles);
       float d[N][N];
-      load_tile(a, from, load(a.col, channel + slot), d);
+      load_tile(a, from, load(a.col, channel), d);
       KP_UNROLL for (int x = 0; x < N; ++x) {
         float column[N];
         KP_UNROLL for (int y = 0; y < N; ++y) column[y] = d[y][x];
@@ -192,7 +204,7 @@ struct ConvWinograd {
         KP_UNROLL for (int y = 0; y < N; ++y) d[y][x] = column[y];
       }
       KP_UNROLL for (int y = 0; y < N; ++y) WinogradTransform<M>::input(d[y]);
-      const int to = (buffer * a.slots + slot) * kSlot + tile_at(unit % kTiles);
+      const int to = ((chunk & 1) * a.slots + unit / kTiles) * kSlot + tile_at(unit % kTiles);
       KP_UNROLL for (int p = 0; p < kPositions; p += 4) {
         shared_store4(to + p * kTileThreads,
                       {d[p / N][p % N], d[(p + 1) / N][(p + 1) % N], d[(p + 2) / N][(p + 2) % N],
@@ -204,26 +216,27 @@ struct ConvWinograd {
   // The input of a tile, zeros outside the map.
   KP_DEVICE static void load_tile(const Args& a, const Place& from, uint32_t channel,
                                   float (&d)[N][N]) {
-    const int y0 = from.y - a.pad_top, x0 = from.x - a.pad_left;
-    const bool there = from.image < a.batch;
     // 16 bytes at a time where every row of the map begins on such a boundary.
     const bool wide = M == 4 && a.in_w % 4 == 0 && a.pad_left <= 1 && from.x < a.in_w;
+    uint32_t columns = 0;  // that are loaded one by one
+    KP_UNROLL for (int c = 0; c < N; ++c) {
+      const int x = from.x - a.pad_left + c;
+      const bool among = wide && x >= from.x && x < from.x + 4;
+      columns |= static_cast<uint32_t>(x >= 0 && x < a.in_w && !among) << c;
+    }
     const int plane =
         from.image * static_cast<int>(a.in_image) + static_cast<int>(channel) * a.in_h * a.in_w;
     KP_UNROLL for (int r = 0; r < N; ++r) {
-      const int y = y0 + r;
-      const bool inside = there && y >= 0 && y < a.in_h;
-      const int row = plane + y * a.in_w;
-      Float4 middle = {0.0f, 0.0f, 0.0f, 0.0f};
-      if (wide && inside) middle = load4(a.in, row + from.x);
+      const int y = from.y - a.pad_top + r;
+      const bool inside = from.image < a.batch && y >= 0 && y < a.in_h;
+      const int row = plane + y * a.in_w + from.x;
       KP_UNROLL for (int c = 0; c < N; ++c) {
-        const int x = x0 + c;
-        d[r][c] = 0.0f;
-        if (inside && x >= 0 && x < a.in_w && !(wide && x >= from.x && x < from.x + 4)) {
-          d[r][c] = load(a.in, row + x);
-        }
+        const bool wanted = inside && (columns >> c & 1) != 0;
+        d[r][c] = wanted ? load(a.in, row - a.pad_left + c) : 0.0f;
       }
       if (M != 4 || !wide) continue;
+      Float4 middle = {0.0f, 0.0f, 0.0f, 0.0f};
+      if (inside) middle = load4(a.in, row);
       if (a.pad_left == 0) {
         d[r][0] = middle.x, d[r][1] = middle.y, d[r][2] = middle.z, d[r][3] = middle.w;
       } else {
@@ -244,26 +257,33 @@ struct ConvWinograd {
     int weight = weights(a, chunk & 1) + static_cast<int>(skipped) * kPositions + mine.quarter;
     for (uint32_t entry = load(a.entry_ptr, place + group); entry < last; ++entry) {
       const uint32_t packed = load(a.entries, entry);
-      const int slot = static_cast<int>(packed >> 8);
-      if ((slot & (a.splits - 1)) != split) {
+      if ((entry & static_cast<uint32_t>(a.splits - 1)) != static_cast<uint32_t>(split)) {
         weight += static_cast<int>(bit_count(packed & 255)) * kPositions;
         continue;
       }
-      const Float4 v0 = shared_load4(v + slot * kSlot);
-      const Float4 v1 = shared_load4(v + slot * kSlot + kHalf);
+      const int from = v + static_cast<int>(packed >> 8);
+      const Float4 v0 = shared_load4(from), v1 = shared_load4(from + kHalf);
+      if ((packed & 255) == 255) {  // no tests where nothing was pruned
+        KP_UNROLL for (int g = 0; g < G; ++g) {
+          multiply_quarter(v0, v1, shared_load4(weight + g * kPositions), acc[g]);
+        }
+        weight += G * kPositions;
+        continue;
+      }
       KP_UNROLL for (int g = 0; g < G; ++g) {
         if ((packed >> g & 1) == 0) continue;
-        const Float4 u = shared_load4(weight);
+        multiply_quarter(v0, v1, shared_load4(weight), acc[g]);
         weight += kPositions;
-        multiply_quarter(v0, u, acc[g][0]);
-        multiply_quarter(v1, u, acc[g][1]);
       }
     }
   }
 
-  KP_DEVICE static void multiply_quarter(const Float4& v, const Float4& u, float (&acc)[4]) {
-    acc[0] = fused(v.x, u.x, acc[0]), acc[1] = fused(v.y, u.y, acc[1]);
-    acc[2] = fused(v.z, u.z, acc[2]), acc[3] = fused(v.w, u.w, acc[3]);
+  KP_DEVICE static void multiply_quarter(const Float4& v0, const Float4& v1, const Float4& u,
+                                         float (&acc)[2][4]) {
+    acc[0][0] = fused(v0.x, u.x, acc[0][0]), acc[0][1] = fused(v0.y, u.y, acc[0][1]);
+    acc[0][2] = fused(v0.z, u.z, acc[0][2]), acc[0][3] = fused(v0.w, u.w, acc[0][3]);
+    acc[1][0] = fused(v1.x, u.x, acc[1][0]), acc[1][1] = fused(v1.y, u.y, acc[1][1]);
+    acc[1][2] = fused(v1.z, u.z, acc[1][2]), acc[1][3] = fused(v1.w, u.w, acc[1][3]);
   }
 
   // The thread's sums of outputs first .. first + kRound - 1, to where finish() finds them.

@@ -73,7 +73,7 @@ int64_t choose_tile(const ConvKernel& kernel, Args* args) {
 }
 
 // Instructions that the device issues one after the other, roughly: those of a warp, as often as
-// the blocks do not fit beside each other. From counting them in the source; not measured.
+// the blocks do not fit beside each other. From counting them (bench/cuda_sass.py); not measured.
 double variant_cost(const Variant& variant, const CudaWeights& weights, int processors) {
   const ConvKernel& kernel = *variant.kernel;
   const Args& args = variant.args;
@@ -81,9 +81,10 @@ double variant_cost(const Variant& variant, const CudaWeights& weights, int proc
   const double patch = ((kernel.rows - 1) * kernel.stride + kernel.kernel) *
                        ((kernel.columns - 1) * kernel.stride + kernel.kernel);
   const double entries = weights.entries_of_group, connections = weights.connections_of_group;
-  constexpr double kPatchWord = 0.5, kEntry = 8.0, kSkip = 6.0, kCopy = 8.0, kFill = 60.0;
+  constexpr double kPatchWord = 0.5, kEntry = 30.0, kWeightRow = 3.0, kSkip = 12.0;
+  constexpr double kCopy = 8.0, kFill = 60.0;
   constexpr double kStore = 3.0, kAddSum = 4.0, kStart = 300.0;
-  const double multiply = connections * kernel.kernel * kernel.kernel * outputs;
+  const double multiply = connections * kernel.kernel * (kernel.kernel * outputs + kWeightRow);
   const double load = entries * (patch * kPatchWord + kEntry);
   const double skip = args.splits > 1 ? entries * kSkip : 0.0;
   const double fill =

@@ -91,6 +91,7 @@ void CudaWinograd::pack(const Connections& connections) {
   const auto count = static_cast<size_t>(connections.count());
   const auto points = static_cast<size_t>(positions(*kernel_));
   const auto group = static_cast<size_t>(kernel_->group);
+  const auto slot_floats = static_cast<uint32_t>(kernel_->slot_floats);
   const auto block_groups = static_cast<size_t>(packed_.block_groups);
   const std::vector<float> transformed = winograd_weights(connections, kernel_->size);
   std::vector<uint32_t> next(rows_.size());  // [rows_]: the first connection that is not packed
@@ -117,11 +118,15 @@ void CudaWinograd::pack(const Connections& connections) {
         ++packed_connections;
         ++k;
       }
-      if (mask != 0) entries_.push_back(static_cast<uint32_t>(at - start) << 8 | mask);
+      if (mask != 0)
+        entries_.push_back(static_cast<uint32_t>(at - start) * slot_floats << 8 | mask);
     }
     entry_ptr_.push_back(static_cast<uint32_t>(entries_.size()));
     weight_ptr_.push_back(packed_connections);
   }
+  const auto partial = [](uint32_t entry) { return (entry & 255) != 255; };
+  partial_entries_ = static_cast<double>(std::count_if(entries_.begin(), entries_.end(), partial)) /
+                     packed_.groups;
   packed_.entries_of_group = static_cast<double>(entries_.size()) / packed_.groups;
   packed_.connections_of_group = static_cast<double>(count) / packed_.groups;
   for (size_t groups = 1; groups <= block_groups; groups *= 2) {
@@ -169,7 +174,7 @@ void CudaWinograd::add_variants(const cuda::Args& args, const uint32_t* base, in
   }
 }
 
-// As variant_cost() of conv_direct, from counting in the source; not measured. Here shared memory
+// As variant_cost() of conv_direct, from counting instructions; not measured. Here shared memory
 // may take longer than the instructions: it delivers 128 bytes in a cycle, one access of a warp, in
 // which each of the four schedulers issues an instruction.
 double CudaWinograd::cost(const CudaVariant& variant, int processors) const {
@@ -179,8 +184,9 @@ double CudaWinograd::cost(const CudaVariant& variant, int processors) const {
   const double points = static_cast<double>(positions(*kernel_));
   const double entries = packed_.entries_of_group / a.splits;
   const double connections = packed_.connections_of_group / a.splits;
-  // Per entry: two loads, eight tests and the loop; per connection: a load and 8 multiply-adds.
-  constexpr double kEntry = 18.0, kSkip = 6.0, kConnection = 9.0;
+  // Per entry: two loads, eight tests, which are not there if all outputs are connected, and the
+  // loop; per connection: a load and 8 multiply-adds.
+  constexpr double kEntry = 20.0, kTests = 30.0, kSkip = 12.0, kConnection = 10.0;
   constexpr double kEntryLines = 8.0, kConnectionLines = 1.0;
   // Of a tile, in a warp that transforms 32.
   const double transform = large ? 260.0 : 124.0;
@@ -193,8 +199,9 @@ double CudaWinograd::cost(const CudaVariant& variant, int processors) const {
   const double inverse = 2.0 * points + 5.0 * a.splits * points / 4.0 + 4.0 * a.splits + 60.0;
   const double inverse_lines = a.splits * points + (large ? 64.0 : 8.0);
   constexpr double kSums = 2.0 * 8.0;  // stores of 4 by a thread
-  const double issued = entries * kEntry + (a.splits - 1) * entries * kSkip +
-                        connections * kConnection + transforms * transform + copies * kCopy +
+  const double issued = entries * kEntry + partial_entries_ / a.splits * kTests +
+                        (a.splits - 1) * entries * kSkip + connections * kConnection +
+                        transforms * transform + copies * kCopy +
                         packed_.max_channels * kFill / a.slots + outputs * inverse + 2.0 * kSums;
   const double lines = entries * kEntryLines + connections * kConnectionLines +
                        transforms * transform_lines + copies * kCopyLines + kSums * 4.0 +

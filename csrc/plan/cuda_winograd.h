@@ -54,6 +54,7 @@ class CudaWinograd {
   std::vector<uint32_t> rows_, entry_ptr_{0}, entries_, weight_ptr_{0}, channel_ptr_{0}, col_;
   int32_t slots_ = 8, chunks_ = 0;
   std::vector<int32_t> most_connections_;  // [log2(groups of a block)]: of a chunk
+  double partial_entries_ = 0.0;           // of a group: not connected to all its outputs
   CudaWeights packed_;
 };
 

@@ -24,6 +24,8 @@ CUDA_CASES = [
     *[conv(5, 40, (n, n), (1, 33), padding=SAME, density=0.5) for n in (2, 4, 5, 7, 8, 9, 14)],
     *[conv(6, n, (15, 14), (1, 5), stride=(2, 2), padding=SAME, density=0.5) for n in (4, 17, 40)],
     *[conv(33, n, (9, 10), (1, 5), kernel=(1, 1), density=0.4) for n in (7, 8, 9, 64, 65, 70)],
+    *[conv(9, 7, (h, w), (1, 3), kernel=(1, 1), stride=(s, s), density=0.5)  # 4 floats at a time
+      for h, w, s in ((5, 300, 1), (7, 12, 1), (1, 4, 1), (9, 64, 2), (8, 20, 2))],
     *[conv(9, n, (11, 14), (1, 3), kernel=(1, 1), stride=(2, 2), density=0.5) for n in (7, 17, 40)],
     *[conv(3, n, (h, w), (1, 3), kernel=(7, 7), stride=(2, 2), padding=(3, 3, 3, 3), density=0.7)
       for n, h, w in ((8, 21, 21), (9, 7, 9), (24, 33, 40), (64, 64, 18))],
