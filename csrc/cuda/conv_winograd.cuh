@@ -27,9 +27,9 @@
 // threads in the time in which each of the four schedulers issues an instruction, so a word is 4
 // cycles): a patch is 8 words, 32 cycles, for c connections (c of the 8 outputs share it: 1.40 at
 // density 0.1, 2.55 at 0.3), each 8 multiply-adds and a load: 3.4 cycles per multiply-add at
-// density 0.1, 2.1 at 0.3. The instructions take longer: about 50 for the patch, of which 30 are
-// the tests of the mask, and 10 for a connection are 5.7 per multiply-add at density 0.1, 3.7 at
-// 0.3, and 1.4 at density 1, where nothing is tested. Transforms are paid once per patch and 64
+// density 0.1, 2.1 at 0.3. The instructions take longer: about 55 for the patch, of which 35 are
+// the tests of the mask, and 10 for a connection are 6.2 per multiply-add at density 0.1, 3.9 at
+// 0.3, and 1.5 at density 1, where nothing is tested. Transforms are paid once per patch and 64
 // output channels: F(4x4) about 430 cycles of shared and global memory for 32 tiles. The sum is in
 // plan/cuda_winograd.cc.
 //

@@ -186,7 +186,7 @@ double CudaWinograd::cost(const CudaVariant& variant, int processors) const {
   const double connections = packed_.connections_of_group / a.splits;
   // Per entry: two loads, eight tests, which are not there if all outputs are connected, and the
   // loop; per connection: a load and 8 multiply-adds.
-  constexpr double kEntry = 20.0, kTests = 30.0, kSkip = 12.0, kConnection = 10.0;
+  constexpr double kEntry = 20.0, kTests = 35.0, kSkip = 12.0, kConnection = 10.0;
   constexpr double kEntryLines = 8.0, kConnectionLines = 1.0;
   // Of a tile, in a warp that transforms 32.
   const double transform = large ? 260.0 : 124.0;
