@@ -178,9 +178,18 @@ struct ConvDirect {
   // first image; -1 outside the map, where the buffers are zeroed.
   KP_DEVICE static int sources(const Args& a) { return 2 * a.slots * a.slot_floats; }
 
+  // Floats that are copied at a time: 4 where all rows of the tile and of the map begin on such a
+  // boundary and none hangs over an edge of the map by less. Larger kernels have a border, by which
+  // either the map or the patches are out of step; patches are read more often.
+  KP_DEVICE static int copy_width(const Args& a) {
+    if (K > 1 || a.in_w % 4 != 0 || a.pad_left > 0) return 1;
+    return a.blocks_x == 1 || a.tiles_x * S * Stride % 4 == 0 ? 4 : 1;
+  }
+
   KP_DEVICE static void find_sources(const Args& a) {
     const Tile tile(a);
-    for (int at = thread_index(); at < a.slot_floats; at += kThreads) {
+    const int width = copy_width(a);
+    for (int at = thread_index() * width; at < a.slot_floats; at += kThreads * width) {
       const int row = at / a.pitch, column = at % a.pitch;
       const int y = tile.y0 * Stride - a.pad_top + row % a.patch_h;
       const int x = tile.x0 * Stride - a.pad_left + column;
@@ -190,7 +199,7 @@ struct ConvDirect {
       const int source = static_cast<int>(image * a.in_image) + y * a.in_w + x;
       shared_store_int(sources(a) + at, inside ? source : -1);
       for (int slot = 0; !inside && slot < 2 * a.slots; ++slot) {
-        shared_store(slot * a.slot_floats + at, 0.0f);
+        for (int i = 0; i < width; ++i) shared_store(slot * a.slot_floats + at + i, 0.0f);
       }
     }
   }
@@ -202,12 +211,18 @@ struct ConvDirect {
     const auto channel = static_cast<int>(load(a.channel_ptr, tile.group_block)) + first;
     const int left = static_cast<int>(load(a.channel_ptr, tile.group_block + 1)) - channel;
     const int count = left < a.slots ? left : a.slots;
+    const int width = copy_width(a);
     for (int slot = 0; slot < count; ++slot) {
       const auto plane = static_cast<int64_t>(load(a.col, channel + slot)) * a.in_h * a.in_w;
       const int to = (buffer * a.slots + slot) * a.slot_floats;
-      for (int at = thread_index(); at < a.slot_floats; at += kThreads) {
+      for (int at = thread_index() * width; at < a.slot_floats; at += kThreads * width) {
         const int source = shared_load_int(sources(a) + at);
-        if (source >= 0) copy_async(to + at, a.in, in_base + plane + source);
+        if (source < 0) continue;
+        if (width == 4) {
+          copy_async4(to + at, a.in, in_base + plane + source);
+        } else {
+          copy_async(to + at, a.in, in_base + plane + source);
+        }
       }
     }
     copy_commit();

@@ -44,12 +44,17 @@ KP_DEVICE float* shared_floats() { return reinterpret_cast<float*>(shared_memory
 
 KP_DEVICE int thread_index() { return static_cast<int>(threadIdx.x); }
 KP_DEVICE int64_t block_index() { return static_cast<int64_t>(blockIdx.x); }
-// The same number, but the compiler does not know it, so that what follows from it is worked out
+// The same numbers, but the compiler does not know it, so that what follows from them is worked out
 // where it is needed and not kept in registers until then.
 KP_DEVICE int64_t block_index_again() {
   uint32_t index;
   asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(index));
   return index;
+}
+KP_DEVICE int thread_index_again() {
+  uint32_t index;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
+  return static_cast<int>(index);
 }
 KP_DEVICE void sync_threads() { __syncthreads(); }
 KP_DEVICE float shuffle_xor(float value, int mask) {
@@ -89,6 +94,9 @@ KP_DEVICE Float4 shared_load4(int index) {
   return {v.x, v.y, v.z, v.w};
 }
 KP_DEVICE void shared_store(int index, float value) { shared_floats()[index] = value; }
+KP_DEVICE void shared_store4(int index, const Float4& v) {
+  *reinterpret_cast<float4*>(shared_floats() + index) = make_float4(v.x, v.y, v.z, v.w);
+}
 
 // A whole number in the place of a float.
 KP_DEVICE int shared_load_int(int index) { return __float_as_int(shared_load(index)); }
@@ -96,10 +104,27 @@ KP_DEVICE void shared_store_int(int index, int value) {
   shared_store(index, __int_as_float(value));
 }
 
-// shared[to] = span[from], complete after copy_wait() and visible to others after a barrier.
+// shared[to] = span[from], complete after copy_wait() and visible to others after a barrier. Before
+// sm_80 there are no asynchronous copies: there the thread waits for its value.
+#if __CUDA_ARCH__ < 800
+KP_DEVICE void copy_async(int to, const Span<const float>& span, int64_t from) {
+  shared_store(to, load(span, from));
+}
+KP_DEVICE void copy_async4(int to, const Span<const float>& span, int64_t from) {
+  shared_store4(to, load4(span, from));
+}
+KP_DEVICE void copy_commit() {}
+template <int GroupsLeft>
+KP_DEVICE void copy_wait() {}
+#else
 KP_DEVICE void copy_async(int to, const Span<const float>& span, int64_t from) {
   const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(shared_floats() + to));
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(address), "l"(span.data + from)
+               : "memory");
+}
+KP_DEVICE void copy_async4(int to, const Span<const float>& span, int64_t from) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(shared_floats() + to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(span.data + from)
                : "memory");
 }
 KP_DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
@@ -107,11 +132,13 @@ template <int GroupsLeft>
 KP_DEVICE void copy_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(GroupsLeft) : "memory");
 }
+#endif
 
 #else
 
 inline int thread_index() { return emulator::block.thread; }
 inline int64_t block_index() { return emulator::block.index; }
+inline int thread_index_again() { return emulator::block.thread; }
 inline int64_t block_index_again() { return emulator::block.index; }
 inline void sync_threads(int line = __builtin_LINE()) { emulator::barrier(line); }
 inline float shuffle_xor(float value, int mask, int line = __builtin_LINE()) {
@@ -170,6 +197,11 @@ inline Float4 shared_load4(int index) {
           shared_load(index + 3)};
 }
 inline void shared_store(int index, float value) { emulator::write_shared(index, value); }
+inline void shared_store4(int index, const Float4& v) {
+  if (index % 4 != 0) emulator::fail_access("shared write, not aligned,", index, 4);
+  shared_store(index, v.x), shared_store(index + 1, v.y);
+  shared_store(index + 2, v.z), shared_store(index + 3, v.w);
+}
 
 inline int shared_load_int(int index) {
   const float bits = shared_load(index);
@@ -185,6 +217,12 @@ inline void shared_store_int(int index, int value) {
 
 inline void copy_async(int to, const Span<const float>& span, int64_t from) {
   emulator::copy_async(to, load(span, from));
+}
+inline void copy_async4(int to, const Span<const float>& span, int64_t from) {
+  if (to % 4 != 0) emulator::fail_access("shared write, not aligned,", to, 4);
+  const Float4 v = load4(span, from);
+  emulator::copy_async(to, v.x), emulator::copy_async(to + 1, v.y);
+  emulator::copy_async(to + 2, v.z), emulator::copy_async(to + 3, v.w);
 }
 inline void copy_commit() { emulator::commit_copies(); }
 template <int GroupsLeft>

@@ -46,6 +46,11 @@ struct Args {
   int32_t blocks_y = 1, blocks_x = 1;
   int32_t patch_h = 0, patch_w = 0, pitch = 0;  // its input in shared memory: rows, columns, row
   int32_t slot_floats = 0, slots = 0;           // of one channel; channels staged at once
+
+  // conv_winograd: every block of groups has `chunks` lists of up to `slots` channels, and
+  // entry_ptr and weight_ptr are [block][chunk][group]; slot_floats is room for the weights of a
+  // chunk.
+  int32_t chunks = 0;
 };
 
 constexpr uint32_t kNoRow = 0xffffffffu;

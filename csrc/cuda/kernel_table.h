@@ -21,13 +21,23 @@ struct ConvKernel : Kernel {
   bool may_split = false;  // the input channels among warps
 };
 
+// conv_winograd.cuh: a block takes `outputs` tiles of size x size outputs.
+struct WinogradKernel : Kernel {
+  int size = 2;
+  int group = 1, groups = 1;  // output channels of a group, groups of a block
+  int slot_floats = 0;        // of shared memory for one input channel
+  int round_floats = 0;       // for the sums at the end
+};
+
 // Large tiles reuse more of what they load, small ones give a small batch more threads. Both take
 // the same packed weights.
 constexpr int kTiles = 2;
 constexpr int kConvShapes = 6;  // of kernel and stride
+constexpr int kWinogradSizes = 2;
 
 struct KernelTable {
-  ConvKernel conv_direct[kConvShapes][kTiles];  // largest tile first
+  ConvKernel conv_direct[kConvShapes][kTiles];   // largest tile first
+  WinogradKernel conv_winograd[kWinogradSizes];  // largest tile first
   Kernel conv_general, linear;
   Kernel max_pool, avg_pool, global_avg_pool;
   Kernel add, activation, copy, softmax;

@@ -2,6 +2,7 @@
 //   template <class K> void launch(const LaunchShape&, const Args&, void* stream)
 #include "cuda/conv_direct.cuh"
 #include "cuda/conv_general.cuh"
+#include "cuda/conv_winograd.cuh"
 #include "cuda/elementwise.cuh"
 #include "cuda/linear.cuh"
 #include "cuda/pool.cuh"
@@ -32,6 +33,17 @@ constexpr ConvKernel conv_row(const char* name) {
   return kernel;
 }
 
+template <int M>
+constexpr WinogradKernel winograd_row(const char* name) {
+  using Conv = ConvWinograd<M>;
+  WinogradKernel kernel;
+  static_cast<Kernel&>(kernel) = row<Conv>(name, Conv::kTiles);
+  kernel.size = M, kernel.group = Conv::G, kernel.groups = Conv::kGroups;
+  kernel.slot_floats = Conv::kSlot,
+  kernel.round_floats = Conv::kRound * Conv::kGroups * Conv::kSlot;
+  return kernel;
+}
+
 constexpr KernelTable make_table() {
   constexpr int kLinearImages = 8;
   KernelTable table;
@@ -47,6 +59,8 @@ constexpr KernelTable make_table() {
   table.conv_direct[4][1] = conv_row<5, 1, 8, 1, 2>("conv5x5_s1_1x2");
   table.conv_direct[5][0] = conv_row<7, 2, 8, 1, 4>("conv7x7_s2_1x4");
   table.conv_direct[5][1] = conv_row<7, 2, 8, 1, 2>("conv7x7_s2_1x2");
+  table.conv_winograd[0] = winograd_row<4>("winograd4");
+  table.conv_winograd[1] = winograd_row<2>("winograd2");
   table.conv_general =
       row<ConvGeneral<kGeneralGroup>>("conv_general", ConvGeneral<kGeneralGroup>::kThreads);
   table.linear = row<LinearKernel<kLinearImages>>("linear", kLinearImages);

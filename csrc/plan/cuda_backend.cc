@@ -10,8 +10,11 @@ constexpr int64_t kMaxBatch = 256;
 
 }  // namespace
 
-CudaBackend::CudaBackend(const Graph& graph, const std::string& device, int variant)
-    : graph_(graph), device_(cuda::open_device(device)), model_(graph, device_.get(), variant) {}
+CudaBackend::CudaBackend(const Graph& graph, const std::string& device, Precision precision,
+                         int variant)
+    : graph_(graph),
+      device_(cuda::open_device(device)),
+      model_(graph, device_.get(), precision, variant) {}
 
 std::vector<std::string> CudaBackend::kernels(int64_t batch) {
   std::vector<std::string> names(graph_.nodes.size());

@@ -18,7 +18,7 @@ namespace kernelprune {
 class CudaBackend {
  public:
   // Keeps a reference to `graph`. Throws Error (kDevice) if the device cannot be had.
-  CudaBackend(const Graph& graph, const std::string& device, int variant);
+  CudaBackend(const Graph& graph, const std::string& device, Precision precision, int variant);
 
   std::string name() const { return device_->name(); }
   // Per node of the graph, the kernels that compute it; empty for a flatten.

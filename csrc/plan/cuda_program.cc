@@ -14,8 +14,6 @@ using cuda::ConvKernel;
 constexpr int kWarps = 8;  // of a block of conv_direct
 constexpr int kWarpSize = 32;
 
-// Shared memory of a block: two blocks fit into a multiprocessor of every architecture since sm_80.
-constexpr int64_t kSharedFloats = 72 * 1024 / sizeof(float);
 // More input channels at once do not make the barriers rarer in a way that counts.
 constexpr int64_t kMaxSlots = 32;
 
@@ -75,7 +73,7 @@ int64_t choose_tile(const ConvKernel& kernel, Args* args) {
 }
 
 // Instructions that the device issues one after the other, roughly: those of a warp, as often as
-// the blocks do not fit beside each other. From counting them in the source; not measured.
+// the blocks do not fit beside each other. From counting them (bench/cuda_sass.py); not measured.
 double variant_cost(const Variant& variant, const CudaWeights& weights, int processors) {
   const ConvKernel& kernel = *variant.kernel;
   const Args& args = variant.args;
@@ -83,9 +81,10 @@ double variant_cost(const Variant& variant, const CudaWeights& weights, int proc
   const double patch = ((kernel.rows - 1) * kernel.stride + kernel.kernel) *
                        ((kernel.columns - 1) * kernel.stride + kernel.kernel);
   const double entries = weights.entries_of_group, connections = weights.connections_of_group;
-  constexpr double kPatchWord = 0.5, kEntry = 8.0, kSkip = 6.0, kCopy = 8.0, kFill = 60.0;
+  constexpr double kPatchWord = 0.5, kEntry = 30.0, kWeightRow = 3.0, kSkip = 12.0;
+  constexpr double kCopy = 8.0, kFill = 60.0;
   constexpr double kStore = 3.0, kAddSum = 4.0, kStart = 300.0;
-  const double multiply = connections * kernel.kernel * kernel.kernel * outputs;
+  const double multiply = connections * kernel.kernel * (kernel.kernel * outputs + kWeightRow);
   const double load = entries * (patch * kPatchWord + kEntry);
   const double skip = args.splits > 1 ? entries * kSkip : 0.0;
   const double fill =
@@ -109,7 +108,7 @@ std::vector<Variant> conv_variants(const ConvKernel* tiles, const CudaWeights& w
         variant.args.warp_groups = groups, variant.args.splits = splits;
         const int64_t cut = choose_tile(tiles[i], &variant.args);
         variant.blocks = cut * (weights.groups / groups);
-        const int64_t fit = (kSharedFloats / variant.args.slot_floats - 1) / 2;
+        const int64_t fit = (kCudaSharedFloats / variant.args.slot_floats - 1) / 2;
         variant.args.slots = static_cast<int32_t>(
             std::clamp<int64_t>(weights.max_channels, 1, std::min(kMaxSlots, fit)));
         variant.cost = variant_cost(variant, weights, processors);
@@ -143,8 +142,8 @@ Args CudaStep::bound(float* workspace) const {
   return result;
 }
 
-CudaModel::CudaModel(const Graph& graph, cuda::Device* device, int variant)
-    : graph_(graph), device_(device), variant_(variant) {
+CudaModel::CudaModel(const Graph& graph, cuda::Device* device, Precision precision, int variant)
+    : graph_(graph), device_(device), precision_(precision), variant_(variant) {
   CudaUploads uploads;
   for (const Node& node : graph.nodes) layers_.push_back(pack(node, &uploads));
   const size_t bytes = uploads.words().size() * sizeof(uint32_t);
@@ -182,7 +181,40 @@ CudaModel::Layer CudaModel::pack(const Node& node, CudaUploads* uploads) const {
   while (block_groups < kWarps && block_groups < groups) block_groups *= 2;
   layer.weights =
       pack_groups(node.connections, window, kernel.weight_row, kernel.group, block_groups, uploads);
+  if (precision_ == Precision::kFast &&
+      CudaWinograd::fits(window, in, graph_.values[node.output].shape, node.connections)) {
+    pack_winograd(node, window, &layer, uploads);
+  }
   return layer;
+}
+
+// Transformed weights take 16 or 36 floats in place of 9: they are uploaded for those kernels that
+// some batch would use.
+void CudaModel::pack_winograd(const Node& node, const Window& window, Layer* layer,
+                              CudaUploads* uploads) const {
+  const auto cost = [](const auto& variants) {
+    double least = variants[0].cost;
+    for (const auto& variant : variants) least = std::min(least, variant.cost);
+    return least;
+  };
+  const Shape &in = graph_.values[node.inputs[0]].shape, &out = graph_.values[node.output].shape;
+  Args args;
+  args.in_w = static_cast<int32_t>(in.w), args.pad_left = static_cast<int32_t>(window.pad_left);
+  args.out_h = static_cast<int32_t>(out.h), args.out_w = static_cast<int32_t>(out.w);
+  for (const cuda::WinogradKernel& kernel : device_->kernels().conv_winograd) {
+    CudaWinograd form(kernel, node.connections);
+    bool wanted = variant_ != 0;
+    for (int32_t batch : {1, 4, 16, 64, 256}) {
+      args.batch = batch;
+      std::vector<CudaVariant> variants;
+      form.add_variants(args, nullptr, device_->processors(), &variants);
+      wanted = wanted || cost(variants) < cost(conv_variants(layer->tiles, layer->weights, args,
+                                                             device_->processors()));
+    }
+    if (!wanted) continue;
+    form.upload(uploads);
+    layer->winograd.push_back(std::move(form));
+  }
 }
 
 // Makes the program for one batch size.
@@ -306,14 +338,21 @@ class CudaLowering {
                in, residual, out);
       return;
     }
-    const std::vector<Variant> variants =
-        conv_variants(layer.tiles, layer.weights, args, model_.device_->processors());
-    const auto cheaper = [](const Variant& a, const Variant& b) { return a.cost < b.cost; };
+    const int processors = model_.device_->processors();
+    std::vector<CudaVariant> variants;
+    for (const Variant& v : conv_variants(layer.tiles, layer.weights, args, processors)) {
+      variants.push_back({v.kernel, v.args, v.blocks, v.shared_floats(), v.cost});
+    }
+    for (const CudaWinograd& form : layer.winograd) {
+      form.add_variants(args, model_.weights_.as<uint32_t>(), processors, &variants);
+    }
+    const auto cheaper = [](const CudaVariant& a, const CudaVariant& b) { return a.cost < b.cost; };
     const auto wanted = static_cast<size_t>(model_.variant_);
-    const Variant& best = wanted > 0 ? variants[(wanted - 1) % variants.size()]
-                                     : *std::min_element(variants.begin(), variants.end(), cheaper);
+    const CudaVariant& best = wanted > 0
+                                  ? variants[(wanted - 1) % variants.size()]
+                                  : *std::min_element(variants.begin(), variants.end(), cheaper);
     CudaStep& step = add_step(*best.kernel, best.args, best.blocks, in, residual, out);
-    step.shape.shared_floats = best.shared_floats();
+    step.shape.shared_floats = best.shared_floats;
   }
 
   // A step without weights; one thread or warp makes one of `outputs`.

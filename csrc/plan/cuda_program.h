@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "cuda/device.h"
+#include "kernelprune/engine.h"
 #include "model/graph.h"
 #include "plan/cuda_weights.h"
+#include "plan/cuda_winograd.h"
 
 namespace kernelprune {
 
@@ -39,10 +41,10 @@ struct CudaProgram {
 
 class CudaModel {
  public:
-  // Packs and uploads the weights. `variant` chooses among the ways to share out the work of a
-  // convolution: 0 by cost, else the one of that number, counted in circles. Keeps pointers to both
-  // `graph` and `device`.
-  CudaModel(const Graph& graph, cuda::Device* device, int variant);
+  // Packs and uploads the weights. `variant` chooses among the ways to compute a convolution: 0 by
+  // cost, else the one of that number, counted in circles. Keeps pointers to both `graph` and
+  // `device`.
+  CudaModel(const Graph& graph, cuda::Device* device, Precision precision, int variant);
 
   // The launches for `batch` images. Throws Error (kGeneral) for a layer that is too large.
   CudaProgram program(int64_t batch) const;
@@ -54,11 +56,15 @@ class CudaModel {
     const cuda::ConvKernel* tiles = nullptr;  // kTiles of them; null: not conv_direct
     bool is_linear = false;
     CudaWeights weights;
+    std::vector<CudaWinograd> winograd;  // beside conv_direct
   };
   Layer pack(const Node& node, CudaUploads* uploads) const;
+  void pack_winograd(const Node& node, const Window& window, Layer* layer,
+                     CudaUploads* uploads) const;
 
   const Graph& graph_;
   cuda::Device* device_;
+  const Precision precision_;
   const int variant_;
   std::vector<Layer> layers_;  // [node]
   cuda::DeviceBuffer weights_;

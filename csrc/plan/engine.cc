@@ -263,7 +263,8 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
   impl->threads = options.threads;
   impl->weights = WeightStore(options.threads);
   if (options.device != "cpu") {
-    impl->cuda = std::make_unique<CudaBackend>(impl->graph, options.device, options.cuda_variant);
+    impl->cuda = std::make_unique<CudaBackend>(impl->graph, options.device, options.precision,
+                                               options.cuda_variant);
   }
   std::vector<int64_t> modes;
   for (int i = 0; i < impl->kernels->count; ++i) modes.push_back(impl->kernels->tables[i].width);

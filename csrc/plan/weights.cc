@@ -166,6 +166,10 @@ std::vector<uint32_t> live_channels(const Connections& connections, int64_t chan
   return live;
 }
 
+std::vector<float> winograd_weights(const Connections& connections, int m) {
+  return m == 2 ? transform<4>(connections, kG2) : transform<6>(connections, kG4);
+}
+
 const PackedWeights& WeightStore::get(const Connections& connections, WeightForm form,
                                       int64_t channels, const Window& window,
                                       const TapRectangle& kept) {
@@ -192,7 +196,7 @@ const PackedWeights& WeightStore::get(const Connections& connections, WeightForm
   }
   const bool grouped = form == WeightForm::kWinogradGroups2 || form == WeightForm::kWinogradGroups4;
   const bool small = form == WeightForm::kWinograd2 || form == WeightForm::kWinogradGroups2;
-  packed.weight = small ? transform<4>(connections, kG2) : transform<6>(connections, kG4);
+  packed.weight = winograd_weights(connections, small ? 2 : 4);
   packed.live = live_channels(connections, channels);
   std::vector<uint32_t> index(static_cast<size_t>(channels));
   for (size_t i = 0; i < packed.live.size(); ++i) {

@@ -47,6 +47,10 @@ struct TapRectangle {
 // The input channels that at least one connection reads, ascending.
 std::vector<uint32_t> live_channels(const Connections& connections, int64_t channels);
 
+// U = G g G^T of F(m x m, 3 x 3), m = 2 or 4, of every connection, position by position:
+// [(m + 2)^2][nnz].
+std::vector<float> winograd_weights(const Connections& connections, int m);
+
 class WeightStore {
  public:
   // `parts`: threads that share a step.

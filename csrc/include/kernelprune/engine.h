@@ -49,7 +49,7 @@ struct EngineOptions {
   // every program has one.
   std::map<int64_t, double> seconds;
   std::string device = "cpu";  // "cuda", "cuda:1", ...; "cuda-emulated": its kernels, on the CPU
-  int cuda_variant = 0;        // how convolutions on CUDA share out their work: 0 chooses by cost
+  int cuda_variant = 0;        // the way in which CUDA computes convolutions: 0 chooses by cost
 };
 
 // A graph input or output. The shape is per image: [C,H,W] or [F].
