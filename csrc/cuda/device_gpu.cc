@@ -41,11 +41,13 @@ class Gpu : public Device {
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
     check(cudaEventCreate(&before_), "creating an event");
     check(cudaEventCreate(&after_), "creating an event");
+    check(cudaEventCreateWithFlags(&order_, cudaEventDisableTiming), "creating an event");
     check(cudaMallocHost(&pinned_, kPinnedBytes), "allocating pinned memory");
   }
   ~Gpu() override {
     cudaSetDevice(index_);
     if (pinned_ != nullptr) cudaFreeHost(pinned_);
+    if (order_ != nullptr) cudaEventDestroy(order_);
     if (before_ != nullptr) cudaEventDestroy(before_);
     if (after_ != nullptr) cudaEventDestroy(after_);
     if (stream_ != nullptr) cudaStreamDestroy(stream_);
@@ -54,6 +56,7 @@ class Gpu : public Device {
   std::string name() const override { return name_; }
   int processors() const override { return processors_; }
   const KernelTable& kernels() const override { return kGpuKernels; }
+  const KernelTable& half_kernels() const override { return kGpuHalfKernels; }
 
   void* allocate(size_t bytes) override {
     use();
@@ -117,6 +120,8 @@ class Gpu : public Device {
     return std::make_unique<GraphRecording>(graph, stream_);
   }
   void synchronize() override { check(cudaStreamSynchronize(stream_), "waiting for the device"); }
+  void wait_for(void* stream) override { order(static_cast<cudaStream_t>(stream), stream_); }
+  void let_wait(void* stream) override { order(stream_, static_cast<cudaStream_t>(stream)); }
   double seconds(const std::function<void()>& launches) override {
     use();
     check(cudaEventRecord(before_, stream_), "recording an event");
@@ -132,6 +137,14 @@ class Gpu : public Device {
   // The current device belongs to the thread, and any thread may call.
   void use() const { check(cudaSetDevice(index_), "selecting the device"); }
 
+  // What `second` is given from now on waits for what `first` has been given. An event may be used
+  // again at once: who waits for it waits for what it marked then.
+  void order(cudaStream_t first, cudaStream_t second) {
+    use();
+    check(cudaEventRecord(order_, first), "recording an event");
+    check(cudaStreamWaitEvent(second, order_, 0), "waiting for a stream");
+  }
+
   static bool on_device(const void* pointer) {
     cudaPointerAttributes attributes;
     check(cudaPointerGetAttributes(&attributes, pointer), "examining a pointer");
@@ -142,7 +155,7 @@ class Gpu : public Device {
   std::string name_;
   int processors_ = 1;
   cudaStream_t stream_ = nullptr;
-  cudaEvent_t before_ = nullptr, after_ = nullptr;
+  cudaEvent_t before_ = nullptr, after_ = nullptr, order_ = nullptr;
   // Host memory that the device reads by itself: all other passes through it, piece by piece.
   static constexpr size_t kPinnedBytes = size_t{8} << 20;
   void* pinned_ = nullptr;
