@@ -6,12 +6,13 @@
 //       weight[i][j] * in[n][c][y*stride_h - pad_top + i*dilation_h][x*stride_w - pad_left +
 //       j*dilation_w] )
 //
-// Layouts: in [N][I][H][in_pitch], out [N][O][OH][out_pitch], of T as the weights; connections packed by plan/cuda_weights.h, one
-// group per block of groups, weights without padding. Block: 128 outputs of consecutive images and
-// pixels, one per thread, for a group of G output channels. A thread reads its input from global
-// memory (neighbouring threads read neighbouring pixels) once for all connected outputs of the
-// group; taps outside the map are skipped. Not measured on a GPU. No staging in shared memory: in
-// the networks that this project prunes these are single layers (the first one, 1x1 with stride 2).
+// Layouts: in [N][I][H][in_pitch], out [N][O][OH][out_pitch], of T as the weights; connections
+// packed by plan/cuda_weights.h, one group per block of groups, weights without padding. Block: 128
+// outputs of consecutive images and pixels, one per thread, for a group of G output channels. A
+// thread reads its input from global memory (neighbouring threads read neighbouring pixels) once
+// for all connected outputs of the group; taps outside the map are skipped. Not measured on a GPU.
+// No staging in shared memory: in the networks that this project prunes these are single layers
+// (the first one, 1x1 with stride 2).
 
 template <class T, int G>
 struct ConvGeneral {

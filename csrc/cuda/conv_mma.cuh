@@ -5,21 +5,20 @@
 //       (dy,dx) of weight[o][i][dy][dx] * in[n][i][y*Stride - pad_top + dy][x*Stride - pad_left +
 //       dx] )
 //
-// A group is Tiles x 8 output channels; it computes every pair of them and an input channel that any
-// of them is connected to, with zeros for the connections that are not there. plan/cuda_mma.h makes
-// the groups so that these are few, and decides by the number of them where this kernel is used.
-// A NaN or infinity of an input reaches all outputs of the group.
-// Layouts: in [N][I][H][W], out [N][O][OH][OW], of T; in half precision with padded rows. Weights:
+// A group is Tiles x 8 output channels; it computes every pair of them and an input channel that
+// any of them is connected to, with zeros for the connections that are not there. plan/cuda_mma.h
+// makes the groups so that these are few, and decides by the number of them where this kernel is
+// used. A NaN or infinity of an input reaches all outputs of the group. Layouts: in [N][I][H][W],
+// out [N][O][OH][OW], of T; in half precision with padded rows. Weights:
 // [group][chunk][dy][dx][tile][lane][2] words, as the lanes hold them (Fragments in
 // device_half.cuh).
 // Block: 8 warps on one group and one input tile, staged as for conv_direct; `splits` warps share
-// its chunks of 16 (half) or 8 (TF32) input channels. Warp: 16 positions, R rows of outputs at each,
-// so M of the product is positions, N output channels, K input channels, once for every tap. What a
-// lane loads of a row of inputs serves all taps above each other: with R = 4 and stride 1 6 fragments
-// for 12 products and tile. Per product and lane, of 64 (32) multiply-adds: 3x3, one tile: half 4
-// loads of a word's half and 2 of putting them together, TF32 2 loads and 2 roundings; 4 tiles: a
-// quarter. 1x1: twice as many.
-// Not measured on a GPU.
+// its chunks of 16 (half) or 8 (TF32) input channels. Warp: 16 positions, R rows of outputs at
+// each, so M of the product is positions, N output channels, K input channels, once for every tap.
+// What a lane loads of a row of inputs serves all taps above each other: with R = 4 and stride 1 6
+// fragments for 12 products and tile. Per product and lane, of 64 (32) multiply-adds: 3x3, one
+// tile: half 4 loads of a word's half and 2 of putting them together, TF32 2 loads and 2 roundings;
+// 4 tiles: a quarter. 1x1: twice as many. Not measured on a GPU.
 //
 // Preconditions: as for conv_direct, but one group for each list of channels; `slots` is a multiple
 // of kDepth; in half precision in_pitch is even.
@@ -65,8 +64,8 @@ struct ConvMma {
         int from[kChannels];
         KP_UNROLL for (int i = 0; i < kChannels; ++i) {
           const int channel = slot + (kHalf ? 2 * pair + i / 2 * 8 + i % 2 : pair + i * 4);
-          from[i] = (buffer * a.slots + (channel < left ? channel : left - 1)) * a.slot_floats *
-                    kPerWord;
+          from[i] =
+              (buffer * a.slots + (channel < left ? channel : left - 1)) * a.slot_floats * kPerWord;
         }
         multiply_chunk(a, chunk, from, patches, acc);
       }

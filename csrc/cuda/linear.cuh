@@ -2,12 +2,11 @@
 //
 //   out[n][o] = act( bias[o] + residual + sum over the connections (i -> o) of weight * in[n][i] )
 //
-// Layouts: in [N][I], out [N][O], of T as the weights; rows as in the file: entry_ptr = row_ptr [O+1], col [nnz], weight
-// [nnz].
-// Warp: one output channel of up to Images images. The lanes share the connections, so weights and
-// column numbers are read once, side by side, for all images; a reduction over the lanes ends it.
-// Block: 4 warps, neighbouring output channels of the same images.
-// Not measured on a GPU.
+// Layouts: in [N][I], out [N][O], of T as the weights; rows as in the file: entry_ptr = row_ptr
+// [O+1], col [nnz], weight [nnz]. Warp: one output channel of up to Images images. The lanes share
+// the connections, so weights and column numbers are read once, side by side, for all images; a
+// reduction over the lanes ends it. Block: 4 warps, neighbouring output channels of the same
+// images. Not measured on a GPU.
 
 template <class T, int Images>
 struct LinearKernel {

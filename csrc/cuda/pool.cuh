@@ -5,10 +5,10 @@
 //            (count_include_pad)
 //   global:  out[n][c] = mean of in[n][c]
 //
-// Layouts: in [N][C][H][in_pitch], out [N][C][OH][out_pitch], of T. Windows: one output per thread. Whole maps: one
-// channel of one image per warp; the lanes read side by side and are summed in the end. Bound by
-// memory: each input is read from it once, overlapping windows hit the caches. Not measured on a
-// GPU.
+// Layouts: in [N][C][H][in_pitch], out [N][C][OH][out_pitch], of T. Windows: one output per thread.
+// Whole maps: one channel of one image per warp; the lanes read side by side and are summed in the
+// end. Bound by memory: each input is read from it once, overlapping windows hit the caches. Not
+// measured on a GPU.
 
 template <class T, bool Average>
 struct PoolKernel {

@@ -2,8 +2,8 @@
 //
 //   out[n][c][p] = exp(in[n][c][p] - max_c) / sum_c exp(in[n][c][p] - max_c)
 //
-// Layouts: [N][C][H][pitch], of T. A warp takes one position of one image, its lanes share the channels. Not
-// measured on a GPU; a softmax ends a network and has few positions.
+// Layouts: [N][C][H][pitch], of T. A warp takes one position of one image, its lanes share the
+// channels. Not measured on a GPU; a softmax ends a network and has few positions.
 
 template <class T>
 struct SoftmaxKernel {

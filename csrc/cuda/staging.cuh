@@ -54,8 +54,8 @@ struct Staging {
       image = tile.image0 + tile_image;
       y = tile.y0 + tile_y * R, x = tile.x0 + tile_x * S;
       active = tile_image < a.tile_images && image < a.batch && y < a.out_h && x < a.out_w;
-      patch = (tile_image * a.patch_h + tile_y * R * Stride) * a.pitch * kPerWord +
-              tile_x * S * Stride;
+      patch =
+          (tile_image * a.patch_h + tile_y * R * Stride) * a.pitch * kPerWord + tile_x * S * Stride;
     }
   };
 

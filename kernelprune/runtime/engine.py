@@ -13,7 +13,14 @@ import numpy as np
 from kernelprune import _core
 from kernelprune.errors import DeviceError, Error, ShapeError
 from kernelprune.runtime.gpu import check_tensors, is_gpu_tensor, run_tensors
-from kernelprune.runtime.plan import CUDA_PRECISIONS, PRECISIONS, Plan, file_digest, processor, version
+from kernelprune.runtime.plan import (
+    CUDA_PRECISIONS,
+    PRECISIONS,
+    Plan,
+    file_digest,
+    processor,
+    version,
+)
 
 
 @dataclass(frozen=True)

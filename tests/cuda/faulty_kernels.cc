@@ -111,8 +111,7 @@ struct Case {
   const char* name;
   emulator::KernelFunction kernel;
 };
-#define CASE(name) \
-  { #name, &name }
+#define CASE(name) {#name, &name}
 const Case kCases[] = {
     CASE(nothing_wrong),
     CASE(reads_past_the_end),
