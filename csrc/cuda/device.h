@@ -27,6 +27,7 @@ class Device {
   virtual int processors() const = 0;    // multiprocessors: how many blocks run side by side
   virtual const KernelTable& kernels() const = 0;
   virtual const KernelTable& half_kernels() const = 0;
+  virtual bool has_tf32() const = 0;
 
   // Aligned to at least 64 bytes.
   virtual void* allocate(size_t bytes) = 0;

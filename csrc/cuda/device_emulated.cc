@@ -26,6 +26,7 @@ class EmulatedDevice : public Device {
   int processors() const override { return 132; }  // an H100's, so that it gets an H100's plans
   const KernelTable& kernels() const override { return kEmulatedKernels; }
   const KernelTable& half_kernels() const override { return kEmulatedHalfKernels; }
+  bool has_tf32() const override { return true; }
 
   void* allocate(size_t bytes) override {
     const size_t rounded = (bytes + kCacheLine) / kCacheLine * kCacheLine;

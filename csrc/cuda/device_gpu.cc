@@ -38,6 +38,7 @@ class Gpu : public Device {
     check(cudaGetDeviceProperties(&properties, index), "reading the properties of the device");
     name_ = "sm_" + std::to_string(properties.major) + std::to_string(properties.minor);
     processors_ = properties.multiProcessorCount;
+    has_tf32_ = properties.major >= 8;
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
     check(cudaEventCreate(&before_), "creating an event");
     check(cudaEventCreate(&after_), "creating an event");
@@ -57,6 +58,7 @@ class Gpu : public Device {
   int processors() const override { return processors_; }
   const KernelTable& kernels() const override { return kGpuKernels; }
   const KernelTable& half_kernels() const override { return kGpuHalfKernels; }
+  bool has_tf32() const override { return has_tf32_; }
 
   void* allocate(size_t bytes) override {
     use();
@@ -154,6 +156,7 @@ class Gpu : public Device {
   int index_;
   std::string name_;
   int processors_ = 1;
+  bool has_tf32_ = false;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t before_ = nullptr, after_ = nullptr, order_ = nullptr;
   // Host memory that the device reads by itself: all other passes through it, piece by piece.

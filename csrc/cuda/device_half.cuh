@@ -66,11 +66,6 @@ KP_DEVICE Half2 fused(Half2 a, Half2 b, Half2 c) {
   asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d.bits) : "r"(a.bits), "r"(b.bits), "r"(c.bits));
   return d;
 }
-KP_DEVICE uint32_t to_tf32(float value) {
-  uint32_t bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
-  return bits;
-}
 
 KP_DEVICE Half load(const Span<const Half>& span, int64_t index) {
   return {__ldg(&span.data[index].bits)};
@@ -97,11 +92,17 @@ KP_DEVICE void store2(const Span<Half>& span, int64_t index, Half2 value) {
 KP_DEVICE Half shared_load_half(int index) {
   return reinterpret_cast<const Half*>(shared_floats())[index];
 }
+#if __CUDA_ARCH__ >= 800
 // As copy_async of a float, for two halves; `from` is even.
 KP_DEVICE void copy_async(int to, const Span<const Half>& span, int64_t from) {
   const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(shared_floats() + to));
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(address), "l"(span.data + from)
                : "memory");
+}
+KP_DEVICE uint32_t to_tf32(float value) {
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return bits;
 }
 
 // f.c += f.a * f.b on half precision or TF32. All lanes of the warp take part.
@@ -117,6 +118,22 @@ KP_DEVICE void multiply_tf32(Fragments& f) {
       : "+f"(f.c[0]), "+f"(f.c[1]), "+f"(f.c[2]), "+f"(f.c[3])
       : "r"(f.a[0]), "r"(f.a[1]), "r"(f.a[2]), "r"(f.a[3]), "r"(f.b[0]), "r"(f.b[1]));
 }
+#else
+// sm_75: no asynchronous copies, half as deep products, and no TF32, which is not asked for there.
+KP_DEVICE void copy_async(int to, const Span<const Half>& span, int64_t from) {
+  shared_store_int(to, static_cast<int>(load2(span, from).bits));
+}
+KP_DEVICE uint32_t to_tf32(float value) { return bits_of(value); }
+KP_DEVICE void multiply_halves(Fragments& f) {
+  KP_UNROLL for (int i = 0; i < 2; ++i) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+        : "+f"(f.c[0]), "+f"(f.c[1]), "+f"(f.c[2]), "+f"(f.c[3])
+        : "r"(f.a[2 * i]), "r"(f.a[2 * i + 1]), "r"(f.b[i]));
+  }
+}
+KP_DEVICE void multiply_tf32(Fragments&) { asm volatile("trap;"); }
+#endif
 
 #else
 

@@ -83,7 +83,8 @@ CudaModel::Layer CudaModel::pack(const Node& node, CudaUploads* uploads) const {
   while (block_groups < kCudaWarps && block_groups < groups) block_groups *= 2;
   layer.weights = pack_groups(node.connections, window, kernel.weight_row, kernel.group,
                               block_groups, is_half(), uploads);
-  if (is_half() || precision_ == Precision::kTf32) pack_mma(node, window, &layer, uploads);
+  const bool tf32 = precision_ == Precision::kTf32 && device_->has_tf32();
+  if (is_half() || tf32) pack_mma(node, window, &layer, uploads);
   return layer;
 }
 
