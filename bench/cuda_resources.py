@@ -17,7 +17,7 @@ from kernelprune.errors import Error
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "bench" / "results" / "cuda-resources.json"
 DOCUMENT = ROOT / "docs" / "GPU.md"
-SOURCE = "csrc/cuda/table_gpu.cu"
+SOURCES = ("csrc/cuda/table_gpu.cu", "csrc/cuda/table_gpu_half.cu")
 ARCHITECTURES = ("sm_80", "sm_90")
 
 # Per multiprocessor, both architectures: registers, and threads by compute capability.
@@ -32,16 +32,19 @@ def compiler_version() -> str:
 
 def compile_report(architecture: str) -> str:
     """The messages of ptxas about every kernel; warnings are errors."""
+    messages = ""
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            *("nvcc", "-std=c++17", "-O3", "-Icsrc", "-Icsrc/include", "-arch", architecture),
-            *("-Xptxas", "-v", "-Werror=all-warnings", "-c", SOURCE),
-            *("-o", f"{folder}/table.o"),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    if done.returncode != 0:
-        raise Error(f"nvcc failed: {done.stderr.strip()}")
-    return done.stdout + done.stderr
+        for source in SOURCES:
+            command = [
+                *("nvcc", "-std=c++17", "-O3", "-Icsrc", "-Icsrc/include", "-arch", architecture),
+                *("-Xptxas", "-v", "-Werror=all-warnings", "-c", source),
+                *("-o", f"{folder}/table.o"),
+            ]
+            done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+            if done.returncode != 0:
+                raise Error(f"nvcc failed: {done.stderr.strip()}")
+            messages += done.stdout + done.stderr
+    return messages
 
 
 def readable(symbol: str) -> str:
@@ -49,7 +52,7 @@ def readable(symbol: str) -> str:
     done = subprocess.run(["c++filt", symbol], check=True, capture_output=True, text=True)
     inner = re.findall(r"entry<(.*)>\(", done.stdout)[0]
     inner = re.sub(r"\([^()]*(?:\(anonymous namespace\))?[^()]*\)(?=-?\d)", "", inner)
-    return re.sub(r"kernelprune::cuda::\(anonymous namespace\)::", "", inner).strip()
+    return re.sub(r"kernelprune::cuda::(\(anonymous namespace\)::)?", "", inner).strip()
 
 
 def parse(report: str) -> dict[str, dict[str, int]]:

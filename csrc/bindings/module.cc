@@ -86,15 +86,18 @@ std::vector<py::array_t<float>> run(const Engine& engine, const std::vector<Floa
   return outputs.arrays;
 }
 
-// Addresses of tensors [batch, ...] that the caller has checked and holds, of the host or the
-// device.
+// Addresses of tensors [batch, ...] that the caller has checked and holds; for CUDA devices.
 void run_pointers(const Engine& engine, const std::vector<uintptr_t>& inputs,
-                  const std::vector<uintptr_t>& outputs, int64_t batch) {
-  std::vector<const float*> from;
-  std::vector<float*> to;
-  for (uintptr_t address : inputs) from.push_back(reinterpret_cast<const float*>(address));
-  for (uintptr_t address : outputs) to.push_back(reinterpret_cast<float*>(address));
-  engine.run(from, to, batch);
+                  const std::vector<uintptr_t>& outputs, int64_t batch, bool half, bool on_device,
+                  const std::vector<uintptr_t>& streams, bool queue) {
+  std::vector<const void*> from;
+  std::vector<void*> to;
+  CudaCall call;
+  call.half = half, call.on_device = on_device, call.queue = queue;
+  for (uintptr_t address : inputs) from.push_back(reinterpret_cast<const void*>(address));
+  for (uintptr_t address : outputs) to.push_back(reinterpret_cast<void*>(address));
+  for (uintptr_t stream : streams) call.streams.push_back(reinterpret_cast<void*>(stream));
+  engine.run_cuda(from, to, batch, call);
 }
 
 std::vector<py::array_t<double>> run_reference(const Engine& engine,
@@ -144,7 +147,9 @@ void set_python_error(const Error& error) {
 Precision precision_from(const std::string& name) {
   if (name == "fast") return Precision::kFast;
   if (name == "strict") return Precision::kStrict;
-  throw Error(ErrorKind::kGeneral, "precision=" + name + ": there are fast and strict");
+  if (name == "tf32") return Precision::kTf32;
+  if (name == "half") return Precision::kHalf;
+  throw Error(ErrorKind::kGeneral, "precision=" + name + ": there are fast, strict, tf32 and half");
 }
 
 // {(lanes, node): candidate}
@@ -272,7 +277,21 @@ PYBIND11_MODULE(_core, m) {
       .def("workspace_bytes", &Engine::workspace_bytes, py::arg("batch"))
       .def("run", &run, py::arg("inputs"))
       .def("run_pointers", &run_pointers, py::arg("inputs"), py::arg("outputs"), py::arg("batch"),
+           py::arg("half") = false, py::arg("on_device") = false,
+           py::arg("streams") = std::vector<uintptr_t>{}, py::arg("queue") = false,
            py::call_guard<py::gil_scoped_release>())
+      .def(
+          "allocate",
+          [](const Engine& engine, size_t bytes) {
+            return reinterpret_cast<uintptr_t>(engine.allocate(bytes));
+          },
+          py::arg("bytes"))
+      .def(
+          "release",
+          [](const Engine& engine, uintptr_t address) {
+            engine.release(reinterpret_cast<void*>(address));
+          },
+          py::arg("address"))
       .def("run_reference", &run_reference, py::arg("inputs"))
       .def("profile", &profile, py::arg("inputs"), py::arg("repeats"));
 

@@ -26,6 +26,8 @@ class Device {
   virtual std::string name() const = 0;  // such as "sm_90" or "cuda-emulated"
   virtual int processors() const = 0;    // multiprocessors: how many blocks run side by side
   virtual const KernelTable& kernels() const = 0;
+  virtual const KernelTable& half_kernels() const = 0;
+  virtual bool has_tf32() const = 0;
 
   // Aligned to at least 64 bytes.
   virtual void* allocate(size_t bytes) = 0;
@@ -39,6 +41,10 @@ class Device {
   virtual void launch(const Kernel& kernel, const LaunchShape& shape, const Args& args) = 0;
   virtual std::unique_ptr<Recording> record(const std::function<void()>& launches) = 0;
   virtual void synchronize() = 0;
+  // What is queued from now on waits for what `stream` (a cudaStream_t) has queued; or the other
+  // way round.
+  virtual void wait_for(void* stream) = 0;
+  virtual void let_wait(void* stream) = 0;
   // Time of the launches on the device.
   virtual double seconds(const std::function<void()>& launches) = 0;
 };

@@ -25,6 +25,8 @@ class EmulatedDevice : public Device {
   std::string name() const override { return "cuda-emulated"; }
   int processors() const override { return 132; }  // an H100's, so that it gets an H100's plans
   const KernelTable& kernels() const override { return kEmulatedKernels; }
+  const KernelTable& half_kernels() const override { return kEmulatedHalfKernels; }
+  bool has_tf32() const override { return true; }
 
   void* allocate(size_t bytes) override {
     const size_t rounded = (bytes + kCacheLine) / kCacheLine * kCacheLine;
@@ -48,6 +50,8 @@ class EmulatedDevice : public Device {
     return std::make_unique<EmulatedRecording>(launches);
   }
   void synchronize() override {}
+  void wait_for(void*) override {}
+  void let_wait(void*) override {}
   double seconds(const std::function<void()>& launches) override {
     const auto start = std::chrono::steady_clock::now();
     launches();

@@ -38,14 +38,17 @@ class Gpu : public Device {
     check(cudaGetDeviceProperties(&properties, index), "reading the properties of the device");
     name_ = "sm_" + std::to_string(properties.major) + std::to_string(properties.minor);
     processors_ = properties.multiProcessorCount;
+    has_tf32_ = properties.major >= 8;
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
     check(cudaEventCreate(&before_), "creating an event");
     check(cudaEventCreate(&after_), "creating an event");
+    check(cudaEventCreateWithFlags(&order_, cudaEventDisableTiming), "creating an event");
     check(cudaMallocHost(&pinned_, kPinnedBytes), "allocating pinned memory");
   }
   ~Gpu() override {
     cudaSetDevice(index_);
     if (pinned_ != nullptr) cudaFreeHost(pinned_);
+    if (order_ != nullptr) cudaEventDestroy(order_);
     if (before_ != nullptr) cudaEventDestroy(before_);
     if (after_ != nullptr) cudaEventDestroy(after_);
     if (stream_ != nullptr) cudaStreamDestroy(stream_);
@@ -54,6 +57,8 @@ class Gpu : public Device {
   std::string name() const override { return name_; }
   int processors() const override { return processors_; }
   const KernelTable& kernels() const override { return kGpuKernels; }
+  const KernelTable& half_kernels() const override { return kGpuHalfKernels; }
+  bool has_tf32() const override { return has_tf32_; }
 
   void* allocate(size_t bytes) override {
     use();
@@ -117,6 +122,8 @@ class Gpu : public Device {
     return std::make_unique<GraphRecording>(graph, stream_);
   }
   void synchronize() override { check(cudaStreamSynchronize(stream_), "waiting for the device"); }
+  void wait_for(void* stream) override { order(static_cast<cudaStream_t>(stream), stream_); }
+  void let_wait(void* stream) override { order(stream_, static_cast<cudaStream_t>(stream)); }
   double seconds(const std::function<void()>& launches) override {
     use();
     check(cudaEventRecord(before_, stream_), "recording an event");
@@ -132,6 +139,14 @@ class Gpu : public Device {
   // The current device belongs to the thread, and any thread may call.
   void use() const { check(cudaSetDevice(index_), "selecting the device"); }
 
+  // What `second` is given from now on waits for what `first` has been given. An event may be used
+  // again at once: who waits for it waits for what it marked then.
+  void order(cudaStream_t first, cudaStream_t second) {
+    use();
+    check(cudaEventRecord(order_, first), "recording an event");
+    check(cudaStreamWaitEvent(second, order_, 0), "waiting for a stream");
+  }
+
   static bool on_device(const void* pointer) {
     cudaPointerAttributes attributes;
     check(cudaPointerGetAttributes(&attributes, pointer), "examining a pointer");
@@ -141,8 +156,9 @@ class Gpu : public Device {
   int index_;
   std::string name_;
   int processors_ = 1;
+  bool has_tf32_ = false;
   cudaStream_t stream_ = nullptr;
-  cudaEvent_t before_ = nullptr, after_ = nullptr;
+  cudaEvent_t before_ = nullptr, after_ = nullptr, order_ = nullptr;
   // Host memory that the device reads by itself: all other passes through it, piece by piece.
   static constexpr size_t kPinnedBytes = size_t{8} << 20;
   void* pinned_ = nullptr;

@@ -12,13 +12,15 @@ Block block;
 
 namespace {
 
-enum class State { kReady, kAtBarrier, kAtShuffle, kDone };
+enum class State { kReady, kAtBarrier, kAtShuffle, kTogether, kDone };
 
 struct Thread {
   State state = State::kReady;
   int line = 0;  // of the barrier or shuffle where it waits
   int mask = 0;
-  float value = 0.0f;  // given to a shuffle, then received from it
+  float value = 0.0f;    // given to a shuffle, then received from it
+  void* held = nullptr;  // what it brings to work of the whole warp
+  void (*work)(void* const* lanes) = nullptr;
   // Asynchronous copies: those up to group_ends[g] belong to group g or an earlier one.
   struct Copy {
     int to;
@@ -89,6 +91,16 @@ void shuffle(int first) {
   }
 }
 
+void work_together(int first) {
+  std::vector<Thread>& threads = machine().threads;
+  void* held[kWarp];
+  for (int lane = 0; lane < kWarp; ++lane) {
+    held[lane] = threads[first + lane].held;
+    threads[first + lane].state = State::kReady;
+  }
+  threads[first].work(held);
+}
+
 // Called when no thread can go on. Returns false if there is nothing to release either.
 bool release() {
   std::vector<Thread>& threads = machine().threads;
@@ -99,8 +111,13 @@ bool release() {
   }
   bool released = false;
   for (int warp = 0; warp < block.threads; warp += kWarp) {
-    if (!all_wait(State::kAtShuffle, warp, warp + kWarp)) continue;
-    shuffle(warp);
+    if (all_wait(State::kAtShuffle, warp, warp + kWarp)) {
+      shuffle(warp);
+    } else if (all_wait(State::kTogether, warp, warp + kWarp)) {
+      work_together(warp);
+    } else {
+      continue;
+    }
     released = true;
   }
   return released;
@@ -112,6 +129,8 @@ std::string state_of(const Thread& thread) {
       return "waits at the barrier of line " + std::to_string(thread.line);
     case State::kAtShuffle:
       return "waits at the shuffle of line " + std::to_string(thread.line);
+    case State::kTogether:
+      return "waits at the work of the whole warp of line " + std::to_string(thread.line);
     case State::kDone:
       return "has ended";
     case State::kReady:
@@ -162,20 +181,25 @@ void run_block() {
   }
 }
 
-bool is_poison(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  return bits == kPoison;
+bool is_poison(const uint8_t* at, int bytes) {
+  uint32_t bits = 0;
+  std::memcpy(&bits, at, static_cast<size_t>(bytes));
+  return bytes == 4 ? bits == kPoison || bits == kPoisonFromHalf
+                    : bits == kHalfPoison || bits == kHalfPoisonFromFloat;
 }
 
-void poison(const Span<float>& span) {
-  float value;
-  std::memcpy(&value, &kPoison, sizeof(value));
-  for (int64_t i = 0; i < span.count; ++i) span.data[i] = value;
+void poison(const Span<float>& span, int bytes) {
+  auto* at = reinterpret_cast<uint8_t*>(span.data);
+  for (int64_t i = 0; i < span.count; ++i) {
+    std::memcpy(at + i * bytes, &kPoison, static_cast<size_t>(bytes));
+  }
 }
 
-bool overlap(const Span<const float>& a, const Span<float>& b) {
-  return a.data < b.data + b.count && b.data < a.data + a.count;
+bool overlap(const Span<const float>& a, const Span<float>& b, const LaunchShape& shape) {
+  const auto first = reinterpret_cast<uintptr_t>(a.data);
+  const auto second = reinterpret_cast<uintptr_t>(b.data);
+  return first < second + static_cast<uintptr_t>(b.count * shape.out_bytes) &&
+         second < first + static_cast<uintptr_t>(a.count * shape.in_bytes);
 }
 
 }  // namespace
@@ -198,6 +222,12 @@ float exchange(float value, int mask, int line) {
   me().mask = mask;
   wait(State::kAtShuffle, line);
   return me().value;
+}
+
+void together(void* mine, void (*work)(void* const* lanes), int line) {
+  me().held = mine;
+  me().work = work;
+  wait(State::kTogether, line);
 }
 
 void copy_async(int to, float value) {
@@ -254,8 +284,8 @@ void launch(KernelFunction kernel, int threads, const LaunchShape& shape, const 
   block.shared.assign(static_cast<size_t>(shape.shared_floats), 0.0f);
   block.shadow.assign(block.shared.size(), Shadow{});
   block.epoch = 0;
-  if (shape.first_writer) poison(args.out);
-  if (overlap(args.in, args.out) || overlap(args.residual, args.out)) {
+  if (shape.first_writer) poison(args.out, shape.out_bytes);
+  if (overlap(args.in, args.out, shape) || overlap(args.residual, args.out, shape)) {
     m.error =
         std::string("emulated kernel ") + shape.kernel + ": an input and the output share memory";
   }
@@ -263,7 +293,8 @@ void launch(KernelFunction kernel, int threads, const LaunchShape& shape, const 
     run_block();
   }
   for (int64_t i = 0; shape.last_writer && m.error.empty() && i < args.out.count; ++i) {
-    if (!is_poison(args.out.data[i])) continue;
+    const auto* out = reinterpret_cast<const uint8_t*>(args.out.data);
+    if (!is_poison(out + i * shape.out_bytes, shape.out_bytes)) continue;
     m.error = std::string("emulated kernel ") + shape.kernel + ": output " + std::to_string(i) +
               " of " + std::to_string(args.out.count) +
               " is not written, or computed from memory that is not";

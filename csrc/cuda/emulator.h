@@ -20,8 +20,11 @@ namespace kernelprune::cuda::emulator {
 constexpr int kWarp = 32;
 constexpr int kMaxThreads = 1024;
 
-// A NaN that no computation of ours makes: marks memory that nobody has written.
-constexpr uint32_t kPoison = 0x7fedcba9u;
+// NaNs that no computation of ours makes: they mark memory that nobody has written. Either half of
+// the word is the one of half precision, so that memory can be marked before it is known what goes
+// there. The others are what the two become when they are converted.
+constexpr uint32_t kPoison = 0x7fed7fedu, kPoisonFromHalf = 0x7ffda000u;
+constexpr uint16_t kHalfPoison = 0x7fedu, kHalfPoisonFromFloat = 0x7f6bu;
 
 // Who touched a word of shared memory last, and between which barriers.
 struct Shadow {
@@ -48,6 +51,9 @@ extern Block block;
 void barrier(int line);
 // Every lane gives a value and gets that of `lane ^ mask`.
 float exchange(float value, int mask, int line);
+// Every lane gives the address of what it holds; then `work` sees those of all 32, and may change
+// what lies there.
+void together(void* mine, void (*work)(void* const* lanes), int line);
 
 // Asynchronous copies into shared memory take place when they are waited for.
 void copy_async(int to, float value);

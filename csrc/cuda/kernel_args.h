@@ -13,15 +13,22 @@ struct Span {
   int64_t count = 0;
 };
 
+// A number in half precision, as its bits.
+struct Half {
+  uint16_t bits;
+};
+
 struct Args {
-  // Activations are [batch][C][H][W].
+  // Activations are [batch][C][H][W]. Kernels for half precision see halves where it says float,
+  // and count in halves: see elements_of(). There rows are in_pitch and out_pitch long.
   Span<const float> in, residual;
   Span<float> out;
   int64_t in_image = 0, out_image = 0;  // floats from one image to the next
   int64_t out_offset = 0;               // copy: floats from the start of an image of `out`
   int32_t batch = 0, channels = 0, out_channels = 0;
   int32_t in_h = 1, in_w = 1, out_h = 1, out_w = 1;
-  float low = 0.0f, high = 0.0f;  // act(x) = min(max(x, low), high)
+  int32_t in_pitch = 1, out_pitch = 1;  // from one row to the next
+  float low = 0.0f, high = 0.0f;        // act(x) = min(max(x, low), high)
 
   // A sliding window.
   int32_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
@@ -60,6 +67,7 @@ struct LaunchShape {
   const char* kernel = "";  // its name, for messages
   int64_t blocks = 0;
   int32_t shared_floats = 0;
+  int32_t in_bytes = 4, out_bytes = 4;  // of an activation
   // The emulator poisons `out` before the first launch that writes it and looks for what is still
   // poisoned after the last (a concat writes one output in several launches).
   bool first_writer = true, last_writer = true;

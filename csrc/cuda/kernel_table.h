@@ -19,6 +19,10 @@ struct ConvKernel : Kernel {
   int kernel = 1, stride = 1, group = 1, rows = 1, columns = 1;
   int weight_row = 1;      // floats of a row of the kernel, with padding
   bool may_split = false;  // the input channels among warps
+  int lanes = 32;          // of a warp that have outputs of their own
+  int per_word = 1;        // activations in a word of shared memory
+  int shift = 0;           // of the tile in it; -1: 0 or 1
+  int depth = 0;           // conv_mma: input channels of a chunk
 };
 
 // conv_winograd.cuh: a block takes `outputs` tiles of size x size outputs.
@@ -34,18 +38,24 @@ struct WinogradKernel : Kernel {
 constexpr int kTiles = 2;
 constexpr int kConvShapes = 6;  // of kernel and stride
 constexpr int kWinogradSizes = 2;
+constexpr int kMmaShapes = 4;
+constexpr int kMmaWidths = 2;
 
 struct KernelTable {
   ConvKernel conv_direct[kConvShapes][kTiles];   // largest tile first
   WinogradKernel conv_winograd[kWinogradSizes];  // largest tile first
+  ConvKernel conv_mma[kMmaShapes][kMmaWidths];   // most output channels first
   Kernel conv_general, linear;
   Kernel max_pool, avg_pool, global_avg_pool;
   Kernel add, activation, copy, softmax;
+  // From and to float32; null where that is what the kernels work on.
+  Kernel copy_in, copy_out;
 };
 
 constexpr int kGeneralGroup = 4;  // output channels of a thread of conv_general
 
-extern const KernelTable kEmulatedKernels;
-extern const KernelTable kGpuKernels;  // only in builds with CUDA
+// For activations in float32 and in half precision.
+extern const KernelTable kEmulatedKernels, kEmulatedHalfKernels;
+extern const KernelTable kGpuKernels, kGpuHalfKernels;  // only in builds with CUDA
 
 }  // namespace kernelprune::cuda

@@ -2,14 +2,13 @@
 //
 //   out[n][o] = act( bias[o] + residual + sum over the connections (i -> o) of weight * in[n][i] )
 //
-// Layouts: in [N][I], out [N][O]; rows as in the file: entry_ptr = row_ptr [O+1], col [nnz], weight
-// [nnz].
-// Warp: one output channel of up to Images images. The lanes share the connections, so weights and
-// column numbers are read once, side by side, for all images; a reduction over the lanes ends it.
-// Block: 4 warps, neighbouring output channels of the same images.
-// Not measured on a GPU.
+// Layouts: in [N][I], out [N][O], of T as the weights; rows as in the file: entry_ptr = row_ptr
+// [O+1], col [nnz], weight [nnz]. Warp: one output channel of up to Images images. The lanes share
+// the connections, so weights and column numbers are read once, side by side, for all images; a
+// reduction over the lanes ends it. Block: 4 warps, neighbouring output channels of the same
+// images. Not measured on a GPU.
 
-template <int Images>
+template <class T, int Images>
 struct LinearKernel {
   static constexpr int kThreads = 128;
   static constexpr int kBlocksPerProcessor = 4;
@@ -25,11 +24,12 @@ struct LinearKernel {
     float acc[Images] = {};
     const uint32_t last = load(a.entry_ptr, o + 1);
     for (uint32_t k = load(a.entry_ptr, o) + lane; k < last; k += kWarpSize) {
-      const float weight = load(a.weight, k);
+      const float weight = read(elements_of<T>(a.weight), k);
       const int64_t from = image0 * a.in_image + load(a.col, k);
       KP_UNROLL for (int i = 0; i < Images; ++i) {
         if (image0 + i < a.batch) {
-          acc[i] = fused(load(a.in, from + i * a.in_image), weight, acc[i]);
+          const float value = read(elements_of<T>(a.in), from + i * a.in_image);
+          acc[i] = fused(value, weight, acc[i]);
         }
       }
     }
@@ -37,8 +37,9 @@ struct LinearKernel {
       const float sum = warp_sum(acc[i]) + load(a.bias, o);
       if (lane != i || image0 + i >= a.batch) continue;
       const int64_t at = (image0 + i) * a.out_image + o;
-      const float rest = a.residual.data == nullptr ? 0.0f : load(a.residual, at);
-      store(a.out, at, clamped(sum + rest, a.low, a.high));
+      const Span<const T> residual = elements_of<T>(a.residual);
+      const float rest = residual.data == nullptr ? 0.0f : read(residual, at);
+      write(elements_of<T>(a.out), at, clamped(sum + rest, a.low, a.high));
     }
   }
 };

@@ -5,24 +5,28 @@
 //            (count_include_pad)
 //   global:  out[n][c] = mean of in[n][c]
 //
-// Layouts: in [N][C][H][W], out [N][C][OH][OW]. Windows: one output per thread. Whole maps: one
-// channel of one image per warp; the lanes read side by side and are summed in the end. Bound by
-// memory: each input is read from it once, overlapping windows hit the caches. Not measured on a
-// GPU.
+// Layouts: in [N][C][H][in_pitch], out [N][C][OH][out_pitch], of T. Windows: one output per thread.
+// Whole maps: one channel of one image per warp; the lanes read side by side and are summed in the
+// end. Bound by memory: each input is read from it once, overlapping windows hit the caches. Not
+// measured on a GPU.
 
-template <bool Average>
+template <class T, bool Average>
 struct PoolKernel {
   static constexpr int kThreads = 256;
   static constexpr int kBlocksPerProcessor = 4;
 
   KP_DEVICE static void run(const Args& a) {
     const int64_t index = block_index() * kThreads + thread_index();
-    const int64_t pixels = static_cast<int64_t>(a.out_h) * a.out_w;
+    const int64_t pixels = static_cast<int64_t>(a.out_h) * a.out_pitch;
     if (index >= a.batch * a.channels * pixels) return;
     const auto pixel = static_cast<int>(index % pixels);
-    const int y = pixel / a.out_w * a.stride_h - a.pad_top;
-    const int x = pixel % a.out_w * a.stride_w - a.pad_left;
-    const int64_t map = index / pixels * a.in_h * a.in_w;
+    if (pixel % a.out_pitch >= a.out_w) {
+      write(elements_of<T>(a.out), index, 0.0f);
+      return;
+    }
+    const int y = pixel / a.out_pitch * a.stride_h - a.pad_top;
+    const int x = pixel % a.out_pitch * a.stride_w - a.pad_left;
+    const int64_t map = index / pixels * a.in_h * a.in_pitch;
     float result = Average ? 0.0f : -HUGE_VALF;
     int count = 0;
     for (int i = 0; i < a.kernel_h; ++i) {
@@ -31,7 +35,8 @@ struct PoolKernel {
       for (int j = 0; j < a.kernel_w; ++j) {
         const int column = x + j * a.dilation_w;
         if (column < 0 || column >= a.in_w) continue;
-        const float value = load(a.in, map + static_cast<int64_t>(row) * a.in_w + column);
+        const int64_t at = map + static_cast<int64_t>(row) * a.in_pitch + column;
+        const float value = read(elements_of<T>(a.in), at);
         if (Average) {
           result += value;
         } else if (value > result || value != value) {  // a NaN wins
@@ -45,10 +50,12 @@ struct PoolKernel {
       count = ((y + a.kernel_h < end_y ? y + a.kernel_h : end_y) - y) *
               ((x + a.kernel_w < end_x ? x + a.kernel_w : end_x) - x);
     }
-    store(a.out, index, Average ? result / static_cast<float>(count) : result);
+    if (Average) result /= static_cast<float>(count);
+    write(elements_of<T>(a.out), index, result);
   }
 };
 
+template <class T>
 struct GlobalAvgPoolKernel {
   static constexpr int kThreads = 128;
   static constexpr int kBlocksPerProcessor = 4;
@@ -57,10 +64,13 @@ struct GlobalAvgPoolKernel {
     const int64_t map = block_index() * (kThreads / kWarpSize) + thread_index() / kWarpSize;
     if (map >= static_cast<int64_t>(a.batch) * a.channels) return;  // the whole warp
     const int lane = thread_index() % kWarpSize;
-    const int64_t pixels = static_cast<int64_t>(a.in_h) * a.in_w;
+    const int64_t stored = static_cast<int64_t>(a.in_h) * a.in_pitch;  // what pads a row is 0
     float sum = 0.0f;
-    for (int64_t p = lane; p < pixels; p += kWarpSize) sum += load(a.in, map * pixels + p);
+    for (int64_t p = lane; p < stored; p += kWarpSize) {
+      sum += read(elements_of<T>(a.in), map * stored + p);
+    }
     sum = warp_sum(sum);
-    if (lane == 0) store(a.out, map, sum / static_cast<float>(pixels));
+    const auto pixels = static_cast<float>(static_cast<int64_t>(a.in_h) * a.in_w);
+    if (lane == 0) write(elements_of<T>(a.out), map, sum / pixels);
   }
 };

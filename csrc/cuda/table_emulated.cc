@@ -1,5 +1,5 @@
 // The kernels for the emulator.
-#include "cuda/device.cuh"
+#include "cuda/device_half.cuh"
 #include "cuda/kernel_table.h"
 
 namespace kernelprune::cuda {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "cuda/device.cuh"
+#include "cuda/device_half.cuh"
 #include "cuda/kernel_table.h"
 #include "kernelprune/error.h"
 

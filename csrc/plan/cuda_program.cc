@@ -11,113 +11,7 @@ namespace {
 using cuda::Args;
 using cuda::ConvKernel;
 
-constexpr int kWarps = 8;  // of a block of conv_direct
-constexpr int kWarpSize = 32;
-
-// More input channels at once do not make the barriers rarer in a way that counts.
-constexpr int64_t kMaxSlots = 32;
-
-// Of a channel in shared memory, so that several fit in twice.
-constexpr int64_t kMaxSlotFloats = 2048;
-
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// One way to compute a convolution: a kernel, and how its blocks share the work.
-struct Variant {
-  const ConvKernel* kernel = nullptr;
-  Args args;
-  int64_t blocks = 0;
-  double cost = 0.0;
-
-  int32_t shared_floats() const {
-    const int32_t sums = kernel->group * kernel->rows * kernel->columns * kernel->threads;
-    const int32_t staged = (2 * args.slots + 1) * args.slot_floats;
-    return args.splits == 1 ? staged : std::max(staged, sums / args.splits);
-  }
-};
-
-// Cuts the output into tiles of thread tiles: fewest blocks, then least halo. Sets everything in
-// args that follows from it, and returns the number of tiles.
-int64_t choose_tile(const ConvKernel& kernel, Args* args) {
-  const int64_t positions = kWarpSize * (kWarps / (args->warp_groups * args->splits));
-  const int64_t across = divide_up(args->out_w, kernel.columns);
-  const int64_t down = divide_up(args->out_h, kernel.rows);
-  int64_t best = 0;
-  for (int64_t tiles_x = std::min(across, positions); tiles_x >= 1; --tiles_x) {
-    for (int64_t tiles_y = std::min(down, positions / tiles_x); tiles_y >= 1; --tiles_y) {
-      const int64_t patch_h = (tiles_y * kernel.rows - 1) * kernel.stride + kernel.kernel;
-      const int64_t patch_w = (tiles_x * kernel.columns - 1) * kernel.stride + kernel.kernel;
-      const int64_t pitch = divide_up(patch_w, 4) * 4;
-      const int64_t room = kMaxSlotFloats / (patch_h * pitch);
-      if (room < 1) continue;
-      const bool whole = tiles_x == across && tiles_y == down;
-      const int64_t images =
-          whole ? std::min<int64_t>({args->batch, positions / (tiles_x * tiles_y), room}) : 1;
-      const int64_t blocks_x = divide_up(across, tiles_x), blocks_y = divide_up(down, tiles_y);
-      const int64_t tiles = blocks_x * blocks_y * divide_up(args->batch, images);
-      const int64_t slot_floats = images * patch_h * pitch;
-      if (best > 0 && (tiles > best || (tiles == best && slot_floats >= args->slot_floats))) {
-        continue;
-      }
-      best = tiles;
-      args->tile_images = static_cast<int32_t>(images);
-      args->tiles_y = static_cast<int32_t>(tiles_y), args->tiles_x = static_cast<int32_t>(tiles_x);
-      args->blocks_y = static_cast<int32_t>(blocks_y);
-      args->blocks_x = static_cast<int32_t>(blocks_x);
-      args->patch_h = static_cast<int32_t>(patch_h), args->patch_w = static_cast<int32_t>(patch_w);
-      args->pitch = static_cast<int32_t>(pitch);
-      args->slot_floats = static_cast<int32_t>(slot_floats);
-    }
-  }
-  return best;
-}
-
-// Instructions that the device issues one after the other, roughly: those of a warp, as often as
-// the blocks do not fit beside each other. From counting them (bench/cuda_sass.py); not measured.
-double variant_cost(const Variant& variant, const CudaWeights& weights, int processors) {
-  const ConvKernel& kernel = *variant.kernel;
-  const Args& args = variant.args;
-  const double outputs = kernel.rows * kernel.columns;
-  const double patch = ((kernel.rows - 1) * kernel.stride + kernel.kernel) *
-                       ((kernel.columns - 1) * kernel.stride + kernel.kernel);
-  const double entries = weights.entries_of_group, connections = weights.connections_of_group;
-  constexpr double kPatchWord = 0.5, kEntry = 30.0, kWeightRow = 3.0, kSkip = 12.0;
-  constexpr double kCopy = 8.0, kFill = 60.0;
-  constexpr double kStore = 3.0, kAddSum = 4.0, kStart = 300.0;
-  const double multiply = connections * kernel.kernel * (kernel.kernel * outputs + kWeightRow);
-  const double load = entries * (patch * kPatchWord + kEntry);
-  const double skip = args.splits > 1 ? entries * kSkip : 0.0;
-  const double fill =
-      weights.max_channels * (kCopy * args.slot_floats / kernel.threads + kFill / args.slots);
-  const double sums = kernel.group * outputs * (kStore + (args.splits - 1) * kAddSum);
-  const double rounds = std::max(1.0, static_cast<double>(variant.blocks) / processors);
-  return rounds * ((multiply + load) / args.splits + skip + fill + sums + kStart);
-}
-
-// All ways that the kernels in `tiles` offer.
-std::vector<Variant> conv_variants(const ConvKernel* tiles, const CudaWeights& weights,
-                                   const Args& args, int processors) {
-  std::vector<Variant> variants;
-  for (int i = 0; i < cuda::kTiles; ++i) {
-    for (int groups = weights.block_groups; groups >= 1; groups /= 2) {
-      const int most_splits = tiles[i].may_split ? kWarps / groups : 1;
-      for (int splits = 1; splits <= most_splits; splits *= 2) {
-        Variant variant;
-        variant.kernel = &tiles[i];
-        variant.args = args;
-        variant.args.warp_groups = groups, variant.args.splits = splits;
-        const int64_t cut = choose_tile(tiles[i], &variant.args);
-        variant.blocks = cut * (weights.groups / groups);
-        const int64_t fit = (kCudaSharedFloats / variant.args.slot_floats - 1) / 2;
-        variant.args.slots = static_cast<int32_t>(
-            std::clamp<int64_t>(weights.max_channels, 1, std::min(kMaxSlots, fit)));
-        variant.cost = variant_cost(variant, weights, processors);
-        variants.push_back(variant);
-      }
-    }
-  }
-  return variants;
-}
 
 // The tiles of conv_direct for this window, or null.
 const ConvKernel* direct_kernels(const Window& window, const cuda::KernelTable& table) {
@@ -134,11 +28,16 @@ const ConvKernel* direct_kernels(const Window& window, const cuda::KernelTable& 
 
 }  // namespace
 
-Args CudaStep::bound(float* workspace) const {
+float* CudaOperand::locate(float* workspace, const std::vector<void*>& tensors) const {
+  void* at = tensor >= 0 ? tensors[static_cast<size_t>(tensor)] : nullptr;
+  return at != nullptr ? static_cast<float*>(at) : workspace + first;
+}
+
+Args CudaStep::bound(float* workspace, const std::vector<void*>& tensors) const {
   Args result = args;
-  result.in = {workspace + in.first, in.count};
-  if (residual.count > 0) result.residual = {workspace + residual.first, residual.count};
-  result.out = {workspace + out.first, out.count};
+  result.in = {in.locate(workspace, tensors), in.count};
+  if (residual.count > 0) result.residual = {residual.locate(workspace, tensors), residual.count};
+  result.out = {out.locate(workspace, tensors), out.count};
   return result;
 }
 
@@ -160,27 +59,32 @@ CudaModel::Layer CudaModel::pack(const Node& node, CudaUploads* uploads) const {
   const Shape& in = graph_.values[node.inputs[0]].shape;
   if (window.is_pointwise() && in.pixels() == 1) {
     layer.is_linear = true;
-    layer.weights = pack_rows(node.connections, uploads);
+    layer.weights = pack_rows(node.connections, is_half(), uploads);
     return layer;
   }
   // conv_direct counts the floats of its weights, and those within the images of a tile, in 32
   // bits.
   constexpr int64_t kMaxFloats = int64_t{1} << 31;
-  if (in.elements() * kWarpSize * kWarps < kMaxFloats &&
+  // Halves come two by two: see conv_half.cuh.
+  const bool in_words =
+      !is_half() || (in.pixels() > 1 && (window.pad_left + (window.kernel_w - 1) / 2) % 2 == 0);
+  if (in_words && in.elements() * kCudaWarpSize * kCudaWarps < kMaxFloats / 2 &&
       node.connections.count() * window.kernel_h * (window.kernel_w + 3) < kMaxFloats) {
-    layer.tiles = direct_kernels(window, device_->kernels());
+    layer.tiles = direct_kernels(window, kernels());
   }
   if (layer.tiles == nullptr) {
-    layer.weights =
-        pack_groups(node.connections, window, window.kernel_w, cuda::kGeneralGroup, 1, uploads);
+    layer.weights = pack_groups(node.connections, window, window.kernel_w, cuda::kGeneralGroup, 1,
+                                is_half(), uploads);
     return layer;
   }
   const ConvKernel& kernel = layer.tiles[0];
   const int64_t groups = divide_up(graph_.values[node.output].shape.c, kernel.group);
   int block_groups = 1;
-  while (block_groups < kWarps && block_groups < groups) block_groups *= 2;
-  layer.weights =
-      pack_groups(node.connections, window, kernel.weight_row, kernel.group, block_groups, uploads);
+  while (block_groups < kCudaWarps && block_groups < groups) block_groups *= 2;
+  layer.weights = pack_groups(node.connections, window, kernel.weight_row, kernel.group,
+                              block_groups, is_half(), uploads);
+  const bool tf32 = precision_ == Precision::kTf32 && device_->has_tf32();
+  if (is_half() || tf32) pack_mma(node, window, &layer, uploads);
   if (precision_ == Precision::kFast &&
       CudaWinograd::fits(window, in, graph_.values[node.output].shape, node.connections)) {
     pack_winograd(node, window, &layer, uploads);
@@ -188,53 +92,80 @@ CudaModel::Layer CudaModel::pack(const Node& node, CudaUploads* uploads) const {
   return layer;
 }
 
-// Transformed weights take 16 or 36 floats in place of 9: they are uploaded for those kernels that
-// some batch would use.
+template <class Form>
+void CudaModel::keep_useful(std::vector<Form> forms, const Args& args, const Layer& layer,
+                            CudaUploads* uploads, std::vector<Form>* kept) const {
+  const auto least = [](const std::vector<CudaVariant>& variants) {
+    double cost = variants[0].cost;
+    for (const CudaVariant& variant : variants) cost = std::min(cost, variant.cost);
+    return cost;
+  };
+  for (Form& form : forms) {
+    bool wanted = variant_ != 0;
+    for (int32_t batch : {1, 4, 16, 64, 256}) {
+      Args own = args;
+      own.batch = batch;
+      std::vector<CudaVariant> direct, other;
+      add_conv_variants(layer.tiles, layer.weights, own, device_->processors(), &direct);
+      form.add_variants(own, nullptr, device_->processors(), &other);
+      wanted = wanted || least(other) < least(direct);
+    }
+    if (!wanted) continue;
+    form.upload(uploads);
+    kept->push_back(std::move(form));
+  }
+}
+
+// Transformed weights take 16 or 36 floats in place of 9.
 void CudaModel::pack_winograd(const Node& node, const Window& window, Layer* layer,
                               CudaUploads* uploads) const {
-  const auto cost = [](const auto& variants) {
-    double least = variants[0].cost;
-    for (const auto& variant : variants) least = std::min(least, variant.cost);
-    return least;
-  };
   const Shape &in = graph_.values[node.inputs[0]].shape, &out = graph_.values[node.output].shape;
   Args args;
   args.in_w = static_cast<int32_t>(in.w), args.pad_left = static_cast<int32_t>(window.pad_left);
   args.out_h = static_cast<int32_t>(out.h), args.out_w = static_cast<int32_t>(out.w);
-  for (const cuda::WinogradKernel& kernel : device_->kernels().conv_winograd) {
-    CudaWinograd form(kernel, node.connections);
-    bool wanted = variant_ != 0;
-    for (int32_t batch : {1, 4, 16, 64, 256}) {
-      args.batch = batch;
-      std::vector<CudaVariant> variants;
-      form.add_variants(args, nullptr, device_->processors(), &variants);
-      wanted = wanted || cost(variants) < cost(conv_variants(layer->tiles, layer->weights, args,
-                                                             device_->processors()));
-    }
-    if (!wanted) continue;
-    form.upload(uploads);
-    layer->winograd.push_back(std::move(form));
+  std::vector<CudaWinograd> forms;
+  for (const cuda::WinogradKernel& kernel : kernels().conv_winograd) {
+    forms.emplace_back(kernel, node.connections);
   }
+  keep_useful(std::move(forms), args, *layer, uploads, &layer->winograd);
+}
+
+// Weights for the tensor cores have zeros for the connections that are not there.
+void CudaModel::pack_mma(const Node& node, const Window& window, Layer* layer,
+                         CudaUploads* uploads) const {
+  const Shape& out = graph_.values[node.output].shape;
+  Args args;
+  args.out_h = static_cast<int32_t>(out.h), args.out_w = static_cast<int32_t>(out.w);
+  std::vector<CudaMma> forms;
+  for (const auto& shapes : kernels().conv_mma) {
+    if (shapes[0].kernel != window.kernel_h || shapes[0].stride != window.stride_h) continue;
+    for (const ConvKernel& kernel : shapes) forms.emplace_back(kernel, node.connections, window);
+  }
+  keep_useful(std::move(forms), args, *layer, uploads, &layer->mma);
 }
 
 // Makes the program for one batch size.
 class CudaLowering {
  public:
-  CudaLowering(const CudaModel& model, int64_t batch)
+  CudaLowering(const CudaModel& model, int64_t batch, bool half_tensors)
       : model_(model),
         graph_(model.graph_),
-        kernels_(model.device_->kernels()),
+        kernels_(model.kernels()),
         batch_(batch),
+        half_(model.is_half()),
+        half_tensors_(half_tensors),
         storage_(graph_.values.size(), -1) {}
 
   CudaProgram run() {
-    for (int value : graph_.inputs) new_value(value);
+    read_inputs();
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
       node_ = static_cast<int>(i);
       const Node& node = graph_.nodes[i];
       std::visit([&](const auto& op) { lower(op, node); }, node.op);
     }
-    for (int value : graph_.outputs) buffers_[storage_[value]].last = step();
+    node_ = -1;
+    for (int value : graph_.outputs) outputs_.push_back(write_output(value));
+    for (int buffer : outputs_) buffers_[buffer].last = step();
     finish();
     return std::move(program_);
   }
@@ -243,19 +174,29 @@ class CudaLowering {
   int step() const { return static_cast<int>(program_.steps.size()); }
   const Shape& shape(int value) const { return graph_.values[value].shape; }
 
-  void new_value(int value) {
+  void new_value(int value) { storage_[value] = new_buffer(stored(value), half_); }
+
+  int new_buffer(int64_t of_image, bool half) {
     BufferLifetime buffer;
-    buffer.floats = shape(value).elements() * batch_;
+    buffer.floats = half ? divide_up(of_image * batch_, 2) : of_image * batch_;
     buffer.first = buffer.last = step();
-    storage_[value] = static_cast<int>(buffers_.size());
     buffers_.push_back(buffer);
+    counts_.push_back(of_image * batch_);
+    return static_cast<int>(buffers_.size()) - 1;
   }
 
-  // Until finish() knows the offsets, `first` counts from the start of the buffer.
-  CudaOperand use(int value) {
-    BufferLifetime& buffer = buffers_[storage_[value]];
-    buffer.last = step();
-    return {0, buffer.floats};
+  // In half precision rows of maps begin at even places, with a zero behind those of odd length.
+  int64_t pitch(int value) const {
+    const Shape& s = shape(value);
+    return half_ && s.pixels() > 1 ? divide_up(s.w, 2) * 2 : s.w;
+  }
+  // Activations of one image, with what pads the rows.
+  int64_t stored(int value) const { return shape(value).c * shape(value).h * pitch(value); }
+
+  // Where it lies finish() will know.
+  CudaOperand use(int buffer) {
+    buffers_[buffer].last = step();
+    return {0, counts_[buffer], -1};
   }
 
   Args activation_args(int in_value, int out_value) const {
@@ -265,7 +206,9 @@ class CudaLowering {
     args.channels = static_cast<int32_t>(in.c), args.out_channels = static_cast<int32_t>(out.c);
     args.in_h = static_cast<int32_t>(in.h), args.in_w = static_cast<int32_t>(in.w);
     args.out_h = static_cast<int32_t>(out.h), args.out_w = static_cast<int32_t>(out.w);
-    args.in_image = in.elements(), args.out_image = out.elements();
+    args.in_pitch = static_cast<int32_t>(pitch(in_value));
+    args.out_pitch = static_cast<int32_t>(pitch(out_value));
+    args.in_image = stored(in_value), args.out_image = stored(out_value);
     set_activation(Activation::kNone, &args);
     return args;
   }
@@ -291,7 +234,15 @@ class CudaLowering {
   // A step that reads value `in` (and `residual`, if not negative) and writes `out`.
   CudaStep& add_step(const cuda::Kernel& kernel, const Args& args, int64_t blocks, int in,
                      int residual, int out) {
-    const std::string& name = graph_.nodes[node_].name;
+    if (storage_[out] < 0) new_value(out);
+    return add_step_between(kernel, args, blocks, storage_[in],
+                            residual < 0 ? -1 : storage_[residual], storage_[out]);
+  }
+
+  // The same between buffers.
+  CudaStep& add_step_between(const cuda::Kernel& kernel, const Args& args, int64_t blocks, int in,
+                             int residual, int out) {
+    const std::string name = node_ < 0 ? "(input or output)" : graph_.nodes[node_].name;
     if (blocks >= int64_t{1} << 31) {
       throw Error(ErrorKind::kGeneral,
                   graph_.source + ": node '" + name + "' is too large for one launch");
@@ -301,12 +252,13 @@ class CudaLowering {
     step.kernel = &kernel;
     step.shape.kernel = kernel.name;
     step.shape.blocks = blocks;
+    step.shape.in_bytes = half_ && &kernel != &kernels_.copy_in ? 2 : 4;
+    step.shape.out_bytes = half_ && &kernel != &kernels_.copy_out ? 2 : 4;
     step.args = args;
     step.in = use(in);
     if (residual >= 0) step.residual = use(residual);
-    if (storage_[out] < 0) new_value(out);
     step.out = use(out);
-    places_.push_back({storage_[in], residual < 0 ? 0 : storage_[residual], storage_[out]});
+    places_.push_back({in, residual < 0 ? 0 : residual, out});
     program_.steps.push_back(step);
     return program_.steps.back();
   }
@@ -328,23 +280,26 @@ class CudaLowering {
     layer.weights.set(model_.weights_.as<uint32_t>(), &args);
     if (layer.is_linear) {
       const cuda::Kernel& kernel = kernels_.linear;
-      const int64_t row_blocks = divide_up(args.out_channels, kernel.threads / kWarpSize);
+      const int64_t row_blocks = divide_up(args.out_channels, kernel.threads / kCudaWarpSize);
       add_step(kernel, args, row_blocks * divide_up(batch_, kernel.outputs), in, residual, out);
       return;
     }
     if (layer.tiles == nullptr) {
       const cuda::Kernel& kernel = kernels_.conv_general;
-      add_step(kernel, args, divide_up(batch_ * shape(out).pixels(), kernel.outputs) * args.groups,
-               in, residual, out);
+      const int64_t pixels = shape(out).h * pitch(out);
+      add_step(kernel, args, divide_up(batch_ * pixels, kernel.outputs) * args.groups, in, residual,
+               out);
       return;
     }
     const int processors = model_.device_->processors();
     std::vector<CudaVariant> variants;
-    for (const Variant& v : conv_variants(layer.tiles, layer.weights, args, processors)) {
-      variants.push_back({v.kernel, v.args, v.blocks, v.shared_floats(), v.cost});
+    add_conv_variants(layer.tiles, layer.weights, args, processors, &variants);
+    const auto* uploaded = model_.weights_.as<uint32_t>();
+    for (const CudaMma& form : layer.mma) {
+      form.add_variants(args, uploaded, processors, &variants);
     }
     for (const CudaWinograd& form : layer.winograd) {
-      form.add_variants(args, model_.weights_.as<uint32_t>(), processors, &variants);
+      form.add_variants(args, uploaded, processors, &variants);
     }
     const auto cheaper = [](const CudaVariant& a, const CudaVariant& b) { return a.cost < b.cost; };
     const auto wanted = static_cast<size_t>(model_.variant_);
@@ -363,7 +318,7 @@ class CudaLowering {
                     node.output);
   }
 
-  int64_t elements(int value) const { return batch_ * shape(value).elements(); }
+  int64_t elements(int value) const { return batch_ * stored(value); }
 
   void lower(const MaxPool2d& op, const Node& node) {
     Args args = activation_args(node.inputs[0], node.output);
@@ -392,7 +347,7 @@ class CudaLowering {
   }
   void lower(const Softmax&, const Node& node) {
     add_simple(kernels_.softmax, activation_args(node.inputs[0], node.output),
-               batch_ * shape(node.output).pixels(), node);
+               batch_ * shape(node.output).h * pitch(node.output), node);
   }
   void lower(const Concat&, const Node& node) {
     int64_t channels_before = 0;
@@ -403,28 +358,73 @@ class CudaLowering {
                    divide_up(elements(in), kernels_.copy.outputs), in, -1, node.output);
       step.shape.first_writer = i == 0;
       step.shape.last_writer = i + 1 == node.inputs.size();
-      step.args.out_offset = channels_before * shape(in).pixels();
+      step.args.out_offset = channels_before * shape(in).h * pitch(in);
       channels_before += shape(in).c;
     }
   }
   void lower(const Flatten&, const Node& node) {
-    storage_[node.output] = storage_[node.inputs[0]];  // the same memory
+    const int in = node.inputs[0];
+    if (pitch(in) == shape(in).w) {
+      storage_[node.output] = storage_[in];  // the same memory
+      return;
+    }
+    Args args = activation_args(in, node.output);
+    args.out_pitch = args.in_w;
+    add_step(kernels_.copy, args, divide_up(elements(node.output), kernels_.copy.outputs), in, -1,
+             node.output);
+  }
+
+  // Where the user's tensor is that becomes `value`, or that `value` becomes: a buffer of its own
+  // if that is stored in another way.
+  bool is_stored_otherwise(int value) const {
+    return half_ && (!half_tensors_ || pitch(value) != shape(value).w);
+  }
+  void read_inputs() {
+    for (int value : graph_.inputs) {  // all tensors are there before the first step
+      if (!is_stored_otherwise(value)) new_value(value);
+      inputs_.push_back(storage_[value] >= 0 ? storage_[value]
+                                             : new_buffer(shape(value).elements(), half_tensors_));
+    }
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      const int value = graph_.inputs[i];
+      if (storage_[value] >= 0) continue;
+      Args args = activation_args(value, value);
+      args.in_pitch = args.in_w, args.in_image = shape(value).elements();
+      const cuda::Kernel& kernel = half_tensors_ ? kernels_.copy : kernels_.copy_in;
+      new_value(value);
+      add_step_between(kernel, args, divide_up(elements(value), kernel.outputs), inputs_[i], -1,
+                       storage_[value]);
+    }
+  }
+  int write_output(int value) {
+    if (!is_stored_otherwise(value)) return storage_[value];
+    const int tensor = new_buffer(shape(value).elements(), half_tensors_);
+    Args args = activation_args(value, value);
+    args.out_pitch = args.in_w, args.out_image = shape(value).elements();
+    const cuda::Kernel& kernel = half_tensors_ ? kernels_.copy : kernels_.copy_out;
+    add_step_between(kernel, args, divide_up(batch_ * shape(value).elements(), kernel.outputs),
+                     storage_[value], -1, tensor);
+    return tensor;
+  }
+
+  CudaOperand operand(int buffer, const std::vector<int>& tensor_of) const {
+    return {buffers_[buffer].offset, counts_[buffer], tensor_of[buffer]};
   }
 
   void finish() {
     program_.workspace_floats = assign_offsets(&buffers_);
+    // Several tensors may be one value: the first of them takes the place of the buffer.
+    std::vector<int> tensor_of(buffers_.size(), -1), tensors = inputs_;
+    tensors.insert(tensors.end(), outputs_.begin(), outputs_.end());
+    for (size_t i = tensors.size(); i-- > 0;) tensor_of[tensors[i]] = static_cast<int>(i);
     for (size_t i = 0; i < program_.steps.size(); ++i) {
       CudaStep& step = program_.steps[i];
-      step.in.first += buffers_[places_[i].in].offset;
-      step.residual.first += buffers_[places_[i].residual].offset;
-      step.out.first += buffers_[places_[i].out].offset;
+      step.in = operand(places_[i].in, tensor_of);
+      if (step.residual.count > 0) step.residual = operand(places_[i].residual, tensor_of);
+      step.out = operand(places_[i].out, tensor_of);
     }
-    const auto operand = [&](int value) {
-      const BufferLifetime& buffer = buffers_[storage_[value]];
-      return CudaOperand{buffer.offset, buffer.floats};
-    };
-    for (int value : graph_.inputs) program_.inputs.push_back(operand(value));
-    for (int value : graph_.outputs) program_.outputs.push_back(operand(value));
+    for (int buffer : inputs_) program_.inputs.push_back(operand(buffer, tensor_of));
+    for (int buffer : outputs_) program_.outputs.push_back(operand(buffer, tensor_of));
   }
 
   struct Places {
@@ -436,11 +436,16 @@ class CudaLowering {
   const int64_t batch_;
   int node_ = -1;
   CudaProgram program_;
+  const bool half_, half_tensors_;
   std::vector<BufferLifetime> buffers_;  // in the order of their first use
+  std::vector<int64_t> counts_;          // buffer -> activations in it
+  std::vector<int> inputs_, outputs_;    // buffers that the user's tensors come into and go out of
   std::vector<int> storage_;             // value -> buffer
   std::vector<Places> places_;           // [step]
 };
 
-CudaProgram CudaModel::program(int64_t batch) const { return CudaLowering(*this, batch).run(); }
+CudaProgram CudaModel::program(int64_t batch, bool half_tensors) const {
+  return CudaLowering(*this, batch, half_tensors).run();
+}
 
 }  // namespace kernelprune

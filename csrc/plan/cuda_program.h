@@ -11,31 +11,39 @@
 #include "cuda/device.h"
 #include "kernelprune/engine.h"
 #include "model/graph.h"
+#include "plan/cuda_mma.h"
 #include "plan/cuda_weights.h"
 #include "plan/cuda_winograd.h"
 
 namespace kernelprune {
 
-// Part of the workspace, in floats.
+// Part of the workspace.
 struct CudaOperand {
-  int64_t first = 0, count = 0;  // count 0: there is none
+  int64_t first = 0;  // in floats
+  int64_t count = 0;  // in activations, float32 or halves; 0: there is none
+  // The user's tensor that may take its place: inputs, then outputs; -1: none.
+  int tensor = -1;
+
+  float* locate(float* workspace, const std::vector<void*>& tensors) const;
 };
 
 // One launch. `args` is complete but for the activations.
 struct CudaStep {
-  int node = -1;  // index into Graph::nodes
+  int node = -1;  // index into Graph::nodes; -1: an input or output comes into other storage
   const cuda::Kernel* kernel = nullptr;
   cuda::LaunchShape shape;
   cuda::Args args;
   CudaOperand in, residual, out;
 
-  // The arguments with the activations in this workspace.
-  cuda::Args bound(float* workspace) const;
+  bool has_tensors() const { return in.tensor >= 0 || residual.tensor >= 0 || out.tensor >= 0; }
+  // The arguments with the activations in this workspace, but for those whose tensor has an
+  // address.
+  cuda::Args bound(float* workspace, const std::vector<void*>& tensors) const;
 };
 
 struct CudaProgram {
   std::vector<CudaStep> steps;
-  std::vector<CudaOperand> inputs, outputs;  // of the graph
+  std::vector<CudaOperand> inputs, outputs;  // of the graph, as the user has them
   int64_t workspace_floats = 0;
 };
 
@@ -46,8 +54,10 @@ class CudaModel {
   // `device`.
   CudaModel(const Graph& graph, cuda::Device* device, Precision precision, int variant);
 
-  // The launches for `batch` images. Throws Error (kGeneral) for a layer that is too large.
-  CudaProgram program(int64_t batch) const;
+  bool is_half() const { return precision_ == Precision::kHalf; }
+  // The launches for `batch` images, whose tensors the user has in float32 or, if is_half(), in
+  // half precision. Throws Error (kGeneral) for a layer that is too large.
+  CudaProgram program(int64_t batch, bool half_tensors) const;
 
  private:
   friend class CudaLowering;
@@ -56,11 +66,20 @@ class CudaModel {
     const cuda::ConvKernel* tiles = nullptr;  // kTiles of them; null: not conv_direct
     bool is_linear = false;
     CudaWeights weights;
-    std::vector<CudaWinograd> winograd;  // beside conv_direct
+    std::vector<CudaMma> mma;            // beside conv_direct
+    std::vector<CudaWinograd> winograd;  // the same
   };
   Layer pack(const Node& node, CudaUploads* uploads) const;
+  // Uploads those of `forms` that some batch would use, and keeps them.
+  template <class Form>
+  void keep_useful(std::vector<Form> forms, const cuda::Args& args, const Layer& layer,
+                   CudaUploads* uploads, std::vector<Form>* kept) const;
   void pack_winograd(const Node& node, const Window& window, Layer* layer,
                      CudaUploads* uploads) const;
+  void pack_mma(const Node& node, const Window& window, Layer* layer, CudaUploads* uploads) const;
+  const cuda::KernelTable& kernels() const {
+    return is_half() ? device_->half_kernels() : device_->kernels();
+  }
 
   const Graph& graph_;
   cuda::Device* device_;

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <numeric>
 
+#include "cuda/half.h"
+
 namespace kernelprune {
 
 CudaUploads::Range CudaUploads::add_words(const void* values, size_t count) {
@@ -23,6 +25,14 @@ CudaUploads::Range CudaUploads::add(const std::vector<uint32_t>& values) {
   return add_words(values.data(), values.size());
 }
 
+CudaUploads::Range CudaUploads::add_halves(const std::vector<float>& values) {
+  std::vector<uint32_t> words((values.size() + 1) / 2, 0);
+  for (size_t i = 0; i < values.size(); ++i) {
+    words[i / 2] |= static_cast<uint32_t>(cuda::float_to_half(values[i]).bits) << 16 * (i % 2);
+  }
+  return {add(words).first, static_cast<int64_t>(values.size())};
+}
+
 void CudaWeights::set(const uint32_t* base, cuda::Args* args) const {
   args->weight = CudaUploads::locate<float>(weight, base);
   args->bias = CudaUploads::locate<float>(bias, base);
@@ -36,7 +46,7 @@ void CudaWeights::set(const uint32_t* base, cuda::Args* args) const {
 }
 
 CudaWeights pack_groups(const Connections& connections, const Window& window, int64_t row_floats,
-                        int group, int block_groups, CudaUploads* uploads) {
+                        int group, int block_groups, bool half, CudaUploads* uploads) {
   const size_t out_channels = connections.bias.size();
   const auto length = [&](uint32_t o) {
     return connections.row_ptr[o + 1] - connections.row_ptr[o];
@@ -107,7 +117,7 @@ CudaWeights pack_groups(const Connections& connections, const Window& window, in
   }
   packed.entries_of_group = static_cast<double>(entries.size()) / packed.groups;
   packed.connections_of_group = static_cast<double>(packed_connections) / packed.groups;
-  packed.weight = uploads->add(weight);
+  packed.weight = uploads->add_weights(weight, half);
   packed.bias = uploads->add(connections.bias);
   packed.rows = uploads->add(order);
   packed.entry_ptr = uploads->add(entry_ptr);
@@ -118,9 +128,9 @@ CudaWeights pack_groups(const Connections& connections, const Window& window, in
   return packed;
 }
 
-CudaWeights pack_rows(const Connections& connections, CudaUploads* uploads) {
+CudaWeights pack_rows(const Connections& connections, bool half, CudaUploads* uploads) {
   CudaWeights packed;
-  packed.weight = uploads->add(connections.weight);
+  packed.weight = uploads->add_weights(connections.weight, half);
   packed.bias = uploads->add(connections.bias);
   packed.entry_ptr = uploads->add(connections.row_ptr);
   packed.col = uploads->add(connections.col);

@@ -16,11 +16,17 @@ namespace kernelprune {
 class CudaUploads {
  public:
   struct Range {
-    int64_t first = 0, count = 0;  // in words
+    int64_t first = 0, count = 0;  // in words; in values
   };
 
   Range add(const std::vector<float>& values);
   Range add(const std::vector<uint32_t>& values);
+  // Rounded to half precision, two in a word.
+  Range add_halves(const std::vector<float>& values);
+  // As float32 or in half precision.
+  Range add_weights(const std::vector<float>& values, bool half) {
+    return half ? add_halves(values) : add(values);
+  }
   const std::vector<uint32_t>& words() const { return words_; }
 
   template <typename T>
@@ -48,11 +54,11 @@ struct CudaWeights {
 // `group`; `block_groups` groups share the list of the input channels that any of them needs. A
 // group's entries are the input channels that it needs: position in the list, and a mask of the
 // outputs connected to it. Weights lie in the order in which the entries name them, every row of a
-// kernel padded to `row_floats`.
+// kernel padded to `row_floats`, in half precision if `half`.
 CudaWeights pack_groups(const Connections& connections, const Window& window, int64_t row_floats,
-                        int group, int block_groups, CudaUploads* uploads);
+                        int group, int block_groups, bool half, CudaUploads* uploads);
 
 // For linear: rows as they are.
-CudaWeights pack_rows(const Connections& connections, CudaUploads* uploads);
+CudaWeights pack_rows(const Connections& connections, bool half, CudaUploads* uploads);
 
 }  // namespace kernelprune

@@ -8,21 +8,10 @@
 #include "cuda/kernel_table.h"
 #include "ops/connections.h"
 #include "ops/window.h"
+#include "plan/cuda_tiles.h"
 #include "plan/cuda_weights.h"
 
 namespace kernelprune {
-
-// Shared memory that a block may have on every architecture since sm_75: 64 KiB.
-constexpr int64_t kCudaSharedFloats = 64 * 1024 / sizeof(float);
-
-// One way to compute a convolution: a kernel, and how its blocks share the work.
-struct CudaVariant {
-  const cuda::Kernel* kernel = nullptr;
-  cuda::Args args;
-  int64_t blocks = 0;
-  int32_t shared_floats = 0;
-  double cost = 0.0;  // instructions of a warp of conv_direct, one after the other
-};
 
 // The connections of one layer, with transformed weights. As in pack_groups(): output channels
 // sorted by number of connections, in groups, and blocks of groups that share a list of input

@@ -74,6 +74,7 @@ struct Engine::Impl {
   std::unique_ptr<Workspace> prepare(const Shares& shares) const;
   void check_run(size_t input_count, size_t output_count, int64_t batch) const;
   std::vector<LayerInfo> layers(int64_t batch) const;
+  CudaBackend& cuda_backend() const;
 };
 
 const float* Engine::Impl::locate(const Operand& operand, const Place& place) const {
@@ -265,6 +266,11 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
   if (options.device != "cpu") {
     impl->cuda = std::make_unique<CudaBackend>(impl->graph, options.device, options.precision,
                                                options.cuda_variant);
+  } else if (options.precision == Precision::kHalf || options.precision == Precision::kTf32) {
+    throw Error(ErrorKind::kDevice, std::string("precision=") +
+                                        (options.precision == Precision::kHalf ? "half" : "tf32") +
+                                        ": the CPU has fast and strict; half and tf32 are for " +
+                                        "CUDA devices");
   }
   std::vector<int64_t> modes;
   for (int i = 0; i < impl->kernels->count; ++i) modes.push_back(impl->kernels->tables[i].width);
@@ -371,10 +377,27 @@ int64_t Engine::workspace_bytes(int64_t batch) const {
   return floats * static_cast<int64_t>(arenas * sizeof(float));
 }
 
+CudaBackend& Engine::Impl::cuda_backend() const {
+  if (cuda == nullptr) throw Error(ErrorKind::kDevice, "the engine runs on the CPU");
+  return *cuda;
+}
+
+void Engine::run_cuda(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
+                      int64_t batch, const CudaCall& call) const {
+  impl_->check_run(inputs.size(), outputs.size(), batch);
+  impl_->cuda_backend().run(inputs, outputs, batch, call);
+}
+
+void* Engine::allocate(size_t bytes) const { return impl_->cuda_backend().allocate(bytes); }
+void Engine::release(void* memory) const { impl_->cuda_backend().release(memory); }
+
 void Engine::run(const std::vector<const float*>& inputs, const std::vector<float*>& outputs,
                  int64_t batch) const {
   impl_->check_run(inputs.size(), outputs.size(), batch);
-  if (impl_->cuda != nullptr) return impl_->cuda->run(inputs, outputs, batch);
+  if (impl_->cuda != nullptr) {
+    return impl_->cuda->run({inputs.begin(), inputs.end()}, {outputs.begin(), outputs.end()}, batch,
+                            {});
+  }
   const Shares shares = impl_->splitter->split(batch);
   std::unique_ptr<Workspace> workspace = impl_->prepare(shares);
   const Impl::Tensors tensors{inputs, outputs};
@@ -410,7 +433,8 @@ std::vector<LayerInfo> Engine::profile(const std::vector<const float*>& inputs,
   if (repeats < 1) throw Error(ErrorKind::kGeneral, "profile needs at least one repeat");
   std::vector<LayerInfo> layers = impl_->layers(batch);
   if (impl_->cuda != nullptr) {
-    const auto seconds = impl_->cuda->profile(inputs, outputs, batch, repeats);
+    const auto seconds = impl_->cuda->profile({inputs.begin(), inputs.end()},
+                                              {outputs.begin(), outputs.end()}, batch, repeats);
     for (size_t i = 0; i < layers.size(); ++i) layers[i].seconds = median(seconds[i]);
     return layers;
   }

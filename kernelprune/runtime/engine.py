@@ -13,7 +13,14 @@ import numpy as np
 from kernelprune import _core
 from kernelprune.errors import DeviceError, Error, ShapeError
 from kernelprune.runtime.gpu import check_tensors, is_gpu_tensor, run_tensors
-from kernelprune.runtime.plan import PRECISIONS, Plan, file_digest, processor, version
+from kernelprune.runtime.plan import (
+    CUDA_PRECISIONS,
+    PRECISIONS,
+    Plan,
+    file_digest,
+    processor,
+    version,
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,9 @@ class Engine:
         lanes: Images side by side in a vector: 1 (pixels of one image fill the vectors) or a vector
             width of the instruction set. By default the plan takes what costs least for the batch.
         precision: ``"fast"`` computes 3x3 convolutions by Winograd's method where that is faster;
-            ``"strict"`` never does, and rounds less.
+            ``"strict"`` never does, and rounds less. On CUDA devices also ``"tf32"``: the tensor
+            cores may multiply numbers rounded to 10 bits of mantissa; and ``"half"``: activations
+            and weights are float16, sums float32 (numbers beyond 65504 become infinite).
         tune: Measures on loading which way of computing each layer is fastest, in place of taking
             what should be; takes from seconds to minutes. See :func:`kernelprune.runtime.tune`.
         plan: A saved plan, or the path of one. Results are bit-identical for the same plan,
@@ -126,8 +135,13 @@ class Engine:
             threads = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
         if isinstance(threads, bool) or not isinstance(threads, int):
             raise Error(f"threads must be a whole number or None, got {threads!r}")
-        if precision not in PRECISIONS:
-            raise Error(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        known = (*PRECISIONS, *CUDA_PRECISIONS)
+        if precision not in known:
+            raise Error(f"precision must be one of {', '.join(known)}, got {precision!r}")
+        if device == "cpu" and precision in CUDA_PRECISIONS:
+            raise DeviceError(
+                f"precision {precision!r} is for CUDA devices; the CPU has {', '.join(PRECISIONS)}"
+            )
         if tune and plan is not None:
             raise Error("give either tune=True or a plan, not both")
         if device != "cpu" and (tune or plan is not None):
@@ -161,9 +175,9 @@ class Engine:
             )
         except Error as error:
             raise type(error)(f"{name}: {error}") from None
-        known = {(layer.lanes, layer.node) for layer in self._core.candidates}
+        layers = {(layer.lanes, layer.node) for layer in self._core.candidates}
         for mode, layer in plan.choices:
-            if (mode, layer) not in known and lanes in (None, mode):
+            if (mode, layer) not in layers and lanes in (None, mode):
                 raise Error(f"{name}: the model has no layer {layer[:80]!r} with {mode} lanes")
 
     @property
@@ -234,8 +248,11 @@ class Engine:
 
         Args:
             inputs: One array or tensor per input of the model, ``[batch, *shape]`` float32, any
-                batch size. numpy in, numpy out; torch in, torch out, on the same device (a GPU only
-                for an engine on that GPU).
+                batch size; with ``precision="half"`` all of them may be float16, as the outputs
+                are then. numpy in, numpy out; torch in, torch out, on the same device (a GPU only
+                for an engine on that GPU, where torch's current stream goes on behind the run).
+                On an engine's GPU also what has ``__cuda_array_interface__`` or ``__dlpack__``; the
+                outputs are then :class:`kernelprune.runtime.gpu.DeviceArray`.
 
         Returns:
             The output ``[batch, *shape]``; a tuple of them if the model has several.
@@ -244,19 +261,32 @@ class Engine:
             ShapeError: Wrong number, shape or type of inputs.
             DeviceError: A tensor lies on another device.
         """
-        kind, _, index_text = self.device.partition(":")
-        if kind == "cuda" and any(is_gpu_tensor(value) for value in inputs):
-            index = int(index_text or 0)
-            batch = check_tensors(inputs, self.inputs, index)
-            outputs = run_tensors(self._core, inputs, batch)
+        kind, _, index = self.device.partition(":")
+        half = self.precision == "half"
+        if kind != "cpu" and any(is_gpu_tensor(value) for value in inputs):
+            tensors = check_tensors(inputs, self.inputs, int(index or 0), half)
+            outputs = run_tensors(self._core, tensors)
             return outputs[0] if len(outputs) == 1 else tuple(outputs)
-        arrays, torch_in = _to_arrays(inputs)
-        outputs = self._core.run(arrays)
+        arrays, torch_in = _to_arrays(inputs, half)
+        outputs = self._run_halves(arrays) if _are_halves(arrays) else self._core.run(arrays)
         if torch_in:
             import torch
 
             outputs = [torch.from_numpy(output) for output in outputs]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def _run_halves(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        expected = self.inputs
+        shapes = [(len(arrays[0]), *shape) for _, shape in expected]
+        if [array.shape for array in arrays] != shapes or len(arrays[0]) == 0:
+            got = ", ".join(str(list(array.shape)) for array in arrays)
+            wanted = ", ".join(str(["batch", *shape]) for _, shape in expected)
+            raise ShapeError(f"the inputs must have the shapes {wanted}, got {got}")
+        batch = len(arrays[0])
+        outputs = [np.empty((batch, *shape), np.float16) for _, shape in self.outputs]
+        addresses = [[array.ctypes.data for array in some] for some in (arrays, outputs)]
+        self._core.run_pointers(*addresses, batch, half=True)
+        return outputs
 
     def run_reference(self, *inputs: Any) -> Any:
         """Like :meth:`run`, by naive loops in float64 and therefore slow: for checking kernels.
@@ -305,8 +335,15 @@ def _layer_profile(layer: Any, peak: float = 0.0, batch: int = 1) -> LayerProfil
     )
 
 
-def _to_arrays(inputs: tuple[Any, ...]) -> tuple[list[np.ndarray], bool]:
-    """Contiguous float32 numpy views (or copies) of the inputs; whether any was a torch tensor."""
+def _are_halves(arrays: list[np.ndarray]) -> bool:
+    return bool(arrays) and all(array.dtype == np.float16 for array in arrays)
+
+
+def _to_arrays(inputs: tuple[Any, ...], half: bool = False) -> tuple[list[np.ndarray], bool]:
+    """Contiguous float32 numpy views (or copies) of the inputs; whether any was a torch tensor.
+
+    If `half`, all of them may be float16.
+    """
     arrays = []
     torch_in = False
     for value in inputs:
@@ -315,13 +352,15 @@ def _to_arrays(inputs: tuple[Any, ...]) -> tuple[list[np.ndarray], bool]:
         if torch is not None and isinstance(value, torch.Tensor):
             if value.device.type != "cpu":
                 raise DeviceError(f"the input lies on {value.device}; move it with .cpu()")
-            if value.dtype != torch.float32:
+            if value.dtype != torch.float32 and not (half and value.dtype == torch.float16):
                 raise ShapeError(f"inputs must be float32, got {value.dtype}; use .float()")
             torch_in = True
             value = value.detach().contiguous().numpy()
         if not isinstance(value, np.ndarray):
             raise ShapeError(f"inputs must be numpy arrays or torch tensors, got {type(value)}")
-        if value.dtype != np.float32:
+        if value.dtype != np.float32 and not (half and value.dtype == np.float16):
             raise ShapeError(f"inputs must be float32, got {value.dtype}; use .astype('float32')")
         arrays.append(np.ascontiguousarray(value))
+    if half and len({array.dtype for array in arrays}) > 1:
+        raise ShapeError("inputs must be all float32 or all float16")
     return arrays, torch_in

@@ -24,6 +24,7 @@ _MAX_BYTES = 8 << 20
 _MAX_TEXT = 4096
 _MAX_LANES = 1024
 PRECISIONS = ("fast", "strict")
+CUDA_PRECISIONS = ("tf32", "half")  # for GPUs, which have no plans
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "cuda/device.cuh"
+#include "cuda/device_half.cuh"
 #include "kernelprune/error.h"
 
 namespace kernelprune::cuda {
@@ -91,12 +91,27 @@ void shuffle_of_half_a_warp(const Args& a) {
   store(a.out, thread_index(), 0.0f);
 }
 
+void product_of_half_a_warp(const Args& a) {
+  Fragments f{};
+  if (thread_index() % 2 == 0) multiply_halves(f);
+  store(a.out, thread_index(), f.c[0]);
+}
+void product_of_what_is_no_tf32(const Args& a) {
+  Fragments f{};
+  f.a[0] = bits_of(1.0f + 0x1p-12f);
+  multiply_tf32(f);
+  store(a.out, thread_index(), f.c[0]);
+}
+void reads_halves_unaligned(const Args& a) {
+  if (thread_index() == 0) load2(elements_of<Half>(a.in), 1);
+  store(a.out, thread_index(), 0.0f);
+}
+
 struct Case {
   const char* name;
   emulator::KernelFunction kernel;
 };
-#define CASE(name) \
-  { #name, &name }
+#define CASE(name) {#name, &name}
 const Case kCases[] = {
     CASE(nothing_wrong),
     CASE(reads_past_the_end),
@@ -117,6 +132,9 @@ const Case kCases[] = {
     CASE(barrier_for_some),
     CASE(two_barriers),
     CASE(shuffle_of_half_a_warp),
+    CASE(product_of_half_a_warp),
+    CASE(product_of_what_is_no_tf32),
+    CASE(reads_halves_unaligned),
     CASE(nothing_wrong),  // what went wrong before leaves no trace
 };
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from runtime.test_models import pruned_at_random, relative_error
 from torch import nn
 
 import kernelprune as kp
-from kernelprune.runtime.gpu import check_tensors, run_tensors
 
 
 class Depthwise(nn.Module):
@@ -129,50 +127,6 @@ def test_layers_and_profile_name_the_kernels(model: Path) -> None:
     assert all(layer.kernel.endswith("/cuda-emulated") for layer in layers)
     assert [layer.kernel.split("_")[0] for layer in layers] == ["conv3x3", "conv3x3", "global"]
     assert all(layer.milliseconds > 0 and layer.peak_share == 0 for layer in layers)
-
-
-def test_tensors_go_in_and_out_by_address(model: Path) -> None:
-    """The way of tensors on a GPU: a wrong address or size would write into foreign memory."""
-    engine = kp.Engine(model, device="cuda-emulated")
-    x = torch.from_numpy(images(3)).permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2)
-    got = run_tensors(engine._core, (x,), 3)
-    for tensor, expected in zip(got, engine.run(images(3)), strict=True):
-        np.testing.assert_array_equal(tensor.numpy(), expected)
-
-
-@dataclass
-class FakeTensor:
-    """As much of a tensor on a GPU as the checks look at."""
-
-    shape: tuple[int, ...]
-    index: int = 0
-    dtype: torch.dtype = torch.float32
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cuda", self.index)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-
-@pytest.mark.parametrize(
-    ("inputs", "error", "words"),
-    [
-        ([], kp.ShapeError, "1 inputs, got 0"),
-        ([FakeTensor((2, 3, 9, 10))], kp.ShapeError, "[batch,3,10,9], got [2,3,9,10]"),
-        ([FakeTensor((0, 3, 10, 9))], kp.ShapeError, "got [0,3,10,9]"),
-        ([FakeTensor((2, 3, 10, 9), dtype=torch.float16)], kp.ShapeError, "must be float32"),
-        ([FakeTensor((2, 3, 10, 9), index=1)], kp.DeviceError, "cuda:0 as the others, got cuda:1"),
-        ([np.zeros((2, 3, 10, 9), np.float32)], kp.DeviceError, "cuda:0"),
-    ],
-)
-def test_wrong_gpu_tensors(inputs: list, error: type[Exception], words: str) -> None:
-    """An unchecked tensor would be read past its end, on the device."""
-    with pytest.raises(error) as raised:
-        check_tensors(tuple(inputs), [("x", (3, 10, 9))], 0)
-    assert words in str(raised.value)
-    assert check_tensors((FakeTensor((2, 3, 10, 9)),), [("x", (3, 10, 9))], 0) == 2
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:1234567", "CUDA", ""])

@@ -31,6 +31,9 @@ FAULTS = {
     "barrier_for_some": "thread 0 waits at the barrier of line",
     "two_barriers": "thread 0 waits at the barrier of line",
     "shuffle_of_half_a_warp": "thread 0 waits at the shuffle of line",
+    "product_of_half_a_warp": "thread 0 waits at the work of the whole warp of line",
+    "product_of_what_is_no_tf32": "has not been rounded to TF32",
+    "reads_halves_unaligned": "global read, not aligned",
 }
 
 

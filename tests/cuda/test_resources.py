@@ -17,20 +17,28 @@ def test_no_kernel_spills(architecture: str) -> None:
     """A kernel that spills moves its accumulators through memory: nobody would see it but a GPU."""
     for kernel, use in TABLE[architecture].items():
         assert use["spill_bytes"] == use["stack_bytes"] == 0, kernel
-        # conv_direct is planned for two blocks of 256 threads, conv_winograd for one of 512.
-        if kernel.startswith(("ConvDirect", "ConvWinograd")):
+        # The kernels of staging.cuh are planned for two blocks of 256 threads, conv_winograd for one
+        # of 512.
+        if kernel.startswith(("ConvDirect", "ConvHalf", "ConvMma", "ConvWinograd")):
             assert use["threads_by_registers"] >= 512, kernel
 
 
 def test_the_table_has_every_kernel() -> None:
     """A kernel that is not in the table was never looked at: run python -m bench.cuda_resources."""
-    source = (ROOT / "csrc" / "cuda" / "kernels.cuh").read_text()
-    body = source[source.index("make_table()") :]
-    convolutions = {f"ConvDirect<{x}>" for x in re.findall(r"conv_row<([\d, ]+)>", body)}
-    assert len(convolutions) >= 6
+    folder = ROOT / "csrc" / "cuda"
+    own = [(folder / f"{name}.cuh").read_text() for name in ("kernels", "kernels_half")]
+    common = (folder / "kernels_common.cuh").read_text()
+    convolutions = {f"ConvDirect<{x}>" for x in re.findall(r"= conv_row<([\d, ]+)>", own[0])}
+    convolutions |= {f"ConvHalf<{x}>" for x in re.findall(r"= half_row<([\d, ]+)>", own[1])}
+    for storage in ("float", "Half"):
+        products = re.findall(r"= mma_row<T, ([\d, ]+)>", common)
+        convolutions |= {f"ConvMma<{storage}, {x}>" for x in products}
+    assert len(convolutions) == 40
+    rows = r"table\.[\w\[\]]+ =\s*(?:\w+_)?row<"
+    kernels = sum(len(re.findall(rows, text)) for text in (*own, common, common))
     for architecture in ARCHITECTURES:
         assert convolutions <= set(TABLE[architecture])
-        assert len(TABLE[architecture]) == len(re.findall(r"=\s*(?:\w+_)?row<", body))
+        assert len(TABLE[architecture]) == kernels
 
 
 def test_reports_are_read_right() -> None:

@@ -22,6 +22,8 @@ struct Graph;
 enum class Precision {
   kFast,    // Winograd's method where it pays
   kStrict,  // direct sums only
+  kTf32,    // CUDA only: products of numbers rounded to TF32 where the tensor cores pay
+  kHalf,    // CUDA only: activations and weights in half precision
 };
 
 // A layer of a program (a program runs `lanes` images side by side).
@@ -91,6 +93,16 @@ struct LayerCandidates {
   std::string chosen;
 };
 
+// How a run on a CUDA device finds its tensors.
+struct CudaCall {
+  bool half = false;       // in half precision; for engines with Precision::kHalf
+  bool on_device = false;  // all of them on the engine's device, where they are read and written
+  // On the device: what these streams (cudaStream_t) have queued is done first. If `queue`, run()
+  // does not wait for the results, but what the streams are given afterwards does.
+  std::vector<void*> streams;
+  bool queue = false;
+};
+
 class Engine {
  public:
   // Throws Error: kGeneral (no such file, bad option), kFormat (not a valid model), kDevice (the
@@ -124,6 +136,13 @@ class Engine {
   // under way than ever before.
   void run(const std::vector<const float*>& inputs, const std::vector<float*>& outputs,
            int64_t batch) const;
+
+  // The same on a CUDA device, with tensors as `call` says.
+  void run_cuda(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
+                int64_t batch, const CudaCall& call) const;
+  // Memory of the CUDA device.
+  void* allocate(size_t bytes) const;
+  void release(void* memory) const;
 
   // run() with a clock around every step, `repeats` times.
   std::vector<LayerInfo> profile(const std::vector<const float*>& inputs,
