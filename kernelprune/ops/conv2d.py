@@ -132,9 +132,9 @@ def _make_differentiable(op: Any, derivative: Callable[..., _Gradients]) -> None
     tensors = 5 if op is _conv2d else 4
 
     def below(keyset: Any, *args: Any) -> torch.Tensor:
+        if keyset.raw_repr() == _PLAIN:  # nothing is recorded: gradients are off or not needed
+            return on_cpu(*args)
         with torch._C._AutoDispatchBelowAutograd():
-            if keyset.raw_repr() == _PLAIN:
-                return on_cpu(*args)
             return op.redispatch(keyset & torch._C._after_autograd_keyset, *args)
 
     class Recorded(torch.autograd.Function):
