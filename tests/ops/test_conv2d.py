@@ -348,4 +348,3 @@ def test_numbers_that_are_none_go_through(name: str, bad: float) -> None:
         connected = layer.row_ptr[1:] > layer.row_ptr[:-1]
         expected, found = conv(x).isfinite(), layer(x).isfinite()
         assert torch.equal(expected[:, connected], found[:, connected])
-        assert found[:, ~connected].all()
