@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.cuda_resources import ARCHITECTURES, DOCUMENT, ROOT, SOURCE, compiler_version, readable
+from bench.cuda_resources import ARCHITECTURES, DOCUMENT, ROOT, SOURCES, compiler_version, readable
 from kernelprune.errors import Error
 
 RESULT = ROOT / "bench" / "results" / "cuda-sass.json"
@@ -86,7 +86,7 @@ def disassemble(architecture: str, nvdisasm: str) -> str:
         cubin = f"{folder}/table.cubin"
         for command in (
             ["nvcc", "-std=c++17", "-O3", "-Icsrc", "-Icsrc/include", "-arch", architecture]
-            + ["-cubin", SOURCE, "-o", cubin],
+            + ["-cubin", SOURCES[0], "-o", cubin],
             [nvdisasm, "--print-code", cubin],
         ):
             done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
