@@ -198,7 +198,7 @@ def test_gpu_intrinsics_only_in_device_header() -> None:
     kernels = sorted((CSRC / "cuda").glob("*.cuh"))
     assert len(kernels) > 5
     for path in kernels:
-        if path.name != "device.cuh":
+        if path.name not in ("device.cuh", "device_half.cuh"):
             assert not intrinsic.search(path.read_text()), name_of(path)
 
 

@@ -267,10 +267,7 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
     impl->cuda = std::make_unique<CudaBackend>(impl->graph, options.device, options.precision,
                                                options.cuda_variant);
   } else if (options.precision == Precision::kHalf || options.precision == Precision::kTf32) {
-    throw Error(ErrorKind::kDevice, std::string("precision=") +
-                                        (options.precision == Precision::kHalf ? "half" : "tf32") +
-                                        ": the CPU has fast and strict; half and tf32 are for " +
-                                        "CUDA devices");
+    throw Error(ErrorKind::kDevice, "the CPU has the precisions fast and strict, CUDA half and tf32");
   }
   std::vector<int64_t> modes;
   for (int i = 0; i < impl->kernels->count; ++i) modes.push_back(impl->kernels->tables[i].width);
@@ -395,8 +392,7 @@ void Engine::run(const std::vector<const float*>& inputs, const std::vector<floa
                  int64_t batch) const {
   impl_->check_run(inputs.size(), outputs.size(), batch);
   if (impl_->cuda != nullptr) {
-    return impl_->cuda->run({inputs.begin(), inputs.end()}, {outputs.begin(), outputs.end()}, batch,
-                            {});
+    return run_cuda({inputs.begin(), inputs.end()}, {outputs.begin(), outputs.end()}, batch, {});
   }
   const Shares shares = impl_->splitter->split(batch);
   std::unique_ptr<Workspace> workspace = impl_->prepare(shares);
