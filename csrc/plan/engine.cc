@@ -267,7 +267,7 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
     impl->cuda = std::make_unique<CudaBackend>(impl->graph, options.device, options.precision,
                                                options.cuda_variant);
   } else if (options.precision == Precision::kHalf || options.precision == Precision::kTf32) {
-    throw Error(ErrorKind::kDevice, "the CPU has the precisions fast and strict, CUDA half and tf32");
+    throw Error(ErrorKind::kDevice, "half and tf32 are for CUDA devices; the CPU has others");
   }
   std::vector<int64_t> modes;
   for (int i = 0; i < impl->kernels->count; ++i) modes.push_back(impl->kernels->tables[i].width);
