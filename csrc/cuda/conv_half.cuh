@@ -10,8 +10,7 @@
 // inputs a pair needs for a tap follows from the column: either a word as it was loaded, or the
 // inner halves of two words, or (stride 2) both low or both high halves; these are put together
 // once per patch and serve all connected outputs. Sums of halves: at most kProducts of them before
-// they are added to the float32 ones; in the mean over random weights this adds 1e-3 of a sum's
-// size, where storing it as a half already adds up to 5e-4.
+// they are added to the float32 ones, so that their rounding does not grow with the channels.
 // Instructions per patch and multiply-add at density 0.1 (3x3, 2x4 outputs, G = 4): 36 for 72
 // multiply-adds, 17 for the share of the patch, 10 for adding up; conv_direct needs 72 and 12. So
 // the arithmetic gains little on a GPU whose half rate is twice its float32 rate, and bytes halve.

@@ -17,8 +17,8 @@ def test_no_kernel_spills(architecture: str) -> None:
     """A kernel that spills moves its accumulators through memory: nobody would see it but a GPU."""
     for kernel, use in TABLE[architecture].items():
         assert use["spill_bytes"] == use["stack_bytes"] == 0, kernel
-        # The kernels of staging.cuh are planned for two blocks of 256 threads, conv_winograd for one
-        # of 512.
+        # The kernels of staging.cuh are planned for two blocks of 256 threads, conv_winograd for
+        # one of 512.
         if kernel.startswith(("ConvDirect", "ConvHalf", "ConvMma", "ConvWinograd")):
             assert use["threads_by_registers"] >= 512, kernel
 
