@@ -108,7 +108,7 @@ def test_compile(backend: str) -> None:
     compiled = torch.compile(model, fullgraph=True, backend=backend)
     expected = loss_and_gradients(model, model, x)
     for want, have in zip(expected, loss_and_gradients(compiled, model, x), strict=True):
-        torch.testing.assert_close(have, want)
+        torch.testing.assert_close(have, want, rtol=1e-5, atol=1e-4)
     with torch.no_grad():
         model[0].weight.mul_(2)  # type: ignore[operator, union-attr]
         torch.testing.assert_close(compiled(x), model(x))
