@@ -108,7 +108,9 @@ def test_compile(backend: str) -> None:
     compiled = torch.compile(model, fullgraph=True, backend=backend)
     expected = loss_and_gradients(model, model, x)
     for want, have in zip(expected, loss_and_gradients(compiled, model, x), strict=True):
-        torch.testing.assert_close(have, want, rtol=1e-5, atol=1e-4)
+        # Fused kernels add up in another order: close to the largest, not to each.
+        atol = 1e-5 * float(want.detach().abs().max())
+        torch.testing.assert_close(have, want, rtol=1e-5, atol=atol)
     with torch.no_grad():
         model[0].weight.mul_(2)  # type: ignore[operator, union-attr]
         torch.testing.assert_close(compiled(x), model(x))
