@@ -113,7 +113,7 @@ def test_compile(backend: str) -> None:
         torch.testing.assert_close(have, want, rtol=1e-5, atol=atol)
     with torch.no_grad():
         model[0].weight.mul_(2)  # type: ignore[operator, union-attr]
-        torch.testing.assert_close(compiled(x), model(x))
+        torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-2)
 
 
 def test_compile_with_any_batch() -> None:
