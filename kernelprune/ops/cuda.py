@@ -53,11 +53,16 @@ def conv2d(
     if len(input) == 0:
         return output
     engine = _engine(pattern, graph, weight, bias, device)
-    # The engine has a stream of its own, and is done when it returns: what torch's stream holds
-    # must be done before, and nothing needs to wait after.
-    torch.cuda.current_stream(input.device).synchronize()
-    engine.run_pointers([input.contiguous().data_ptr()], [output.data_ptr()], len(input))
+    _run(engine, input, output, [torch.cuda.current_stream(input.device).cuda_stream])
     return output
+
+
+def _run(engine: Any, input: torch.Tensor, output: torch.Tensor, streams: list[int]) -> None:
+    """On the device's own tensors: after what ``streams`` hold, and before what they get next."""
+    addresses = [input.contiguous().data_ptr()], [output.data_ptr()]
+    engine.run_pointers(
+        *addresses, len(input), on_device=True, streams=streams, queue=bool(streams)
+    )
 
 
 def _graph(
