@@ -88,10 +88,12 @@ struct KernelTable {
   Kernel planar_scatter3x3;  // connections by input channel
   Kernel planar_quad3x3;     // 2x2 maps
   Kernel planar_dot;         // 1x1 map: one dot product per output channel
-  // Winograd F(2x2, 3x3) and F(4x4, 3x3); the outputs include the
-  // multiplication; dense: every output channel reads every live channel.
+  // Winograd F(2x2, 3x3) and F(4x4, 3x3); the outputs include the multiplication; dense: every
+  // output channel reads every live channel.
   Kernel lanes_winograd_input[2], lanes_winograd_output[2], lanes_winograd_dense[2];
   Kernel planar_winograd_input[2], planar_winograd_output[2], planar_winograd_dense[2];
+  // F(4x4, 4x4) on the phases of a convolution with stride 2.
+  Kernel planar_winograd_phases_input, planar_winograd_phases_dense;
   Kernel lanes_max_pool, lanes_avg_pool, lanes_global_avg_pool;
   Kernel planar_max_pool, planar_avg_pool, planar_global_avg_pool;
   Kernel add, activation, copy, softmax;

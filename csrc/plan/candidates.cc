@@ -62,7 +62,7 @@ class ConvPlanner {
   enum Weights { kKept, kDense };
 
   void add_winograd() {
-    if (problem_.precision == Precision::kStrict || !is_3x3(problem_.window, 1)) return;
+    if (problem_.precision == Precision::kStrict) return;
     if (problem_.lanes > 1)
       return add_winograd_candidates(problem_, kernels_, table_, &candidates_);
     for (int i = 0; i < kernels_.count; ++i) {

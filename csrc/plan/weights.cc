@@ -62,25 +62,64 @@ constexpr double kG4[6][3] = {{1.0 / 4, 0, 0},
                               {1.0 / 24, -1.0 / 12, 1.0 / 6},
                               {0, 0, 1}};
 
-// U = G g G^T of every connection, position by position: [N * N][nnz]. In double: U is rounded
-// once, so that the error of the convolution comes from the activations' transforms alone.
+// The same for F(4x4, 4x4), with the point 1/2 between -2 and infinity.
+constexpr double kG4x4[7][4] = {{-1.0 / 2, 0, 0, 0},
+                                {-1.0 / 3, -1.0 / 3, -1.0 / 3, -1.0 / 3},
+                                {1.0 / 9, -1.0 / 9, 1.0 / 9, -1.0 / 9},
+                                {1.0 / 36, 2.0 / 36, 4.0 / 36, 8.0 / 36},
+                                {-1.0 / 60, 2.0 / 60, -4.0 / 60, 8.0 / 60},
+                                {32.0 / 45, 16.0 / 45, 8.0 / 45, 4.0 / 45},
+                                {0, 0, 0, 1}};
+
+// U = G g G^T of one kernel, its elements `stride` floats apart. In double: U is rounded once, so
+// that the error of the convolution comes from the activations' transforms alone.
+template <int N, int R>
+void transform(const double (&g)[R][R], const double (&g_matrix)[N][R], float* out, size_t stride) {
+  double half[N][R] = {};  // G g
+  for (int i = 0; i < N; ++i) {
+    for (int j = 0; j < R; ++j) {
+      for (int r = 0; r < R; ++r) half[i][j] += g_matrix[i][r] * g[r][j];
+    }
+  }
+  for (int i = 0; i < N; ++i) {
+    for (int j = 0; j < N; ++j) {
+      double u = 0.0;
+      for (int r = 0; r < R; ++r) u += half[i][r] * g_matrix[j][r];
+      out[static_cast<size_t>(i * N + j) * stride] = static_cast<float>(u);
+    }
+  }
+}
+
+// Of every connection, position by position: [N * N][nnz].
 template <int N>
-std::vector<float> transform(const Connections& connections, const double (&g_matrix)[N][3]) {
+std::vector<float> transform_all(const Connections& connections, const double (&g_matrix)[N][3]) {
   const auto count = static_cast<size_t>(connections.count());
   std::vector<float> weight(count * N * N);
   for (size_t k = 0; k < count; ++k) {
-    const float* g = connections.weight.data() + k * 9;
-    double half[N][3];  // G g
-    for (int i = 0; i < N; ++i) {
-      for (int j = 0; j < 3; ++j) {
-        half[i][j] = g_matrix[i][0] * g[j] + g_matrix[i][1] * g[3 + j] + g_matrix[i][2] * g[6 + j];
+    double g[3][3];
+    for (size_t i = 0; i < 9; ++i) g[i / 3][i % 3] = connections.weight[k * 9 + i];
+    transform(g, g_matrix, &weight[k], count);
+  }
+  return weight;
+}
+
+// Of the 2 x 2 phases of every connection, position by position: [7 * 7][O][depth][2 x 2 phases],
+// zeros for the connections that are missing. `col`: below `depth`, in place of the channels.
+std::vector<float> transform_phases(const Connections& connections,
+                                    const std::vector<uint32_t>& col, size_t depth,
+                                    const Window& window) {
+  const size_t rows = connections.bias.size(), stride = rows * depth * 4;
+  std::vector<float> weight(49 * stride);
+  for (size_t o = 0; o < rows; ++o) {
+    for (size_t k = connections.row_ptr[o]; k < connections.row_ptr[o + 1]; ++k) {
+      double g[2][2][4][4] = {};
+      const float* tap = &connections.weight[k * static_cast<size_t>(window.taps())];
+      for (int64_t i = 0; i < window.kernel_h; ++i) {
+        for (int64_t j = 0; j < window.kernel_w; ++j) g[i % 2][j % 2][i / 2][j / 2] = *tap++;
       }
-    }
-    for (int i = 0; i < N; ++i) {
-      for (int j = 0; j < N; ++j) {
-        const double u =
-            half[i][0] * g_matrix[j][0] + half[i][1] * g_matrix[j][1] + half[i][2] * g_matrix[j][2];
-        weight[static_cast<size_t>(i * N + j) * count + k] = static_cast<float>(u);
+      for (size_t phase = 0; phase < 4; ++phase) {
+        transform(g[phase / 2][phase % 2], kG4x4, &weight[(o * depth + col[k]) * 4 + phase],
+                  stride);
       }
     }
   }
@@ -167,7 +206,7 @@ std::vector<uint32_t> live_channels(const Connections& connections, int64_t chan
 }
 
 std::vector<float> winograd_weights(const Connections& connections, int m) {
-  return m == 2 ? transform<4>(connections, kG2) : transform<6>(connections, kG4);
+  return m == 2 ? transform_all(connections, kG2) : transform_all(connections, kG4);
 }
 
 const PackedWeights& WeightStore::get(const Connections& connections, WeightForm form,
@@ -196,7 +235,6 @@ const PackedWeights& WeightStore::get(const Connections& connections, WeightForm
   }
   const bool grouped = form == WeightForm::kWinogradGroups2 || form == WeightForm::kWinogradGroups4;
   const bool small = form == WeightForm::kWinograd2 || form == WeightForm::kWinogradGroups2;
-  packed.weight = winograd_weights(connections, small ? 2 : 4);
   packed.live = live_channels(connections, channels);
   std::vector<uint32_t> index(static_cast<size_t>(channels));
   for (size_t i = 0; i < packed.live.size(); ++i) {
@@ -206,6 +244,12 @@ const PackedWeights& WeightStore::get(const Connections& connections, WeightForm
   for (uint32_t c : connections.col) packed.col.push_back(index[c]);
   packed.zeros.assign(connections.bias.size(), 0.0f);
   const size_t depth = packed.live.size(), rows = connections.bias.size();
+  if (form == WeightForm::kWinogradPhases) {
+    packed.weight =
+        blocks(transform_phases(connections, packed.col, depth, window), rows, depth * 4);
+    return packed;
+  }
+  packed.weight = winograd_weights(connections, small ? 2 : 4);
   if (grouped) {
     std::vector<size_t> order;
     PackedWeights groups =

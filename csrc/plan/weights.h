@@ -21,9 +21,10 @@ enum class WeightForm {
   kWinograd4,
   kWinogradGroups2,  // position by position in groups of output channels, as for spmm_groups
   kWinogradGroups4,
-  kByInput,  // sorted by input channel, for planar_scatter3x3
-  kGroups,   // of output channels, for spmm_groups
-  kQuads1,   // 4x4 matrices for 2x2 maps, this many connections side by side
+  kWinogradPhases,  // F(4x4, 4x4), position by position in blocks [O][live][2 x 2 phases]
+  kByInput,         // sorted by input channel, for planar_scatter3x3
+  kGroups,          // of output channels, for spmm_groups
+  kQuads1,          // 4x4 matrices for 2x2 maps, this many connections side by side
   kQuads2,
   kQuads4,
 };

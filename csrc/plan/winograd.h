@@ -1,4 +1,5 @@
-// Winograd candidates for a 3x3 convolution of stride 1.
+// Winograd candidates: for a 3x3 convolution of stride 1, and in planar mode for kernels of 5x5 to
+// 8x8 with stride 2.
 #pragma once
 
 #include <vector>
@@ -7,7 +8,8 @@
 
 namespace kernelprune {
 
-// Appends F(4x4, 3x3) and F(2x2, 3x3) with several sizes of tile ranges. `table` gives the kernels
+// Appends F(4x4, 3x3) and F(2x2, 3x3), or F(4x4, 4x4) on phases, with several sizes of tile ranges;
+// nothing for other convolutions. `table` gives the kernels
 // and the vector width; its width is `problem.lanes`, or anything in planar mode.
 void add_winograd_candidates(const ConvProblem& problem, const KernelSet& kernels,
                              const KernelTable& table, std::vector<ConvCandidate>* candidates);

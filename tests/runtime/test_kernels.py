@@ -137,6 +137,13 @@ CASES = [
     conv(40, 40, (12, 12), (1, 16), padding=SAME, density=0.1, activation="relu"),
     conv(5, 4, (19, 18), (1, 16), padding=(0, 0, 0, 0), density=0.4),
     conv(5, 4, (19, 18), (1, 16), padding=(2, 2, 2, 2), density=0.4),
+    # Winograd on the phases of a stride of 2: the same, blocks of output channels, every kernel size
+    conv(3, 40, (45, 150), (1,), kernel=(7, 7), stride=(2, 2), padding=(3, 3, 3, 3)),
+    *[conv(2, 3, (h, w), (1,), kernel=(7, 7), stride=(2, 2), padding=(3, 3, 3, 3))
+      for h, w in ((8, 8), (9, 65), (70, 20), (130, 7), (3, 2))],
+    *[conv(3, 17, (30, 37), (1, 16), kernel=k, stride=(2, 2), padding=p, density=0.6)
+      for k, p in (((5, 5), (2, 2, 2, 2)), ((6, 8), (0, 0, 0, 0)), ((8, 5), (4, 1, 0, 4)))],
+    conv(2, 3, (21, 21), (1, 17), kernel=(7, 7), stride=(2, 2), padding=(6, 6, 6, 6)),
     # stride 2
     *[conv(5, 6, (n, n + 1), (1, 17), stride=(2, 2), padding=SAME, density=0.5)
       for n in (1, 2, 3, 7, 8, 9, 16, 17)],

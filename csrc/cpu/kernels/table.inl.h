@@ -58,6 +58,10 @@ constexpr KernelTable make_table() {
   t.planar_winograd_output[1] = {"planar_winograd4_output",
                                  &WinogradPlanarOutput<V, 4, false>::run};
   t.planar_winograd_dense[1] = {"planar_winograd4_dense", &WinogradPlanarOutput<V, 4, true>::run};
+  t.planar_winograd_phases_input = {"planar_winograd_phases_input",
+                                    &WinogradPlanarInput<V, 4, 4, 2>::run};
+  t.planar_winograd_phases_dense = {"planar_winograd_phases_dense",
+                                    &WinogradPlanarOutput<V, 4, true, 4>::run};
   t.lanes_max_pool = {"lanes_max_pool", &LanesPool<V, MaxReduce>::run};
   t.lanes_avg_pool = {"lanes_avg_pool", &LanesPool<V, SumReduce>::run};
   t.lanes_global_avg_pool = {"lanes_global_avg_pool", &LanesGlobalAvgPool<V>::run};

@@ -34,7 +34,8 @@
 // Preconditions: in may be read one vector past the last slab.
 // Here: the transforms of one row or column, and the lanes mode (slab = [tiles][L images]).
 
-template <class V, int M>
+// F(M x M, R x R).
+template <class V, int M, int R = 3>
 struct Winograd;
 
 template <class V>
@@ -80,6 +81,32 @@ struct Winograd<V, 4> {
   }
 };
 
+// The points of F(4x4, 3x3) and 1/2. Where B^T of the others has a polynomial, here it is
+// multiplied by x - 1/2, which is the same as to multiply the pixels by it first.
+template <class V>
+struct Winograd<V, 4, 4> {
+  using Vec = typename V::T;
+  static constexpr int kN = 7;
+  static KP_INLINE void input(const Vec (&d)[7], Vec (&o)[7]) {
+    const Vec minus_half = V::broadcast(-0.5f);
+    Vec e[6], p[6];
+    KP_UNROLL for (int i = 0; i < 6; ++i) e[i] = V::fma(d[i], minus_half, d[i + 1]);
+    Winograd<V, 4>::input(e, p);
+    KP_UNROLL for (int i = 0; i < 5; ++i) o[i] = p[i];
+    const Vec four = V::broadcast(4.0f), minus_five = V::broadcast(-5.0f);
+    o[5] = V::fma(d[1], four, V::fma(d[3], minus_five, d[5]));
+    o[6] = p[5];
+  }
+  static KP_INLINE void output(const Vec (&x)[7], Vec (&y)[4]) {
+    const Vec others[6] = {x[0], x[1], x[2], x[3], x[4], x[6]};
+    Winograd<V, 4>::output(others, y);
+    y[0] = V::add(y[0], x[5]);
+    y[1] = V::fma(x[5], V::broadcast(0.5f), y[1]);
+    y[2] = V::fma(x[5], V::broadcast(0.25f), y[2]);
+    y[3] = V::fma(x[5], V::broadcast(0.125f), y[3]);
+  }
+};
+
 // The second half of B^T x B, row by row. The result (i, j) goes to out + (i * N + j) * stride.
 template <class V, int M>
 KP_INLINE void winograd_rows(const typename V::T (&half)[M + 2][M + 2], float* out,
@@ -92,11 +119,10 @@ KP_INLINE void winograd_rows(const typename V::T (&half)[M + 2][M + 2], float* o
   }
 }
 
-// The sums at all N*N positions for output channels [begin, end). The bias is added at the position
-// of the points (1, 1), whose inverse transform is 1 everywhere.
-template <class V, int M, bool Dense>
-void winograd_multiply(const KernelArgs& a, int64_t begin, int64_t end) {
-  constexpr int N = M + 2;
+// The sums at all N*N positions for output channels [begin, end), in work from channel `slot` on.
+// The bias is added at the position of the points (1, 1), whose inverse transform is 1 everywhere.
+template <class V, int N, bool Dense>
+void winograd_multiply(const KernelArgs& a, int64_t begin, int64_t end, int64_t slot) {
   KernelArgs m = a;
   m.low = -__builtin_inff(), m.high = __builtin_inff();
   m.residual = nullptr;
@@ -109,7 +135,8 @@ void winograd_multiply(const KernelArgs& a, int64_t begin, int64_t end) {
     m.in = a.in + p * winograd_stride(a.channels, a.in_stride);
     m.weight = a.weight + p * weights;
     m.bias = p == N + 1 ? a.bias : a.zeros;
-    m.out = a.work + p * winograd_stride(a.out_channels, a.in_stride);
+    m.out =
+        a.work + p * winograd_stride(a.out_channels, a.in_stride) + (slot - begin) * a.in_stride;
     if constexpr (Dense) {
       SpmmDense<V>::run(m, begin, end);
     } else {
@@ -176,7 +203,7 @@ struct WinogradLanesOutput {
   using Vec = typename V::T;
 
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
-    winograd_multiply<V, M, Dense>(a, begin, end);
+    winograd_multiply<V, N, Dense>(a, begin, end, begin);
     const Vec low = V::broadcast(a.low), high = V::broadcast(a.high);
     const int64_t stride = winograd_stride(a.out_channels, a.in_stride);
     const int64_t first = winograd_channel(a, begin), last = winograd_channel(a, end);
