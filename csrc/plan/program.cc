@@ -144,7 +144,7 @@ class Lowering {
     for (int value : node.inputs) floats += static_cast<double>(shape(value).elements());
     floats += static_cast<double>(shape(node.output).elements());
     floats *= static_cast<double>(lanes());
-    return floats > kCacheFloats ? floats * kMemoryCost : 0.0;
+    return kMemoryCost * std::max(0.0, floats - kCacheFloats);
   }
 
   // A step that reads value `in` (and `second`, if not negative) and writes a new value.
