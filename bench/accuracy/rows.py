@@ -55,8 +55,8 @@ _GREEDY_SAMPLES = 500  # at each step of a greedy choice
 _DENSITIES = (0.2, 0.1, 0.05, 0.04)
 
 _VGG = Network("vgg16", {"width": 0.25}, penalty=3e-4)
-_RESNET = Network("resnet20", {"width": 0.5}, penalty=1e-5)
-_DENSENET = Network("densenet40", {"depth": 16, "growth": 8}, penalty=1e-5)
+_RESNET = Network("resnet20", {"width": 0.5}, penalty=1e-3)
+_DENSENET = Network("densenet40", {"depth": 16, "growth": 8}, penalty=1e-3)
 
 
 def _settings(network: Network, density: float) -> dict[str, Row]:
