@@ -39,9 +39,9 @@ struct CostTableRow {
 
 // Of the activations of a step this many floats stay in the second-level cache; each of the others
 // costs so many nanoseconds more than the rates say, which were measured on layers that fit. Seen
-// with 16 images side by side, density 0.1, beyond the rates: 0.3 and 0.9 ms for 2.1 and 3.1 million
-// floats (64ch 32x32, without and with residual), 0.3 to 0.6 for 1 million (128ch 16x16), 0 to 0.1
-// for half a million (256ch 8x8, 16ch 32x32).
+// with 16 images side by side, density 0.1, beyond the rates: 0.3 and 0.9 ms for 2.1 and 3.1
+// million floats (64ch 32x32, without and with residual), 0.3 to 0.6 for 1 million (128ch 16x16), 0
+// to 0.1 for half a million (256ch 8x8, 16ch 32x32).
 constexpr double kCacheFloats = 4e5;
 constexpr double kMemoryCost = 0.3;
 
