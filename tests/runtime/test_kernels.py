@@ -137,7 +137,7 @@ CASES = [
     conv(40, 40, (12, 12), (1, 16), padding=SAME, density=0.1, activation="relu"),
     conv(5, 4, (19, 18), (1, 16), padding=(0, 0, 0, 0), density=0.4),
     conv(5, 4, (19, 18), (1, 16), padding=(2, 2, 2, 2), density=0.4),
-    # Winograd on the phases of a stride of 2: the same, blocks of output channels, every kernel size
+    # Winograd on the phases of a stride of 2: the same, blocks of outputs, every kernel size
     conv(3, 40, (45, 150), (1,), kernel=(7, 7), stride=(2, 2), padding=(3, 3, 3, 3)),
     *[conv(2, 3, (h, w), (1,), kernel=(7, 7), stride=(2, 2), padding=(3, 3, 3, 3))
       for h, w in ((8, 8), (9, 65), (70, 20), (130, 7), (3, 2))],
