@@ -16,20 +16,20 @@
 // the arithmetic gains little on a GPU whose half rate is twice its float32 rate, and bytes halve.
 // Not measured on a GPU.
 //
-// Preconditions: as for conv_direct; in_pitch even; pad_left and (K - 1) / 2 both even or both odd
-// (the words of a row begin at even columns, and which half a tap reads is known to the compiler).
+// Preconditions: as for conv_direct; in_pitch even; pad_left and Shift both even or both odd (the
+// words of a row begin at even columns, and which half a tap reads is known to the compiler).
 
-template <int K, int Stride, int G, int R, int S>
+template <int K, int Stride, int G, int R, int S, int Shift>
 struct ConvHalf {
   static constexpr int kThreads = 256;
   static constexpr int kBlocksPerProcessor = 2;
-  static constexpr int kLanes = kWarpSize, kPerWord = 2;
+  static constexpr int kLanes = kWarpSize, kPerWord = 2, kStep = 1;
   static constexpr int kWeightRow = K == 1 ? 1 : (K + 3) / 4 * 4;  // loaded four at a time
   static constexpr int kWeightStride = K * kWeightRow;
   static constexpr bool kByRows = K > 3;
   static_assert((!kByRows || R == 1) && S % 2 == 0);
   static constexpr bool kMaySplit = G * R * S <= 16;
-  static constexpr int kShift = (K - 1) / 2 % 2;
+  static constexpr int kShift = Shift;
   static constexpr int kPatchH = (R - 1) * Stride + K;
   static constexpr int kWords = (kShift + (S - 1) * Stride + K + 1) / 2;  // of a patch's row
   static constexpr int kPairs = Stride == 1 ? S - 1 + K - 1 : (S / 2 - 1) * 4 + K;
