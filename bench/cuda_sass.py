@@ -223,7 +223,7 @@ def document_table(tables: dict[str, dict[str, Any]]) -> str:
     lines = [f"{TABLE_HEAD}| {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
     for kernel, found in tables[ARCHITECTURES[0]].items():
         loop = found["main_loop"]
-        if not kernel.startswith(("ConvDirect", "ConvWinograd")):
+        if not kernel.startswith(("ConvDirect", "ConvGeneral", "ConvWinograd")):
             continue
         loads = loop["shared_loads"] + loop["global_loads"]
         others = loop["integer"] + loop["float_other"]

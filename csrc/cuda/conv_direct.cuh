@@ -9,23 +9,27 @@
 // Layouts: in [N][I][H][W], out [N][O][OH][OW]; connections packed by plan/cuda_weights.h.
 // Block: 8 warps. A warp computes one group of G output channels, a block up to 8 groups; layers
 // with fewer groups give the other warps more of the map. All warps of a block share the input
-// tile. Thread: R x S neighbouring outputs of each of the G output channels, in registers. Input:
-// the channels that the block's outputs are connected to pass through shared memory, `slots` at a
-// time, in two buffers: while one is read, asynchronous copies fill the other. One barrier per
-// fill. A tile has its halo in shared memory and zeros where it hangs over the map, written once:
-// no tap is ever tested. Offsets of a thread's share of the copies are worked out once and kept.
-// Connections: a thread loads its patch of an input channel once for all connected outputs of the
-// group. Which these are is a mask, the same for all threads of the warp, so the tests do not
-// diverge and every accumulator has an index known to the compiler. Sorting the connections by mask
-// would save the G tests per patch, against R*S*K*K multiply-adds per connection, but would break
-// the order of the input channels, by which they are staged. Balance: the groups are made of output
-// channels with similar numbers of connections, the longest first (they are sorted), since the
-// warps of a block wait for each other at every fill. Shared memory words read per multiply-add at
-// density 0.1 (1.16 connections per patch for G = 4, 1.40 for G = 8), where a multiprocessor
-// delivers one word for 4 multiply-adds: 3x3 with 4x4 outputs 36 / (1.16 * 144) = 0.22, with 2x4 24
-// / (1.16 * 72) = 0.29, 1x1 with G = 8 1 / 1.40 = 0.71. So 4x4 keeps the arithmetic units busy, 1x1
-// cannot. Not measured on a GPU. Registers and shared memory per kernel, as ptxas reports them:
-// bench/results/cuda-resources.json.
+// tile. Thread: R x S neighbouring outputs of each of the G output channels, in registers.
+// Input: the channels that the block's outputs are connected to pass through shared memory,
+// `slots` at a time, in two buffers: while one is read, asynchronous copies fill the other. One
+// barrier per fill. A tile has its halo in shared memory and zeros where it hangs over the map,
+// written once: no tap is ever tested. Offsets of a thread's share of the copies are worked out
+// once and kept. Connections: a thread loads its patch of an input channel once for all
+// connected outputs of the group. Which these are is a mask, the same for all threads of the
+// warp, so the tests do not diverge and every accumulator has an index known to the compiler.
+// Sorting the connections by mask would save the G tests per patch, against R*S*K*K multiply-
+// adds per connection, but would break the order of the input channels, by which they are
+// staged. Balance: the groups are made of output channels with similar numbers of connections,
+// the longest first (they are sorted), since the warps of a block wait for each other at every
+// fill. Shared memory words read per multiply-add at density 0.1 (1.16 connections per patch for
+// G = 4, 1.40 for G = 8), where a multiprocessor delivers one word for 4 multiply-adds: 3x3 with
+// 4x4 outputs 36 / (1.16 * 144) = 0.22, with 2x4 24 / (1.16 * 72) = 0.29, 1x1 1 / 1.16 = 0.86.
+// So 4x4 keeps the arithmetic units busy, 1x1 cannot. Tried, by the share of multiply-adds in
+// the disassembled loop at density 0.1: 1x1 with predicated outputs 19 % in place of 30 % (at
+// density 1 66 % in place of 52 %); a redux of the entry, by which the compiler knows that the
+// mask is the same for the warp, 78 % in place of 76 % for 3x3 with 4x4 outputs, but every patch
+// waits for it. Not measured on a GPU. Registers and shared memory per kernel, as ptxas reports
+// them: bench/results/cuda-resources.json.
 //
 // Preconditions: dilation 1; splits a power of two; tile_images * in_image < 2^31; connections *
 // kWeightStride < 2^32; (2 * slots + 1) * slot_floats floats of shared memory, and G * R * S * 256
