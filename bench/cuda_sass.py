@@ -17,6 +17,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,8 @@ class Listing:
         found = re.search(r"\.L_\w+", self.instructions[at].operands)
         return self.labels.get(found[0]) if found else None
 
-    def multiply_adds(self, first: int, last: int) -> int:
-        return sum(i.kind == "multiply_adds" for i in self.instructions[first:last])
+    def count(self, kind: str, first: int, last: int) -> int:
+        return sum(i.kind == kind for i in self.instructions[first:last])
 
 
 def find_nvdisasm() -> str | None:
@@ -113,14 +114,18 @@ def parse(text: str) -> dict[str, Listing]:
 
 
 def main_loop(listing: Listing) -> tuple[int, int] | None:
-    """First and last instruction of the innermost loop with the most multiply-adds."""
+    """First and last instruction of the innermost loop with the most multiply-adds.
+
+    Loops that read no shared memory, if others do, are branches in disguise (conv_direct.cuh).
+    """
     loops = []
     for at in range(len(listing.instructions)):
         start = listing.target(at)
-        if start is not None and start < at and listing.multiply_adds(start, at + 1) > 0:
+        if start is not None and start < at and listing.count("multiply_adds", start, at + 1) > 0:
             loops.append((start, at))
+    loops = [a for a in loops if listing.count("shared_loads", a[0], a[1]) > 0] or loops
     innermost = [a for a in loops if not any(a != b and contains(a, b) for b in loops)]
-    return max(innermost, key=lambda loop: listing.multiply_adds(*loop), default=None)
+    return max(innermost, key=lambda loop: listing.count("multiply_adds", *loop), default=None)
 
 
 def contains(outer: tuple[int, int], inner: tuple[int, int]) -> bool:
@@ -129,12 +134,13 @@ def contains(outer: tuple[int, int], inner: tuple[int, int]) -> bool:
 
 def guarded(listing: Listing, first: int, last: int) -> list[tuple[int, int]]:
     """The smallest parts of the loop that a branch may skip and that multiply: one per output."""
+    multiply_adds = partial(listing.count, "multiply_adds")
     skipped = []
     for at in range(first, last):
         end = listing.target(at)
         conditional = listing.instructions[at].predicate != ""
         if conditional and end is not None and at < end <= last + 1:
-            if 0 < listing.multiply_adds(at, end) < listing.multiply_adds(first, last):
+            if 0 < multiply_adds(at, end) < multiply_adds(first, last):
                 skipped.append((at + 1, end))
     return [
         a for a in skipped if not any(a != b and a[0] <= b[0] and b[1] <= a[1] for b in skipped)
@@ -159,7 +165,7 @@ def measure(listing: Listing, group: int) -> dict[str, Any]:
     # Outputs that are not connected are skipped by branches; or, where there is little to skip, by
     # predicates, which are issued all the same. Other loops have several ways through.
     skipped = 0.0
-    if len(parts) == group and len({listing.multiply_adds(*part) for part in parts}) == 1:
+    if len(parts) == group and len({listing.count("multiply_adds", *part) for part in parts}) == 1:
         skipped = sum(end - start for start, end in parts) / group
     elif parts:
         return result
@@ -217,7 +223,7 @@ def document_table(tables: dict[str, dict[str, Any]]) -> str:
     lines = [f"{TABLE_HEAD}| {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
     for kernel, found in tables[ARCHITECTURES[0]].items():
         loop = found["main_loop"]
-        if not kernel.startswith(("ConvDirect", "ConvWinograd")):
+        if not kernel.startswith(("ConvDirect", "ConvGeneral", "ConvWinograd")):
             continue
         loads = loop["shared_loads"] + loop["global_loads"]
         others = loop["integer"] + loop["float_other"]

@@ -16,20 +16,20 @@
 // the arithmetic gains little on a GPU whose half rate is twice its float32 rate, and bytes halve.
 // Not measured on a GPU.
 //
-// Preconditions: as for conv_direct; in_pitch even; pad_left and (K - 1) / 2 both even or both odd
-// (the words of a row begin at even columns, and which half a tap reads is known to the compiler).
+// Preconditions: as for conv_direct; in_pitch even; pad_left and Shift both even or both odd (the
+// words of a row begin at even columns, and which half a tap reads is known to the compiler).
 
-template <int K, int Stride, int G, int R, int S>
+template <int K, int Stride, int G, int R, int S, int Shift>
 struct ConvHalf {
   static constexpr int kThreads = 256;
   static constexpr int kBlocksPerProcessor = 2;
-  static constexpr int kLanes = kWarpSize, kPerWord = 2;
+  static constexpr int kLanes = kWarpSize, kPerWord = 2, kStep = 1;
   static constexpr int kWeightRow = K == 1 ? 1 : (K + 3) / 4 * 4;  // loaded four at a time
   static constexpr int kWeightStride = K * kWeightRow;
   static constexpr bool kByRows = K > 3;
   static_assert((!kByRows || R == 1) && S % 2 == 0);
   static constexpr bool kMaySplit = G * R * S <= 16;
-  static constexpr int kShift = (K - 1) / 2 % 2;
+  static constexpr int kShift = Shift;
   static constexpr int kPatchH = (R - 1) * Stride + K;
   static constexpr int kWords = (kShift + (S - 1) * Stride + K + 1) / 2;  // of a patch's row
   static constexpr int kPairs = Stride == 1 ? S - 1 + K - 1 : (S / 2 - 1) * 4 + K;
@@ -63,17 +63,17 @@ struct ConvHalf {
       sync_threads();
       if (first + a.slots < channels) Stage::fill(a, buffer ^ 1, first + a.slots);
       if (!active) continue;
+      const uint32_t limit = static_cast<uint32_t>(first + a.slots) << 8;
+      const int slots = patch + buffer * a.slots * a.slot_floats;
       for (; entry < last_entry; ++entry) {
         const uint32_t packed = load(a.entries, entry);
+        if (packed >= limit) break;
         const int slot = static_cast<int>(packed >> 8) - first;
-        if (slot >= a.slots) break;
         if (kMaySplit && (slot & (a.splits - 1)) != split) {
           weight += bit_count(packed & 255) * kWeightStride;
           continue;
         }
-        const int from = (buffer * a.slots + slot) * a.slot_floats + patch;
-        multiply_patch(a, packed, weight, from, sums);
-        weight += bit_count(packed & 255) * kWeightStride;
+        multiply_patch(a, packed, slots + slot * a.slot_floats, &weight, sums);
         if (--left > 0) continue;
         left = kEntries;
         add_sums(sums, acc);
@@ -111,32 +111,35 @@ struct ConvHalf {
     return permute(word, next, Stride == 1 ? 0x5432u : at % 2 == 0 ? 0x5410u : 0x7632u);
   }
 
-  // Adds the patch at `from`, times the weights from `at` on, to the outputs that the mask names.
-  KP_DEVICE static void multiply_patch(const Args& a, uint32_t mask, uint32_t at, int from,
+  // Adds the patch at `from`, times the weights from `at` on, to the outputs that the mask names,
+  // and moves `at` behind them.
+  KP_DEVICE static void multiply_patch(const Args& a, uint32_t mask, int from, uint32_t* at,
                                        Sums& sums) {
     constexpr int kRows = kByRows ? 1 : kPatchH;
     constexpr int kSteps = kByRows ? K : 1;
     Half2 in[kRows][kPairs];
+    uint32_t weight = *at;
     KP_NO_UNROLL for (int step = 0; step < kSteps; ++step) {
       KP_UNROLL for (int row = 0; row < kRows; ++row) {
         float words[kWords];
         load_patch_row<kWords, S * Stride / 2>(from + (step + row) * a.pitch, words);
         KP_UNROLL for (int i = 0; i < kPairs; ++i) in[row][i] = pair_at(words, i);
       }
-      uint32_t weight = at + step * kWeightRow;
+      weight = *at + step * kWeightRow;
       KP_UNROLL for (int g = 0; g < G; ++g) {
         if ((mask >> g & 1) == 0) continue;
         KP_UNROLL for (int dy = 0; dy < K / kSteps; ++dy) {
-          multiply_row(a, weight + dy * kWeightRow, dy, in, sums[g]);
+          multiply_row(a, int64_t{weight} + dy * kWeightRow, dy, in, sums[g]);
         }
         weight += kWeightStride;
       }
     }
+    *at = weight - (kSteps - 1) * kWeightRow;
   }
 
   // One row of weights on all outputs: row `dy` of the kernel on row r * Stride + dy of the patch.
   template <int Rows>
-  KP_DEVICE static void multiply_row(const Args& a, uint32_t at, int dy,
+  KP_DEVICE static void multiply_row(const Args& a, int64_t at, int dy,
                                      const Half2 (&in)[Rows][kPairs], Half2 (&sums)[R][S / 2]) {
     const Span<const Half> weights = elements_of<Half>(a.weight);
     Half2 w[K];  // the same in both halves

@@ -30,7 +30,7 @@ struct ConvMma {
   static constexpr int kBlocksPerProcessor = 2;
   static constexpr int R = Stride == 1 ? 4 : 2;  // with stride 2 and 4 tiles 4 rows spill (tried)
   static constexpr int S = 1, G = 8 * Tiles;
-  static constexpr int kLanes = 16, kPerWord = kHalf ? 2 : 1;
+  static constexpr int kLanes = 16, kPerWord = kHalf ? 2 : 1, kStep = 1;
   static constexpr int kDepth = kHalf ? 16 : 8;
   static constexpr bool kMaySplit = Tiles < 4;  // larger ones spill (tried)
   static constexpr int kWeightRow = K;

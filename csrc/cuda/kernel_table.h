@@ -22,6 +22,7 @@ struct ConvKernel : Kernel {
   int lanes = 32;          // of a warp that have outputs of their own
   int per_word = 1;        // activations in a word of shared memory
   int shift = 0;           // of the tile in it; -1: 0 or 1
+  int step = 1;            // of the map, every step-th row and column is in it
   int depth = 0;           // conv_mma: input channels of a chunk
 };
 
@@ -36,7 +37,7 @@ struct WinogradKernel : Kernel {
 // Large tiles reuse more of what they load, small ones give a small batch more threads. Both take
 // the same packed weights.
 constexpr int kTiles = 2;
-constexpr int kConvShapes = 6;  // of kernel and stride
+constexpr int kConvShapes = 8;  // of kernel and stride; in half precision, of padding too
 constexpr int kWinogradSizes = 2;
 constexpr int kMmaShapes = 4;
 constexpr int kMmaWidths = 2;

@@ -32,6 +32,7 @@ constexpr ConvKernel staged_row(const char* name) {
   kernel.weight_row = Conv::kWeightRow;
   kernel.may_split = Conv::kMaySplit;
   kernel.lanes = Conv::kLanes, kernel.per_word = Conv::kPerWord, kernel.shift = Conv::kShift;
+  kernel.step = Conv::kStep;
   return kernel;
 }
 

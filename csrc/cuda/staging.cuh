@@ -11,7 +11,10 @@
 // and the tile begins `Shift` halves before the columns that it needs, so that words remain words
 // (-1: 0 or 1, as the tile needs it). `Wide`: four floats at a time, where the layout allows.
 
-template <class T, int Stride, int Shift, int R, int S, int Lanes, bool Wide = false>
+// `Step`: of the map only every Step-th row and column is copied, for 1x1 with a stride, whose
+// patches in shared memory then have none.
+
+template <class T, int Stride, int Shift, int R, int S, int Lanes, bool Wide = false, int Step = 1>
 struct Staging {
   static constexpr int kThreads = 256;
   static constexpr int kPerWord = 4 / static_cast<int>(sizeof(T));
@@ -87,8 +90,8 @@ struct Staging {
     const int width = copy_width(a);
     for (int at = thread_index() * width; at < a.slot_floats; at += kThreads * width) {
       const int row = at / a.pitch, column = at % a.pitch * kPerWord;
-      const int y = tile.y0 * Stride - a.pad_top + row % a.patch_h;
-      const int x = tile.x0 * Stride - a.pad_left - shift(a, tile) + column;
+      const int y = (tile.y0 * Stride + row % a.patch_h) * Step - a.pad_top;
+      const int x = (tile.x0 * Stride + column) * Step - a.pad_left - shift(a, tile);
       const int image = row / a.patch_h;
       const bool inside = column < a.patch_w && tile.image0 + image < a.batch && y >= 0 &&
                           y < a.in_h && x >= 0 && x < a.in_w;

@@ -18,10 +18,12 @@ const ConvKernel* direct_kernels(const Window& window, const cuda::KernelTable& 
   if (window.taps() > 1 && (window.dilation_h != 1 || window.dilation_w != 1)) return nullptr;
   for (const auto& tiles : table.conv_direct) {
     const int kernel = tiles[0].kernel, stride = tiles[0].stride;
-    if (window.kernel_h == kernel && window.kernel_w == kernel && window.stride_h == stride &&
-        window.stride_w == stride) {
-      return tiles;
+    if (tiles[0].launch == nullptr || window.kernel_h != kernel || window.kernel_w != kernel) {
+      continue;
     }
+    if (window.stride_h != stride || window.stride_w != stride) continue;
+    // Halves come two by two: see conv_half.cuh.
+    if ((window.pad_left + tiles[0].shift) % tiles[0].per_word == 0) return tiles;
   }
   return nullptr;
 }
@@ -65,9 +67,7 @@ CudaModel::Layer CudaModel::pack(const Node& node, CudaUploads* uploads) const {
   // conv_direct counts the floats of its weights, and those within the images of a tile, in 32
   // bits.
   constexpr int64_t kMaxFloats = int64_t{1} << 31;
-  // Halves come two by two: see conv_half.cuh.
-  const bool in_words =
-      !is_half() || (in.pixels() > 1 && (window.pad_left + (window.kernel_w - 1) / 2) % 2 == 0);
+  const bool in_words = !is_half() || in.pixels() > 1;
   if (in_words && in.elements() * kCudaWarpSize * kCudaWarps < kMaxFloats / 2 &&
       node.connections.count() * window.kernel_h * (window.kernel_w + 3) < kMaxFloats) {
     layer.tiles = direct_kernels(window, kernels());

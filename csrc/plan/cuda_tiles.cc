@@ -20,19 +20,21 @@ double variant_cost(const ConvKernel& kernel, const CudaVariant& variant,
                     const CudaWeights& weights, int processors) {
   const Args& args = variant.args;
   const double outputs = kernel.rows * kernel.columns;
-  const double patch = ((kernel.rows - 1) * kernel.stride + kernel.kernel) *
-                       ((kernel.columns - 1) * kernel.stride + kernel.kernel);
+  const int64_t stride = kernel.stride / kernel.step;
+  const double patch = ((kernel.rows - 1) * stride + kernel.kernel) *
+                       ((kernel.columns - 1) * stride + kernel.kernel);
   const double entries = weights.entries_of_group, connections = weights.connections_of_group;
   constexpr double kPatchWord = 0.5, kSkip = 12.0;
-  // Of conv_half and conv_mma the source was counted, which finds less.
-  const double entry = kernel.per_word == 2 ? 8.0 : 30.0;
-  const double weight_row = kernel.per_word == 2 ? 0.0 : 3.0;
+  // Kernels larger than 3x3 go row by row. Of conv_half the source was counted, which finds less.
+  const double passes = kernel.kernel > 3 ? kernel.kernel : 1.0;
+  const double entry = kernel.per_word == 2 ? 8.0 : 24.0 * passes;
+  const double weight = kernel.per_word == 2 ? 0.0 : 5.0 * passes;
   constexpr double kCopy = 8.0, kFill = 60.0;
   constexpr double kStore = 3.0, kAddSum = 4.0, kStart = 300.0;
   const int64_t taps = int64_t{kernel.kernel} * kernel.kernel;
   // Halves: two at a time, two of them in a word; and sums of sums.
   const double multiply =
-      connections * kernel.kernel * (kernel.kernel * outputs / kernel.per_word + weight_row);
+      connections * (static_cast<double>(taps) * outputs / kernel.per_word + weight);
   double load = entries * (patch * kPatchWord / kernel.per_word + entry);
   if (kernel.per_word == 2) {
     constexpr double kPair = 0.6, kAddHalf = 2.5, kProducts = 72.0;
@@ -52,14 +54,14 @@ double variant_cost(const ConvKernel& kernel, const CudaVariant& variant,
 int64_t choose_tile(const ConvKernel& kernel, int64_t most_floats, Args* args) {
   const int64_t positions = kernel.lanes * (kCudaWarps / (args->warp_groups * args->splits));
   const int64_t shift = kernel.shift < 0 ? 1 : kernel.shift;
+  const int64_t stride = kernel.stride / kernel.step;
   const int64_t across = divide_up(args->out_w, kernel.columns);
   const int64_t down = divide_up(args->out_h, kernel.rows);
   int64_t best = 0;
   for (int64_t tiles_x = std::min(across, positions); tiles_x >= 1; --tiles_x) {
     for (int64_t tiles_y = std::min(down, positions / tiles_x); tiles_y >= 1; --tiles_y) {
-      const int64_t patch_h = (tiles_y * kernel.rows - 1) * kernel.stride + kernel.kernel;
-      const int64_t patch_w =
-          (tiles_x * kernel.columns - 1) * kernel.stride + kernel.kernel + shift;
+      const int64_t patch_h = (tiles_y * kernel.rows - 1) * stride + kernel.kernel;
+      const int64_t patch_w = (tiles_x * kernel.columns - 1) * stride + kernel.kernel + shift;
       const int64_t pitch = divide_up(patch_w, 4 * kernel.per_word) * 4;
       const int64_t room = most_floats / (patch_h * pitch);
       if (room < 1) continue;

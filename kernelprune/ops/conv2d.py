@@ -85,7 +85,7 @@ _PLAIN = (
     | torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradCPU)
 ).raw_repr()
 
-_Gradients = tuple[Any, ...]
+_Gradients = tuple[Any, Any, Any]  # of the first two arguments, and of the bias
 
 
 def _of_conv2d(needed: Any, saved: Any, rest: Any, grad: torch.Tensor) -> _Gradients:
@@ -95,9 +95,7 @@ def _of_conv2d(needed: Any, saved: Any, rest: Any, grad: torch.Tensor) -> _Gradi
     return (
         _conv2d_input(grad, weight, row_ptr, col, channels, size, *geometry) if needed[0] else None,
         _conv2d_weight(grad, input, row_ptr, col, kernel, *geometry) if needed[1] else None,
-        None,
-        None,
-        grad.sum((0, 2, 3)) if needed[4] else None,
+        grad.sum((0, 2, 3)) if needed[2] else None,
     )
 
 
@@ -108,6 +106,7 @@ def _of_input(needed: Any, saved: Any, rest: Any, grad: torch.Tensor) -> _Gradie
     return (
         _conv2d(grad, weight, row_ptr, col, None, channels, *geometry) if needed[0] else None,
         _conv2d_weight(before, grad, row_ptr, col, kernel, *geometry) if needed[1] else None,
+        None,
     )
 
 
@@ -118,6 +117,7 @@ def _of_weight(needed: Any, saved: Any, rest: Any, grad: torch.Tensor) -> _Gradi
     return (
         _conv2d(input, grad, row_ptr, col, None, channels, *geometry) if needed[0] else None,
         _conv2d_input(before, grad, row_ptr, col, channels, size, *geometry) if needed[1] else None,
+        None,
     )
 
 
@@ -130,40 +130,46 @@ def _make_differentiable(op: Any, derivative: Callable[..., _Gradients]) -> None
     name = op._schema.name.split("::")[1]
     on_cpu = getattr(cpu, name)
     tensors = 5 if op is _conv2d else 4
+    grad_enabled, transformed = torch.is_grad_enabled, torch._C._are_functorch_transforms_active
 
-    def below(keyset: Any, *args: Any) -> torch.Tensor:
-        if keyset.raw_repr() == _PLAIN:  # nothing is recorded: gradients are off or not needed
-            return on_cpu(*args)
+    def below(keyset: Any, args: tuple[Any, ...]) -> torch.Tensor:
         with torch._C._AutoDispatchBelowAutograd():
             return op.redispatch(keyset & torch._C._after_autograd_keyset, *args)
 
     class Recorded(torch.autograd.Function):
+        # What gradients flow to is passed for torch to see, beside the whole of args: an argument
+        # takes torch 0.1 us.
         @staticmethod
-        def forward(ctx: Any, keyset: Any, *args: Any) -> torch.Tensor:
+        def forward(ctx: Any, keyset: Any, args: tuple[Any, ...], *_: Any) -> torch.Tensor:
             ctx.save_for_backward(*args[:4])
             ctx.rest = args[tensors:]
-            return below(keyset, *args)
+            return on_cpu(*args) if keyset is None else below(keyset, args)
 
         @staticmethod
         def backward(ctx: Any, grad: torch.Tensor) -> Any:  # type: ignore[override]
-            needed = ctx.needs_input_grad[1:]
-            found = derivative(needed, ctx.saved_tensors, ctx.rest, grad)
-            return (None, *found, *[None] * (len(needed) - len(found)))
+            needed = ctx.needs_input_grad[2:]
+            return (None, None, *derivative(needed, ctx.saved_tensors, ctx.rest, grad))
 
     # Not Recorded.apply, which hands over to the innermost transform of torch.func that is
     # active: by the time that the dispatcher is here, this one's turn is over.
     apply = super(torch.autograd.Function, Recorded).apply
 
     def autograd(keyset: Any, *args: Any) -> torch.Tensor:
-        first, second, last = args[0], args[1], args[tensors - 1]
-        needs = first.requires_grad or second.requires_grad
-        needs = needs or (last is not None and last.requires_grad)
-        if not needs or not torch.is_grad_enabled():
-            return below(keyset, *args)
-        if not torch._C._are_functorch_transforms_active():
-            return apply(keyset, *args)
-        with enable_single_level_autograd_function():
-            return apply(keyset, *args)
+        plain = keyset.raw_repr() == _PLAIN
+        if grad_enabled():
+            first, second, bias = args[0], args[1], args[4] if tensors == 5 else None
+            if (
+                first.requires_grad
+                or second.requires_grad
+                or (bias is not None and bias.requires_grad)
+            ):
+                if plain:
+                    return apply(None, args, first, second, bias)
+                if not transformed():
+                    return apply(keyset, args, first, second, bias)
+                with enable_single_level_autograd_function():
+                    return apply(keyset, args, first, second, bias)
+        return on_cpu(*args) if plain else below(keyset, args)
 
     _library.impl(name, autograd, "Autograd", with_keyset=True)
 

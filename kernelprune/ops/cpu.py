@@ -65,7 +65,11 @@ def _plan(
     image, kernel = tuple(input.shape[1:]), tuple(weight.shape[1:])
     planned, weights = pattern.convolution(image, kernel, *geometry, threads)
     shape = (input.shape[0], pattern.out_channels, planned.out_h, planned.out_w)
-    return Call(planned.run if input.dtype == torch.float32 else None, weights, shape)
+    with torch.inference_mode(False):
+        like = torch.empty(shape, dtype=torch.float32, device="cpu")
+        like.untyped_storage().resize_(0)
+    run = planned.run if input.dtype == torch.float32 else None
+    return Call(run, weights, like, len(input))
 
 
 def conv2d(
@@ -93,7 +97,7 @@ def conv2d(
         pattern.remember(key, call)
     if call.run is None:
         return dense.conv2d(pattern, input, weight, bias, stride, padding, dilation)
-    output = torch.empty(call.shape, dtype=torch.float32, device="cpu")
+    output = torch.empty_like(call.like)
     version = call.weights.version(weight)
     input, weight = input.contiguous(), weight.contiguous()
     bias = None if bias is None else bias.contiguous()
@@ -102,7 +106,7 @@ def conv2d(
         weight.data_ptr(),
         0 if bias is None else bias.data_ptr(),
         output.data_ptr(),
-        call.shape[0],
+        call.batch,
         version,
     )
     return output

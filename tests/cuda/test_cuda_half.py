@@ -44,6 +44,14 @@ MMA_CASES = [
     conv(5, 9, (7, 7), (33,), padding=SAME, density=0.6),
 ]  # fmt: skip
 
+# Even paddings on the left, which the words of a row do not begin with.
+EVEN_CASES = [
+    conv(9, n, (h, w), (1, 3), stride=(s, s), padding=(1, left, 0, right), density=0.5)
+    for n, h, w, left, right in
+    ((7, 8, 9, 0, 0), (17, 9, 14, 2, 1), (40, 5, 33, 0, 2), (4, 7, 7, 2, 2))
+    for s in (1, 2)
+]  # fmt: skip
+
 
 def load(model: bytes, precision: str, variant: int = 0):
     return _core.Engine.load_bytes(
@@ -160,7 +168,7 @@ def check(case: Case, precision: str, variants: Sequence[int], tolerance: float 
             np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("case", CASES + CUDA_CASES, ids=str)
+@pytest.mark.parametrize("case", CASES + CUDA_CASES + EVEN_CASES, ids=str)
 def test_halves_are_exact_on_integers(case: Case) -> None:
     """Whole numbers up to 2048 are halves: any difference is a wrong index or a missing tap."""
     divides = case.name.startswith(("softmax", "avg_pool2d", "global", "every", "chain"))
@@ -225,10 +233,18 @@ def test_every_shape_has_a_kernel_for_halves(options: dict, name: str) -> None:
     assert name in kernels(model, "half", range(1, 2))[0]
 
 
-def test_padding_that_splits_words_runs_in_the_general_kernel() -> None:
+def test_padding_moves_the_words() -> None:
     """conv_half reads two columns at a time: with a row moved by one it would read others."""
+    for padding in range(3):
+        for stride in (1, 2):
+            b = GraphBuilder(np.random.default_rng(3))
+            options = {"padding": (0, padding, 0, 0), "stride": (stride, stride)}
+            model = b.file(b.conv2d(b.input((4, 9, 9)), 4, **options))
+            (name,) = kernels(model, "half", range(1, 2))
+            assert name == f"half3x3_s{stride}_2x4" + ("" if padding == 1 else "_even")
     b = GraphBuilder(np.random.default_rng(3))
-    assert kernels(b.file(b.conv2d(b.input((4, 9, 9)), 4)), "half", range(1)) == ["conv_general"]
+    model = b.file(b.conv2d(b.input((4, 9, 9)), 4, kernel=(5, 5), padding=(1, 1, 1, 1)))
+    assert kernels(model, "half", range(1)) == ["conv_general"]
 
 
 def test_density_decides_about_the_tensor_cores() -> None:

@@ -136,10 +136,10 @@ def kernels(model: bytes, batch: int = 1, precision: str = "strict") -> list[str
     [
         ({"padding": SAME}, "conv3x3_s1_4x4", "conv3x3_s1_2x2"),
         ({"padding": SAME, "stride": (2, 2)}, "conv3x3_s2_2x4", "conv3x3_s2_2x2"),
-        ({"kernel": (1, 1)}, "conv1x1_s1_2x4", "conv1x1_s1_1x2"),
-        ({"kernel": (1, 1), "stride": (2, 2)}, "conv1x1_s2_2x4", "conv1x1_s2_1x2"),
-        ({"kernel": (5, 5)}, "conv5x5_s1_1x4", "conv5x5_s1_1x2"),
-        ({"kernel": (7, 7), "stride": (2, 2)}, "conv7x7_s2_1x4", "conv7x7_s2_1x2"),
+        ({"kernel": (1, 1)}, "conv1x1_s1_4x4", "conv1x1_s1_2x2"),
+        ({"kernel": (1, 1), "stride": (2, 2)}, "conv1x1_s2_4x4", "conv1x1_s2_2x2"),
+        ({"kernel": (5, 5)}, "conv5x5_s1_1x8", "conv5x5_s1_1x4"),
+        ({"kernel": (7, 7), "stride": (2, 2)}, "conv7x7_s2_1x8", "conv7x7_s2_1x4"),
     ],
 )
 def test_every_variant_runs(options: dict, large: str, small: str) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from ops.layers import CASES, arguments, case, pruned, whole
+from torch.utils.checkpoint import checkpoint
 
 from kernelprune import _core
 from kernelprune.errors import DeviceError, ShapeError
@@ -118,6 +119,51 @@ def test_gradcheck(name: str) -> None:
     assert torch.autograd.gradgradcheck(run, (x, layer.weight, layer.bias), fast_mode=True)
 
 
+@pytest.mark.parametrize("name", ["weight", "row_ptr", "col"])
+def test_a_change_before_the_gradients_is_an_error(name: str) -> None:
+    """If this fails, gradients are those of weights or connections that were not used."""
+    _, layer, x = case("3x3")
+    y = layer(x.requires_grad_())
+    with torch.no_grad():
+        getattr(layer, name).zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_checkpoint() -> None:
+    """If this fails, a layer keeps its input where a checkpoint is to compute it anew."""
+    _, layer, x = case("3x3")
+    kept: list[torch.Tensor] = []
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+            return layer(x)
+
+    run(x.clone().requires_grad_())
+    assert [tuple(t.shape) for t in kept] == [
+        tuple(t.shape) for t in (x, layer.weight, layer.row_ptr, layer.col)
+    ]
+    found = []
+    for call in (layer, lambda x: checkpoint(layer, x, use_reentrant=False)):
+        leaf = x.clone().requires_grad_()
+        layer.zero_grad()
+        call(leaf).square().sum().backward()
+        found.append((leaf.grad, layer.weight.grad.clone()))
+    for want, have in zip(*found, strict=True):
+        assert torch.equal(want, have)
+
+
+def test_a_first_call_in_inference_mode() -> None:
+    """If this fails, a layer that was first used for inference cannot be trained."""
+    _, layer, x = case("3x3")
+    with torch.inference_mode():
+        expected = layer(x)
+    y = layer(x)
+    assert torch.equal(y, expected) and not y.is_inference()
+    assert y.data_ptr() != expected.data_ptr()
+    y.sum().backward()
+
+
 def test_gradients_of_gradients_in_float32() -> None:
     """If this fails, a penalty on gradients trains on wrong numbers."""
     conv, layer, x = case("3x3")
@@ -154,6 +200,20 @@ def test_weights_are_never_stale() -> None:
         first = conv2d(x, weight, *rest)
         weight += 1
         assert not torch.equal(conv2d(x, weight, *rest), first)
+
+
+def test_an_uncounted_pattern() -> None:
+    """If this fails, a pattern of which inference mode made one half hides changes of the other."""
+    conv, layer, x = case("3x3")
+    _, weight, row_ptr, _, bias, *rest = arguments(layer, x)
+    with torch.inference_mode():
+        col = layer.col.clone()
+    with torch.no_grad():
+        for _ in range(2):
+            assert torch.equal(conv2d(x, weight, row_ptr, col, bias, *rest), conv(x))
+        row_ptr[-1] = 0
+        with pytest.raises(ShapeError, match="row_ptr"):
+            conv2d(x, weight, row_ptr, col, bias, *rest)
 
 
 @pytest.mark.parametrize("side", [(2, 2), (4, 4), (1, 1)])
