@@ -14,6 +14,17 @@
 namespace kernelprune {
 namespace {
 
+// For each value the last node that reads it; beyond all nodes for the outputs.
+std::vector<int> last_uses(const Graph& graph) {
+  const auto count = static_cast<int>(graph.nodes.size());
+  std::vector<int> last(graph.values.size(), -1);
+  for (int i = 0; i < count; ++i) {
+    for (int value : graph.nodes[static_cast<size_t>(i)].inputs) last[value] = i;
+  }
+  for (int value : graph.outputs) last[value] = count;
+  return last;
+}
+
 class Lowering {
  public:
   Lowering(const Graph& graph, const KernelSet& kernels, const PlanOptions& options,
@@ -22,6 +33,7 @@ class Lowering {
     program_.lanes = options.lanes;
     program_.planar_nodes = options.planar_nodes;
     storage_.assign(graph.values.size(), -1);
+    last_use_ = last_uses(graph);
     // What must outlive the steps per image is laid out before them.
     if (options.planar_nodes > 0) {
       bridge_value_ = graph.nodes[static_cast<size_t>(options.planar_nodes) - 1].output;
@@ -93,6 +105,19 @@ class Lowering {
     if (per_image() && value == bridge_value_) return storage_[value] = bridge_;
     storage_[value] = new_buffer(shape(value).c * channel_stride(shape(value), lanes()));
     return storage_[value];
+  }
+
+  // The storage of `output`, an element-wise function of `input` among others: in its place if
+  // nothing needs `input` behind this node and `other` lies elsewhere. Saves the cache the lines of
+  // a second buffer.
+  int new_value_over(int output, int input, int other) {
+    const int buffer = storage_[input];
+    bool needed = other >= 0 && storage_[other] == buffer;
+    for (size_t value = 0; value < storage_.size(); ++value) {
+      needed = needed || (storage_[value] == buffer && last_use_[value] > node_);
+    }
+    if (needed || (per_image() && output == bridge_value_)) return new_value(output);
+    return storage_[output] = buffer;
   }
 
   // An operand `floats_in` floats into `buffer`, needed by the step about to be added. Until
@@ -216,8 +241,13 @@ class Lowering {
       const Operand work = operand(stage.work, -1, 0);
       Operand residual;
       if (stage.finishes()) {
-        if (storage_[node.output] < 0) new_value(node.output);
-        if (node.inputs.size() == 2) residual = use(storage_[node.inputs[1]], stage.out_offset);
+        const bool sums = node.inputs.size() == 2;
+        if (storage_[node.output] < 0 && sums) {
+          new_value_over(node.output, node.inputs[1], node.inputs[0]);
+        } else if (storage_[node.output] < 0) {
+          new_value(node.output);
+        }
+        if (sums) residual = use(storage_[node.inputs[1]], stage.out_offset);
       }
       const Operand to = operand(stage.to, node.output, stage.out_offset);
       const bool by_part = stage.args.groups != nullptr;
@@ -362,6 +392,7 @@ class Lowering {
   Program program_;
   std::vector<BufferLifetime> buffers_;  // in the order of their first use
   std::vector<int> storage_;             // value -> buffer
+  std::vector<int> last_use_;            // value -> the last node that reads it
   int bridge_value_ = -1, bridge_ = -1;  // the last planar value and its buffer
   int64_t bridge_stride_ = 0;            // floats from one image to the next
   std::vector<Use> uses_;
@@ -378,12 +409,7 @@ std::vector<int> planar_cuts(const Graph& graph) {
   std::vector<int> cuts{0};
   if (graph.inputs.size() != 1) return cuts;
   const auto count = static_cast<int>(graph.nodes.size());
-  // For each value the last node that reads it; `count` for the outputs.
-  std::vector<int> last_use(graph.values.size(), -1);
-  for (int i = 0; i < count; ++i) {
-    for (int value : graph.nodes[i].inputs) last_use[value] = i;
-  }
-  for (int value : graph.outputs) last_use[value] = count;
+  const std::vector<int> last_use = last_uses(graph);
   int latest = last_use[graph.inputs[0]];  // of all values before
   for (int i = 0; i < count; ++i) {
     const int of_output = last_use[graph.nodes[i].output];

@@ -79,21 +79,37 @@ def residual_blocks(b: GraphBuilder) -> str:
     return b.conv2d(x, 270, kernel=(1, 1), density=0.1, residual=x, activation="relu")
 
 
-def residual(kernel: int, size: int, activation: str) -> Build:
+def residual(
+    kernel: int, size: int, activation: str, in_place: bool = False, channels: int = 5
+) -> Build:
+    """``in_place``: nothing else needs the residual, so that the sum may be written over it."""
+
     def build(b: GraphBuilder) -> str:
-        x = b.input((5, size, size))
+        x = b.input((channels, size, size))
         pad = kernel // 2
         return b.conv2d(
             x,
-            5,
+            channels,
             kernel=(kernel, kernel),
             padding=(pad, pad, pad, pad),
             density=0.4,
-            residual=x,
+            residual=b.node("activation", [x], b.shapes[x], activation="relu") if in_place else x,
             activation=activation,
         )
 
     return build
+
+
+def residuals_needed_again(b: GraphBuilder) -> str:
+    """Sums that must not be written over their residual: it is read later, by its own name or as
+    the flattened view of it."""
+    x = b.input((4, 6, 6))
+    a = b.conv2d(x, 4, padding=(1, 1, 1, 1), density=0.6)
+    flat = b.node("flatten", [a], (4 * 6 * 6,))
+    c = b.conv2d(x, 4, padding=(1, 1, 1, 1), density=0.6, residual=a)
+    d = b.conv2d(c, 4, kernel=(1, 1), density=0.6, residual=c)
+    e = b.conv2d(d, 4, kernel=(1, 1), density=0.6, residual=c)
+    return b.node("concat", [flat, b.node("flatten", [e], (4 * 6 * 6,))], (2 * 4 * 6 * 6,))
 
 
 def chain(b: GraphBuilder) -> str:
@@ -193,6 +209,9 @@ CASES = [
     Case("empty rows", empty_rows),
     *[Case(f"residual {k}x{k} {n} {a}", residual(k, n, a), (1, 17))
       for k, n, a in ((3, 8, "relu"), (3, 3, "none"), (1, 5, "relu"), (5, 9, "relu6"))],
+    *[Case(f"sum in place of its residual {k}x{k} {n}", residual(k, n, "relu", True, c), (1, 17))
+      for k, n, c in ((3, 8, 5), (3, 2, 5), (3, 17, 3), (1, 1, 20), (1, 9, 270), (5, 9, 5))],
+    Case("residuals needed again", residuals_needed_again, (1, 17)),
     # pooling
     pool("max_pool2d", (8, 8), (2, 2), (2, 2)),
     pool("max_pool2d", (5, 33), (2, 2), (2, 2)),

@@ -7,12 +7,12 @@
 // floats, plane = out_h * out_w * lanes.
 // Blocks: the input is cut into blocks of rows, so that a tile of a block stays in the first-level
 // cache (the second gives half a vector for each cycle, the first one); sums between blocks are
-// kept in out. Where channels would fall into the same cache sets, or the input is read from far
-// away, the tile is copied to the stack first, and the next one is fetched meanwhile.
-// Groups: within a block, four output channels with equally many connections share one loop, which
-// then has 4 T sums in flight for one mispredicted exit and one count; without, the ends of loops
-// of a dozen rounds cost as much as the loops. Table, made by plan/groups.cc for each part of the
-// output channels:
+// kept in out, which may be the residual's place. Where channels would fall into the same cache
+// sets, or the input is read from far away, the tile is copied to the stack first, and the next one
+// is fetched meanwhile. Groups: within a block, four output channels with equally many connections
+// share one loop, which then has 4 T sums in flight for one mispredicted exit and one count;
+// without, the ends of loops of a dozen rounds cost as much as the loops. Table, made by
+// plan/groups.cc for each part of the output channels:
 //
 //   groups [parts, blocks, start of part 0, start of part 1, .., rows of a block, first output
 //   channel of part 0, .., O], and for every part and block [row0 of the block, group count, single
@@ -54,12 +54,15 @@ KP_INLINE void spmm_group(const KernelArgs& a, const uint32_t* group, const uint
   for (int first = 0; first < R; first += S, group += S, row += S, weight += S) {
     Vec acc[S][T];
     KP_UNROLL for (int s = 0; s < S; ++s) {
-      const float* sums = a.out + group[s] * a.out_stride + offset;
+      // The residual comes first: it may lie where the sums go.
+      const float* sums = begins ? a.residual : a.out;
+      const Vec bias = begins ? V::broadcast(a.bias[group[s]]) : V::zero();
       KP_UNROLL for (int t = 0; t < T; ++t) {
+        acc[s][t] = bias;
+        if (sums == nullptr) continue;
+        const float* from = sums + group[s] * a.out_stride + offset + t * W;
         const bool partial = t == T - 1 && tail != 0;
-        acc[s][t] = begins    ? V::broadcast(a.bias[group[s]])
-                    : partial ? V::load_partial(sums + t * W, tail)
-                              : V::load(sums + t * W);
+        acc[s][t] = V::add(bias, partial ? V::load_partial(from, tail) : V::load(from));
       }
     }
     const uint32_t* r = row;
@@ -75,7 +78,7 @@ KP_INLINE void spmm_group(const KernelArgs& a, const uint32_t* group, const uint
     }
     KP_UNROLL for (int s = 0; s < S; ++s) {
       if (ends) {
-        spmm_store<V, T>(a, group[s], offset, tail, acc[s]);
+        spmm_store<V, T>(a, nullptr, group[s], offset, tail, acc[s]);
         continue;
       }
       float* sums = a.out + group[s] * a.out_stride + offset;
@@ -114,15 +117,17 @@ struct SpmmGroups {
   static constexpr int64_t kNear = 10240;  // floats of a block's tile, for the first-level cache
   static constexpr int64_t kSlab = 16384;  // at most
 
-  // The lines of a group's sums and of its residual.
+  // The lines of a group's sums and, before the first block, of its residual.
   template <int T>
-  static KP_INLINE void fetch_outputs(const KernelArgs& a, const uint32_t* channel,
-                                      int64_t offset) {
+  static KP_INLINE void fetch_outputs(const KernelArgs& a, const uint32_t* channel, int64_t offset,
+                                      bool begins) {
     KP_UNROLL for (int s = 0; s < kGroup; ++s) {
       const int64_t at = channel[s] * a.out_stride + offset;
       KP_UNROLL for (int t = 0; t < T; ++t) {
         __builtin_prefetch(a.out + at + t * V::kWidth, 1, 3);
-        if (a.residual != nullptr) __builtin_prefetch(a.residual + at + t * V::kWidth, 0, 3);
+        if (begins && a.residual != nullptr) {
+          __builtin_prefetch(a.residual + at + t * V::kWidth, 0, 3);
+        }
       }
     }
   }
@@ -167,7 +172,7 @@ struct SpmmGroups {
         at += 4;
         for (int64_t g = 0; g < groups; ++g, at += 1 + kGroup) {
           fetch.some();
-          if (l.far_out && g + 1 < groups) fetch_outputs<T>(a, at + 2 + kGroup, offset);
+          if (l.far_out && g + 1 < groups) fetch_outputs<T>(a, at + 2 + kGroup, offset, b == 0);
           spmm_group<V, T, kGroup, S>(a, at, row, weight, in, stride, offset, tail, b == 0,
                                       b + 1 == blocks);
           row += kGroup * at[0], weight += kGroup * at[0];
