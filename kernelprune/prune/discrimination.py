@@ -19,7 +19,7 @@ from torch.nn.utils import parametrize
 
 from kernelprune.capture.trace import eval_mode, trace
 from kernelprune.errors import Error
-from kernelprune.prune.batches import device_of, labelled
+from kernelprune.prune.batches import device_of, labelled, recalibrate
 from kernelprune.prune.channels import channel_layers
 from kernelprune.prune.distributed import average_gradients, same_on_all, synchronised_norms
 from kernelprune.prune.layers import Layer, Selector, find_layers
@@ -48,8 +48,9 @@ class DiscriminationAware:
     times. ``granularity``: "channel" prunes whole input channels of the layers that
     ``channel_layers`` names (``kp.compact`` then removes them), "kernel" connections of all
     prunable layers without groups. ``samples``: images that the selection looks at; None takes all
-    that ``loader`` gives. ``channels_per_step``: channels taken at once (times the output channels
-    for connections); the paper takes one, which costs a pass over the samples for each.
+    that ``loader`` gives. ``channels_per_step``: channels taken at once; the paper takes one, which
+    costs a pass over the samples for each. Of connections so many times the output channels are
+    taken at once, at least one; fractions are fine there.
     ``losses``: auxiliary classifiers. ``discrimination``: the paper's lambda; 0 leaves the
     reconstruction alone (as ThiNet). ``stage_epochs``, ``stage_learning_rate``: fine-tuning of each
     stage, a tenth of the rate from 40 % and a hundredth from 60 % on. ``select_epochs``,
@@ -70,7 +71,7 @@ class DiscriminationAware:
         *,
         granularity: str = "channel",
         samples: int | None = None,
-        channels_per_step: int = 1,
+        channels_per_step: float = 1,
         losses: int | None = None,
         discrimination: float = 1.0,
         stage_epochs: int = 1,
@@ -87,8 +88,10 @@ class DiscriminationAware:
     ):
         if granularity not in GRANULARITIES:
             raise Error(f"granularity '{granularity}': must be one of {', '.join(GRANULARITIES)}")
-        if channels_per_step < 1:
-            raise Error(f"channels_per_step={channels_per_step}: must be at least 1")
+        if granularity == "kernel" and not 0 < channels_per_step < float("inf"):
+            raise Error(f"channels_per_step={channels_per_step}: must be above 0")
+        if granularity == "channel" and not (channels_per_step >= 1 and channels_per_step % 1 == 0):
+            raise Error(f"channels_per_step={channels_per_step}: must be 1, 2, 3, ...")
         if discrimination < 0:
             raise Error(f"discrimination={discrimination}: must not be negative")
         if stage_epochs < (discrimination > 0) or select_epochs < 0:
@@ -252,7 +255,7 @@ class DiscriminationAware:
         rows, columns = layer.shape
         greedy = Greedy(
             channels,
-            self.channels_per_step * (1 if channels else rows),
+            max(round(self.channels_per_step * (1 if channels else rows)), 1),
             self.select_epochs,
             self.select_sgd,
         )
@@ -264,6 +267,11 @@ class DiscriminationAware:
         found = greedy.choose(objective, layer, number, adaptive, show)
         self.history.append({"layer": layer.name, "taken": found.taken, "losses": found.losses})
         attach_masks(self.model, {layer.name: found.mask})
+        if not channels:
+            # Few connections leave maps of another mean and variance, which batch norms in eval
+            # mode would hand on to the layers behind, each less like the network as it was given.
+            images = ((images,) for images, _ in objective.batches())
+            recalibrate(self.model, images)
 
     def _available(self, layer: Layer) -> int:
         rows, columns = layer.shape

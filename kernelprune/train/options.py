@@ -145,7 +145,8 @@ class PruneOptions:
             outputs, 0..1 (Hinton et al., arXiv 1503.02531).
         adaptive: DCP-Adapt's threshold; then ``density`` does not count (dcp, dkp).
         samples: Images that data-driven methods look at; None takes all.
-        channels_per_step: Channels taken at once (dcp, dkp, reconstruction).
+        channels_per_step: Channels taken at once (dcp, reconstruction); of connections (dkp) so
+            many times the layer's output channels, which may be a fraction.
         losses: Auxiliary classifiers; None for two or three, by depth (dcp, dkp).
         discrimination: Weight of their loss against the reconstruction's (dcp, dkp).
         stage_epochs: Fine-tuning of each stage (dcp, dkp).
@@ -172,7 +173,7 @@ class PruneOptions:
     distill: float = 0.0
     adaptive: float | None = None
     samples: int | None = None
-    channels_per_step: int = 1
+    channels_per_step: float = 1
     losses: int | None = None
     discrimination: float = 1.0
     stage_epochs: int = 1

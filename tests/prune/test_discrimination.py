@@ -14,6 +14,7 @@ from torch.nn import functional
 import kernelprune as kp
 from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
+from kernelprune.prune.batches import recalibrate
 from kernelprune.prune.channels import channel_layers
 from kernelprune.prune.compact import compact
 from kernelprune.prune.layers import find_layers
@@ -215,11 +216,60 @@ def test_auxiliary_losses_and_progress() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("rate", [10.0, 1e30])
+def test_training_that_diverges_starts_again_with_less(rate: float) -> None:
+    """If this fails, a learning rate that is too large for one layer ruins the selection, or ends
+    it (ResNet-20 pruned by DKP to a tenth: the loss of the last stage became nan)."""
+    model = chain()
+    graph = trace(model, X)
+    (layer,) = [layer for layer in find_layers(model, graph) if layer.name == "conv2"]
+    objective = Objective(model, copy.deepcopy(model), LOADER, None, functional.cross_entropy, 1.0)
+    found = Greedy(True, 1, 3, {"lr": rate, "momentum": 0.9}).choose(objective, layer, 4)
+    assert int(found.mask[0].sum()) == 4
+    for before, after in zip(found.losses, found.losses[1:], strict=False):
+        assert after <= 2 * before
+    assert layer.module.weight.isfinite().all()
+
+
+def test_a_loss_that_is_not_finite_is_an_error() -> None:
+    """If this fails, weights are chosen by gradients that are not numbers."""
+    model = chain()
+    before = model.conv2.weight.detach().clone()
+    dcp = pruner(model, loss=lambda scores, labels: scores.sum() * float("nan"), losses=0)
+    with pytest.raises(Error, match="stage 1/1: the loss became nan"):
+        dcp.prune(ratio=0.5)
+    graph = trace(model, X)
+    (layer,) = [layer for layer in find_layers(model, graph) if layer.name == "conv2"]
+    with torch.no_grad():
+        model.conv2.weight.copy_(before)
+    with pytest.raises(Error, match="layer 'conv2': the loss of the selection is nan"):
+        Greedy(True, 1, 1, {"lr": 0.01}).choose(dcp.objectives[0], layer, 2)
+    assert torch.equal(model.conv2.weight, before)
+
+
+def test_kernels_leave_batch_norms_measured() -> None:
+    """If this fails, layers behind a pruned one learn from maps that its batch norm distorts."""
+    model = lived_in(build("vgg"))
+    x = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    dkp = pruner(model, x, [(x, torch.arange(4) % 5)], granularity="kernel", channels_per_step=0.5)
+    dkp.prune(ratio=0.8)
+    found = {k: v.clone() for k, v in model.state_dict().items() if "running" in k}
+    recalibrate(model, [x])
+    for name, value in model.state_dict().items():
+        if name in found:
+            assert torch.allclose(found[name], value, rtol=1e-9, atol=1e-12), name
+
+
 def test_misuse_is_one_clear_error() -> None:
     """If this fails, wrong arguments end in a traceback of torch, or are taken in silence."""
     for wrong, message in [
         ({"granularity": "filter"}, "granularity 'filter'"),
         ({"channels_per_step": 0}, "channels_per_step=0"),
+        ({"channels_per_step": 1.5}, "channels_per_step=1.5: must be 1, 2, 3"),
+        (
+            {"channels_per_step": 0.0, "granularity": "kernel"},
+            "channels_per_step=0.0: must be above",
+        ),
         ({"discrimination": -1}, "discrimination=-1"),
         ({"stage_epochs": 0}, "stage_epochs=0"),
         ({"losses": -1}, "losses=-1"),
