@@ -144,29 +144,61 @@ def test_numbers_that_are_none_go_through(bad: float) -> None:
     assert not found[layer.col == 5].isfinite().any()
 
 
-REFUSED = {
-    "rank of the gradient": ({"grad": torch.zeros(24, 16, 16)}, "the gradient must have the shape"),
-    "rank of the input": ({"input": torch.zeros(12, 16, 16)}, "the input must have the shape"),
-    "size": ({"grad": torch.zeros(3, 24, 15, 16)}, "must have the shape [3, 24, 16, 16]"),
-    "channels": ({"grad": torch.zeros(3, 23, 16, 16)}, "must have the shape [3, 24, 16, 16]"),
-    "batch": ({"grad": torch.zeros(2, 24, 16, 16)}, "must have the shape [3, 24, 16, 16]"),
-    "input channels": ({"input": torch.zeros(3, 11, 16, 16)}, "input channel 11, but there are 11"),
-    "types": ({"input": torch.zeros(3, 12, 16, 16).double()}, "the gradient is torch.float32"),
-    "kernel": ({"kernel": (40, 40)}, "does not fit"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused(name: str) -> None:
-    """If this fails, a gradient of another shape is read past its end."""
-    changes, message = REFUSED[name]
+def refused_weight(**changes: object) -> torch.Tensor:
+    """A good call of conv2d_weight but for these arguments."""
     _, layer, x = case("3x3")
     values = {
         "grad": torch.zeros(3, 24, 16, 16), "input": x, "row_ptr": layer.row_ptr,
         "col": layer.col, "kernel": (3, 3), "stride": (1, 1), "padding": (1, 1, 1, 1),
     }  # fmt: skip
+    return conv2d_weight(*{**values, **changes}.values())
+
+
+def refused_input(**changes: object) -> torch.Tensor:
+    """The same of conv2d_input."""
+    _, layer, _ = case("3x3")
+    values = {
+        "grad": torch.zeros(3, 24, 16, 16), "weight": layer.weight, "row_ptr": layer.row_ptr,
+        "col": layer.col, "in_channels": 12, "size": (16, 16), "stride": (1, 1),
+        "padding": (1, 1, 1, 1),
+    }  # fmt: skip
+    return torch.ops.kernelprune.conv2d_input(*{**values, **changes}.values())
+
+
+REFUSED = {
+    "size": ({"grad": torch.zeros(3, 24, 15, 16)}, "shape [batch,24,16,16], got [3, 24, 15, 16]"),
+    "channels": ({"grad": torch.zeros(3, 23, 16, 16)}, "must have the shape [batch,24,16,16]"),
+    "rank": ({"grad": torch.zeros(3, 24, 16)}, "must have the shape [batch,24,16,16]"),
+    "types": ({"grad": torch.zeros(3, 24, 16, 16).double()}, "the gradient is torch.float64"),
+    "strides": ({"stride": (2, 2)}, "must have the shape [batch,24,8,8]"),
+}
+REFUSED_WEIGHT = {
+    "batch": ({"grad": torch.zeros(2, 24, 16, 16)}, "shape [2,channels,height,width], got [3, 12"),
+    "rank of the input": ({"input": torch.zeros(3, 16, 16)}, "[3,channels,height,width]"),
+    "input channels": ({"input": torch.zeros(3, 11, 16, 16)}, "input channel 11, but there are 11"),
+    "kernel": ({"kernel": (40, 40)}, "does not fit the input [16, 16]"),
+}
+REFUSED_INPUT = {
+    "weights": ({"weight": torch.zeros(5, 3, 3)}, "weight has 5 connections"),
+    "in_channels": ({"in_channels": 4}, "input channel 11, but there are 4"),
+    "map": ({"size": (100, 100)}, "must have the shape [batch,24,100,100]"),
+    "small map": ({"size": (0, 16)}, "does not fit the input [0, 16]"),
+}
+
+
+@pytest.mark.parametrize(
+    ("call", "changes", "message"),
+    [
+        *((refused_weight, *row) for row in (REFUSED | REFUSED_WEIGHT).values()),
+        *((refused_input, *row) for row in (REFUSED | REFUSED_INPUT).values()),
+    ],
+    ids=[*REFUSED | REFUSED_WEIGHT, *(f"{name}, input" for name in REFUSED | REFUSED_INPUT)],
+)
+def test_refused(call, changes: dict[str, object], message: str) -> None:
+    """If this fails, a gradient of another shape is read past its end, or the error is one of
+    torch's about something else."""
     with pytest.raises(ShapeError, match=re.escape(message)):
-        conv2d_weight(*{**values, **changes}.values())
+        call(**changes)
 
 
 def test_threads_are_checked() -> None:
