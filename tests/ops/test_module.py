@@ -242,6 +242,22 @@ def test_transforms_of_transforms(inner: str, outer: str) -> None:
     torch.testing.assert_close(found, twice(conv))
 
 
+def test_hessian() -> None:
+    """If this fails, vmap over forward-mode derivatives, the usual way to a Hessian, is wrong."""
+    _, layer, x = case("1x1", 2)
+
+    def loss(weight: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, {"weight": weight}, (x,)).square().sum()
+
+    weight = layer.weight.detach()
+    backward = torch.func.jacrev(torch.func.jacrev(loss))(weight)
+    torch.testing.assert_close(torch.func.hessian(loss)(weight), backward)
+    direction = whole(*weight.shape)
+    gradient = torch.func.grad(loss)
+    along = (gradient(weight + direction) - gradient(weight - direction)) / 2  # exact: quadratic
+    torch.testing.assert_close(backward.flatten(3) @ direction.flatten(), along)
+
+
 def test_float64_is_the_dense_convolution() -> None:
     """If this fails, checks of gradients in float64 see the rounding of float32."""
     conv, layer, x = case("3x3 stride 2")
