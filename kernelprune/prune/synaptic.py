@@ -259,9 +259,21 @@ class SynapticStrength:
         Arguments and errors as ``plan``. May be called again with a lower density.
         """
         plan = self.plan(density, macs, scope, latency_ms=latency_ms, batch=batch, threads=threads)
-        for name, mask in plan.masks.items():
-            self._parts[name].prune(mask)
+        self.keep(plan.masks)
         return plan
+
+    def keep(self, masks: Mapping[str, torch.Tensor]) -> Plan:
+        """Drops for good what ``masks`` (bool ``[O, I/groups]`` by layer) leave out, such as those
+        of a saved plan; says what is left. Raises Error for an unknown layer or another shape."""
+        self._check()
+        for name, mask in masks.items():
+            part = self._parts.get(name)
+            if part is None or mask.shape != part.mask.shape:
+                wanted = "no such layer" if part is None else f"shape {list(part.mask.shape)}"
+                raise Error(f"mask for '{name}' {list(mask.shape)}: the model has {wanted}")
+        for name, mask in masks.items():
+            self._parts[name].prune(mask)
+        return plan_of(self.layers, self.masks(), method="Synaptic Strength", scope=self.scope)
 
     def masks(self) -> dict[str, torch.Tensor]:
         """bool ``[O, I/groups]`` by layer: True where a connection is left."""
