@@ -90,6 +90,8 @@ def labelled(
         tensors = batch[:2] if isinstance(batch, (tuple, list)) else ()
         if len(tensors) < 2 or not all(isinstance(part, torch.Tensor) for part in tensors):
             raise Error("the loader must give (images, labels), both tensors")
+        if len(batch[0]) == 0:
+            raise Error("the loader gave a batch without images")
         images, labels = batch[0].to(device), batch[1].to(device)
         if samples is not None:
             images, labels = images[: samples - seen], labels[: samples - seen]

@@ -114,9 +114,9 @@ class DiscriminationAware:
         self.select_sgd = {"lr": select_learning_rate, **self.sgd}
         self.progress = progress
         graph = trace(model, x, opaque=True)
+        self.layers = find_layers(model, graph, ignore=ignore, include=include)
         if stage_epochs and not any(p.requires_grad for p in model.parameters()):
             raise Error("no parameter of the model is trained: stages cannot be fine-tuned")
-        self.layers = find_layers(model, graph, ignore=ignore, include=include)
         for layer in self.layers:
             if parametrize.is_parametrized(layer.module):
                 raise Error(f"layer '{layer.name}' is parametrised already; finalize that first")

@@ -60,8 +60,9 @@ def test_recipes_run(path: Path, tmp_path: Path) -> None:
     recipe = shrunk(load_recipe(path))
     result = recipe_run(recipe, tmp_path)
     last = recipe.then or recipe.prune
-    assert result.folder == tmp_path / "pruned" and result.connections[0] < result.connections[1]
-    if last.adaptive is None:
+    assert result.folder == tmp_path / "pruned"
+    if last.adaptive is None:  # which may keep everything of so narrow a network
+        assert result.connections[0] < result.connections[1]
         assert result.plan.prunable_density == pytest.approx(last.density, abs=0.07)
     graph = export_run(tmp_path / "pruned", tmp_path / "model.safetensors")
     assert graph.kept_connections() <= result.connections[0]
