@@ -39,7 +39,9 @@ def test_function_is_kept(name: str) -> None:
     x = torch.randn(6, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     recalibrate(model, [x])  # with any other statistics deep networks lose the image
     expected = model(x)
-    pruner = kp.SynapticStrength(model, x[:1])
+    # A depthwise convolution has one connection per channel: few of those lose the image too.
+    depthwise = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    pruner = kp.SynapticStrength(model, x[:1], ignore=depthwise)
     assert relative(model(x), expected) <= 1e-10
     pruner.prune(density=0.2)
     pruned = model(x)
