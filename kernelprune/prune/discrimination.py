@@ -19,8 +19,9 @@ from torch.nn.utils import parametrize
 
 from kernelprune.capture.trace import eval_mode, trace
 from kernelprune.errors import Error
-from kernelprune.prune.batches import device_of, labelled, recalibrate
+from kernelprune.prune.batches import check_loader, device_of, labelled, recalibrate
 from kernelprune.prune.channels import channel_layers
+from kernelprune.prune.checks import check_number
 from kernelprune.prune.distributed import average_gradients, same_on_all, synchronised_norms
 from kernelprune.prune.layers import Layer, Selector, find_layers
 from kernelprune.prune.masks import attach_masks, finalize_masks, masks_of
@@ -88,17 +89,21 @@ class DiscriminationAware:
     ):
         if granularity not in GRANULARITIES:
             raise Error(f"granularity '{granularity}': must be one of {', '.join(GRANULARITIES)}")
-        if granularity == "kernel" and not 0 < channels_per_step < float("inf"):
+        if granularity == "channel":
+            check_number("channels_per_step", channels_per_step, least=1, whole=True)
+        elif not 0 < channels_per_step < float("inf"):
             raise Error(f"channels_per_step={channels_per_step}: must be above 0")
-        if granularity == "channel" and not (channels_per_step >= 1 and channels_per_step % 1 == 0):
-            raise Error(f"channels_per_step={channels_per_step}: must be 1, 2, 3, ...")
-        if discrimination < 0:
-            raise Error(f"discrimination={discrimination}: must not be negative")
-        if stage_epochs < (discrimination > 0) or select_epochs < 0:
-            raise Error(
-                f"stage_epochs={stage_epochs}, select_epochs={select_epochs}: not below 0, and the "
-                "auxiliary classifiers must be trained for at least one epoch"
-            )
+        check_number("discrimination", discrimination, least=0)
+        # The auxiliary classifiers must be trained.
+        check_number("stage_epochs", stage_epochs, least=discrimination > 0, whole=True)
+        check_number("select_epochs", select_epochs, least=0, whole=True)
+        check_number("stage_learning_rate", stage_learning_rate, least=0)
+        check_number("select_learning_rate", select_learning_rate, least=0)
+        check_number("momentum", momentum, least=0, below=1)
+        check_number("weight_decay", weight_decay, least=0)
+        if samples is not None:
+            check_number("samples", samples, least=1, whole=True)
+        check_loader(loader)
         self.model, self.loader = model, loader
         self.granularity = granularity
         self.discrimination = discrimination
@@ -114,6 +119,8 @@ class DiscriminationAware:
         self.progress = progress
         graph = trace(model, x, opaque=True)
         self.layers = find_layers(model, graph, ignore=ignore, include=include)
+        if stage_epochs and not any(p.requires_grad for p in model.parameters()):
+            raise Error("no parameter of the model is trained: stages cannot be fine-tuned")
         for layer in self.layers:
             if parametrize.is_parametrized(layer.module):
                 raise Error(f"layer '{layer.name}' is parametrised already; finalize that first")
@@ -162,7 +169,7 @@ class DiscriminationAware:
         Which ones is known after the selection only, so the plan has no masks; what other layers
         lose through ``compact`` is not in it either. DCP-Adapt's numbers cannot be foretold.
         """
-        _check_ratio(ratio)
+        check_number("ratio", ratio, least=0, below=1)
         kept = {}
         for layer in self.chosen:
             each = layer.out_channels if self.granularity == "channel" else 1
@@ -180,9 +187,9 @@ class DiscriminationAware:
         if (ratio is None) == (adaptive is None):
             raise Error("say ratio= or adaptive=, one of them")
         if ratio is not None:
-            _check_ratio(ratio)
-        if adaptive is not None and not adaptive > 0:
-            raise Error(f"adaptive={adaptive}: must be above 0")
+            check_number("ratio", ratio, least=0, below=1)
+        if adaptive is not None:
+            check_number("adaptive", adaptive, above=0)
         if self._pruned:
             raise Error("this DiscriminationAware has pruned; finalize and construct a new one")
         self._pruned = True
@@ -280,8 +287,3 @@ class DiscriminationAware:
     def _show(self, phase: str, done: int, total: int, loss: float) -> None:
         if self.progress is not None:
             self.progress(phase, done, total, loss)
-
-
-def _check_ratio(ratio: float) -> None:
-    if not 0 <= ratio < 1:
-        raise Error(f"ratio={ratio}: must be at least 0 and below 1")

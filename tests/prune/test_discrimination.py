@@ -49,10 +49,13 @@ STYLES = {
     # last convolution but one.
     "mobilenet_v2": {"features.3.layers.3", "features.4.layers.0", "features.4.layers.6"}
     | {"features.5.layers.6", "features.6.layers.6", "features.7"},
+    # Inside a branch, and what reads the joined branches of the module before.
+    "inception": {f"features.{i}.branch{j}.1.0" for i in (0, 2) for j in (3, 5)}
+    | {f"features.2.{name}.0" for name in ("branch1", "branch3.0", "branch5.0", "pool.1")},
 }
 
 
-@pytest.mark.parametrize("style", ["vgg", "resnet", "densenet", "mobilenet_v1"])
+@pytest.mark.parametrize("style", STYLES)
 def test_prunes_every_style_and_compact_makes_it_smaller(style: str) -> None:
     """If this fails, a style of network loses the wrong channels, or keeps them physically."""
     model = lived_in(build(style))
@@ -73,21 +76,6 @@ def test_prunes_every_style_and_compact_makes_it_smaller(style: str) -> None:
         assert torch.allclose(smaller(x), expected, rtol=1e-10, atol=1e-12)
     before, after = (sum(p.numel() for p in m.parameters()) for m in (plain, smaller))
     assert after < before  # in a DenseNet: channels that all later layers of the block dropped
-
-
-def test_channels_of_more_styles() -> None:
-    """If this fails, channels go that a sum needs, or inner ones stay."""
-    x = torch.randn(1, 3, 12, 12)
-    found = {}
-    for style in ("bottleneck", "mobilenet_v2", "inception"):
-        model = build(style)
-        graph = trace(model, x)
-        found[style] = {layer.name for layer in channel_layers(graph, find_layers(model, graph))}
-    assert found["bottleneck"] == STYLES["bottleneck"]
-    assert found["mobilenet_v2"] == STYLES["mobilenet_v2"]
-    inner = {f"features.{i}.branch{j}.1.0" for i in (0, 2) for j in (3, 5)}
-    joint = {f"features.2.{name}.0" for name in ("branch1", "branch3.0", "branch5.0", "pool.1")}
-    assert found["inception"] == inner | joint
 
 
 def test_takes_the_channel_with_the_largest_gradient() -> None:
@@ -265,10 +253,10 @@ def test_misuse_is_one_clear_error() -> None:
     for wrong, message in [
         ({"granularity": "filter"}, "granularity 'filter'"),
         ({"channels_per_step": 0}, "channels_per_step=0"),
-        ({"channels_per_step": 1.5}, "channels_per_step=1.5: must be 1, 2, 3"),
+        ({"channels_per_step": 1.5}, "channels_per_step=1.5"),
         (
             {"channels_per_step": 0.0, "granularity": "kernel"},
-            "channels_per_step=0.0: must be above",
+            "channels_per_step=0.0",
         ),
         ({"discrimination": -1}, "discrimination=-1"),
         ({"stage_epochs": 0}, "stage_epochs=0"),
