@@ -90,9 +90,11 @@ class DiscriminationAware:
         if granularity not in GRANULARITIES:
             raise Error(f"granularity '{granularity}': must be one of {', '.join(GRANULARITIES)}")
         if granularity == "channel":
-            check_number("channels_per_step", channels_per_step, least=1, whole=True)
-        elif not 0 < channels_per_step < float("inf"):
-            raise Error(f"channels_per_step={channels_per_step}: must be above 0")
+            is_whole = isinstance(channels_per_step, float) and channels_per_step.is_integer()
+            number = int(channels_per_step) if is_whole else channels_per_step
+            check_number("channels_per_step", number, least=1, whole=True)
+        else:
+            check_number("channels_per_step", channels_per_step, above=0)
         check_number("discrimination", discrimination, least=0)
         # The auxiliary classifiers must be trained.
         check_number("stage_epochs", stage_epochs, least=discrimination > 0, whole=True)
