@@ -251,7 +251,11 @@ class PruneOptions:
                      "discrimination", "stage_epochs"):  # fmt: skip
             value = getattr(self, name)
             _check(value is None or value >= 0, f"{name} must not be negative, got {value}")
-        for name in ("latency_batch", "latency_threads", "samples", "channels_per_step"):
+        _check(
+            self.channels_per_step > 0,
+            f"channels_per_step must be positive, got {self.channels_per_step}",
+        )
+        for name in ("latency_batch", "latency_threads", "samples"):
             value = getattr(self, name)
             _check(value is None or value >= 1, f"{name} must be at least 1, got {value}")
         rates = ("sparsify_learning_rate", "finetune_learning_rate", "stage_learning_rate")
@@ -264,8 +268,12 @@ class PruneOptions:
         )
         _check_whole(
             self, "rounds", "recalibrate", "latency_batch", "latency_threads", "samples",
-            "channels_per_step", "losses", "stage_epochs", "seed",
+            "losses", "stage_epochs", "seed",
         )  # fmt: skip
+        _check(
+            self.method == "dkp" or float(self.channels_per_step).is_integer(),
+            f"channels_per_step must be whole, got {self.channels_per_step}",
+        )
         _check_finite(
             self, "penalty", "sparsify_epochs", "finetune_epochs", "discrimination", "adaptive",
             "latency_ms", *rates,
