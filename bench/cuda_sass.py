@@ -235,9 +235,9 @@ def document_table(tables: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_table(text: str, table: str) -> str:
-    """The document with its table of main loops replaced."""
-    start = text.index(TABLE_HEAD)
+def write_table(text: str, table: str, head: str = TABLE_HEAD) -> str:
+    """The document with the table that begins with ``head``, of main loops, replaced."""
+    start = text.index(head)
     end = text.find("\n\n", start)
     return text[:start] + table + (text[end + 1 :] if end >= 0 else "")
 

@@ -137,8 +137,8 @@ def layers(seconds: float) -> list[dict[str, Any]]:
 
 
 def gradients(seconds: float) -> list[dict[str, Any]]:
-    """Gradients of single layers: for the input by the connections and dense, for the weights."""
-    batch = BATCHES[-1]
+    """Gradients of single layers, by the connections and dense."""
+    batch, threads = BATCHES[-1], torch.get_num_threads()
     rows = []
     for channels, side, stride in LAYERS:
         for density in DENSITIES:
@@ -149,6 +149,9 @@ def gradients(seconds: float) -> list[dict[str, Any]]:
             size = (side * stride, side * stride)
             x, grad = torch.randn(batch, channels, *size), torch.randn(batch, channels, side, side)
             geometry = ((stride, stride), (1, 1, 1, 1), (1, 1))
+            planned = pattern.weight_gradient((channels, *size), (3, 3), *geometry, threads)
+            result = torch.empty_like(weight)
+            pointers = (grad.data_ptr(), x.data_ptr(), result.data_ptr(), batch)
             found = measure(
                 [
                     Candidate(
@@ -164,9 +167,10 @@ def gradients(seconds: float) -> list[dict[str, Any]]:
                             dense.conv2d_input, pattern, grad, weight, channels, size, *geometry
                         ),
                     ),
+                    Candidate("weights, connections", partial(planned.run, *pointers)),
                     Candidate(
                         "weights, dense",
-                        partial(cpu.conv2d_weight, grad, x, *pattern_tensors, (3, 3), *geometry),
+                        partial(dense.conv2d_weight, pattern, grad, x, (3, 3), *geometry),
                     ),
                 ],
                 seconds=seconds,

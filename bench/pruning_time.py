@@ -117,28 +117,41 @@ def time_limit(name: str, side: int, batch: int, share: float, seconds: float) -
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.pruning_time", description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0, help="per candidate")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the json file")
+    parser.add_argument("--only", choices=("steps", "limits"), help="one of the two questions")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the json files")
     options = parser.parse_args()
     machine = describe_machine()
     torch.set_num_threads(1)
+    for name, measured in (("steps", measure_steps), ("limits", measure_limits)):
+        if options.only in (None, name):
+            result = {"machine": machine, "threads": 1, "rows": measured(options.seconds)}
+            save(result, options.out / f"pruning-{name}.json")
+
+
+def measure_steps(seconds: float) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for case in TRAINED:
-        rows.append(row := step_time(*case, options.seconds))
+        rows.append(row := step_time(*case, seconds))
         plain, strength = (row["timings"][kind]["median"] for kind in ("plain", "strength"))
         print(
             f"{row['network']:<12} {row['options']}, {row['batch']} images of {row['side']}: "
             f"a step {plain:.1f} ms, with strengths {strength:.1f} ms: {row['ratio']:.3f}",
             flush=True,
         )
+    return rows
+
+
+def measure_limits(seconds: float) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
     for limit in LIMITS:
-        rows.append(row := time_limit(*limit, options.seconds))
+        rows.append(row := time_limit(*limit, seconds))
         print(
             f"{row['network']:<12} batch {row['batch']}: {row['limit_milliseconds']:.2f} ms asked, "
             f"{row['timing']['median']:.2f} ms taken at density {row['density']:.3f} (dense "
             f"{row['dense_milliseconds']:.2f} ms): {row['ratio']:.3f}",
             flush=True,
         )
-    save({"machine": machine, "threads": 1, "rows": rows}, options.out / "pruning-time.json")
+    return rows
 
 
 if __name__ == "__main__":

@@ -63,16 +63,25 @@ _DENSENET = Network("densenet40", {"depth": 16, "growth": 8}, penalty=1e-3, imag
 
 
 def _settings(network: Network, density: float) -> dict[str, Row]:
-    """Penalty and learning rate of Synaptic Strength, learning rate of the criteria."""
+    """Penalty and schedule of Synaptic Strength, learning rate of the criteria."""
     train, shorter = network.train(_DENSE), network.train(_DENSE - _SPARSIFY)
     synaptic = network.prune("synaptic", density=density, scope="global")
     l1 = network.prune("l1", density=density, scope="global-normalised", samples=_SAMPLES)
     name = f"{network.model}-settings-{{}}-{density}".format
     penalties = [replace(synaptic, penalty=penalty) for penalty in (3e-5, 1e-4, 3e-4, 1e-3)]
     rates = [replace(l1, finetune_learning_rate=rate) for rate in (0.02, 0.05)]
+    # The same epochs, shared out otherwise between the penalty and fine-tuning.
+    half = (_SPARSIFY + _FINETUNE) / 2
+    schedules = [
+        replace(synaptic, finetune_epochs=epochs, sparsify_epochs=2 * half - epochs,
+                finetune_learning_rate=rate)
+        for epochs in (_FINETUNE, half)
+        for rate in (0.02, 0.05)
+    ]  # fmt: skip
     return {
         name("penalty"): Row(shorter, tuple(penalties)),
         name("learning-rate"): Row(train, tuple(rates)),
+        name("schedule"): Row(shorter, tuple(schedules)),
     }
 
 
@@ -93,7 +102,7 @@ def _connections(network: Network, densities: Iterable[float]) -> dict[str, Row]
             (
                 network.prune(
                     "dkp", density=density, losses=1, samples=_GREEDY_SAMPLES,
-                    channels_per_step=max(round(40 * density), 1),
+                    channels_per_step=5 * density,
                 ),
             ),
         )  # fmt: skip

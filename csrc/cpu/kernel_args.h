@@ -17,6 +17,7 @@ constexpr int64_t kMaxDenseTaps = 121;
 struct KernelArgs {
   const float* in = nullptr;        // [channels][in_stride]
   const float* residual = nullptr;  // second input, laid out like out; null when there is none
+  const float* grad = nullptr;      // lanes_weight_gradient: [out_channels][out_stride]
   float* out = nullptr;             // [out_channels][out_stride]
 
   // Connections (conv2d and linear), see model/graph.h.
@@ -25,7 +26,7 @@ struct KernelArgs {
   const float* weight = nullptr;
   const float* bias = nullptr;
 
-  const uint32_t* groups = nullptr;  // spmm_groups, planar_scatter3x3, winograd
+  const uint32_t* groups = nullptr;  // spmm_groups, planar_scatter3x3, winograd, gradients
 
   // Winograd.
   float* work = nullptr;              // memory for sums before the inverse transform
@@ -88,6 +89,8 @@ struct KernelTable {
   Kernel planar_scatter3x3;  // connections by input channel
   Kernel planar_quad3x3;     // 2x2 maps
   Kernel planar_dot;         // 1x1 map: one dot product per output channel
+  // Gradients for the weights, added to what is there; connections by input channel.
+  Kernel lanes_weight_gradient3x3, lanes_weight_gradient;
   // Winograd F(2x2, 3x3) and F(4x4, 3x3); the outputs include the multiplication; dense: every
   // output channel reads every live channel.
   Kernel lanes_winograd_input[2], lanes_winograd_output[2], lanes_winograd_dense[2];

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from importlib import metadata
 from typing import Any
@@ -13,7 +14,7 @@ from torch import nn
 
 from kernelprune.capture import passes
 from kernelprune.capture.to_torch import to_torch
-from kernelprune.capture.trace import eval_mode, trace
+from kernelprune.capture.trace import eval_mode, on_device_of, trace
 from kernelprune.errors import Error
 from kernelprune.format.graph import Graph
 from kernelprune.format.writer import write
@@ -75,8 +76,10 @@ def _version() -> str:
 
 def _check_same(model: nn.Module, graph: Graph, inputs: tuple[torch.Tensor, ...]) -> None:
     twin = to_torch(graph)
+    exact, exact_inputs = without_rounding(model, inputs)
     error = difference(
-        run(model, inputs), run(twin, tuple(tensor.detach().cpu().float() for tensor in inputs))
+        run(exact, exact_inputs),
+        run(twin, tuple(tensor.detach().cpu().float() for tensor in inputs)),
     )
     if not error <= TOLERANCE:
         raise Error(
@@ -85,10 +88,20 @@ def _check_same(model: nn.Module, graph: Graph, inputs: tuple[torch.Tensor, ...]
         )
 
 
+def without_rounding(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[nn.Module, tuple]:
+    """A model in half precision as a float32 one of the same weights, whose outputs can be compared
+    to the last digits; any other as it is."""
+    if all(p.dtype in (torch.float32, torch.float64) for p in model.parameters()):
+        return model, inputs
+    wide = tuple(x.float() if x.is_floating_point() else x for x in inputs)
+    return copy.deepcopy(model).float(), wide
+
+
 def run(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
     """All outputs of ``model`` in eval mode, as float64 tensors on the CPU."""
     with torch.no_grad(), eval_mode(model):
-        outputs = model(*(tensor.clone() for tensor in inputs))  # it may overwrite its input
+        # Clones: it may overwrite its input.
+        outputs = model(*(tensor.clone() for tensor in on_device_of(model, inputs)))
     leaves = torch.utils._pytree.tree_leaves(outputs)
     return [leaf.detach().cpu().double() for leaf in leaves if isinstance(leaf, torch.Tensor)]
 

@@ -39,8 +39,23 @@ def trace(
     Raises UnsupportedOperator (names the operator, the node and the model's source line) and
     Error when torch.export cannot trace the model with a free batch size.
     """
-    program = _export(model, x if isinstance(x, tuple) else (x,))
+    check_module(model)
+    for tensor in x if isinstance(x, tuple) else (x,):
+        if not isinstance(tensor, torch.Tensor):
+            raise Error(f"the example input is a {type(tensor).__name__}, not a torch.Tensor")
+    program = _export(model, on_device_of(model, x if isinstance(x, tuple) else (x,)))
     return _Walk(program, opaque, model).run()
+
+
+def check_module(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise Error(f"the model is a {type(model).__name__}, not a torch.nn.Module")
+
+
+def on_device_of(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """The inputs where the model's parameters lie: an example may come from anywhere."""
+    parameter = next(model.parameters(), None)
+    return inputs if parameter is None else tuple(x.to(parameter.device) for x in inputs)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ Isa = Annotated[
 Precision = Annotated[str, typer.Option(help="fast, or strict: without Winograd, rounds less.")]
 PlanFile = Annotated[Path | None, typer.Option(help="Plan that kernelprune tune wrote.")]
 DataPath = Annotated[str | None, typer.Option(help="Folder with the data set's files.")]
+Device = Annotated[str, typer.Option(help="auto (a GPU if torch has one), cpu, cuda or cuda:1.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")]
 
 
@@ -98,6 +99,7 @@ def train(
         list[str] | None,
         typer.Option("--model-option", help="More for the model, as NAME=NUMBER.", metavar="N=V"),
     ] = None,
+    device: Device = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads; default: torch's.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights and batches.")] = 0,
     checkpoint_steps: Annotated[
@@ -119,6 +121,8 @@ def train(
       kernelprune train --out runs/vgg --epochs 5 --resume
 
       kernelprune train --out runs/wide --model vgg16 --model-option width=0.5
+
+      torchrun --nproc-per-node 2 -m kernelprune.cli train --out runs/vgg
     """
     _share_cores()
     from kernelprune.prune.distributed import is_first
@@ -134,6 +138,7 @@ def train(
         learning_rate=learning_rate,
         schedule=schedule,
         precision=precision,
+        device=device,
         threads=threads,
         seed=seed,
         checkpoint_steps=checkpoint_steps,
@@ -190,14 +195,14 @@ def prune(
     adaptive: Annotated[
         float | None, typer.Option(help="DCP-Adapt's threshold, in place of the density.")
     ] = None,
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Of batches and of 'random'.")] = 0,
     resume: Resume = False,
 ) -> None:
     """Drop connections or channels of a trained model and fine-tune the rest.
 
     With --recipe the options come from a file; those given here override it. A recipe with a
-    section 'train' also trains, if there is no --from. Under torchrun, started with
-    -m kernelprune.cli, all processes share the work.
+    section 'train' also trains, if there is no --from. Under torchrun all processes share the work.
 
     [bold]Examples[/bold]
 
@@ -205,7 +210,11 @@ def prune(
 
       kernelprune prune --from runs/vgg --out runs/vgg-dcp --method dcp --density 0.5 --samples 5000
 
-      kernelprune prune --recipe recipes/digits.yaml --out runs/digits
+      kernelprune prune --from runs/vgg --out runs/vgg-2ms --latency-ms 2 --latency-batch 1
+
+      kernelprune prune --recipe recipes/digits.yaml --out runs/digits --density 0.1
+
+      torchrun --nproc-per-node 2 -m kernelprune.cli prune --from runs/vgg --out runs/vgg-pruned
     """
     _share_cores()
     from kernelprune.cli.pruning import chosen_recipe

@@ -22,7 +22,7 @@ def chosen_recipe(context: typer.Context, recipe: Path | None, source: Path | No
     else:
         chosen = load_recipe(recipe)
         typed = {name: value for name, value in values.items() if _was_typed(context, name)}
-        chosen = Recipe(chosen.train, dataclasses.replace(chosen.prune, **typed))
+        chosen = dataclasses.replace(chosen, prune=dataclasses.replace(chosen.prune, **typed))
     if source is None and chosen.train is None:
         raise Error("say which checkpoint to prune: --from, or a --recipe that also trains")
     return chosen

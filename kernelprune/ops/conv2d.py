@@ -8,7 +8,8 @@ row_ptr [O+1] and col [nnz] are int32; padding is top, left, bottom, right. Grou
 convolutions are patterns. The output is contiguous.
 
 All three are linear in each of their floating-point arguments, and the derivatives of each are made
-of the other two, so that gradients of gradients need nothing more. float32 runs the engine's
+of the other two, so that gradients of gradients need nothing more; forward-mode derivatives are the
+operator itself. float32 runs the engine's
 kernels; float64, for checks, is torch's own convolution on the dense weights.
 """
 
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 from torch._functorch.utils import enable_single_level_autograd_function
+from torch.autograd import forward_ad
 
 from kernelprune.ops import cpu, cuda
 
@@ -55,6 +57,7 @@ def _fake(
     input, weight, row_ptr, col, bias, in_channels, stride=_1, padding=_0000, dilation=_1
 ) -> torch.Tensor:
     cpu.check(input, weight, bias, in_channels)
+    cpu.check_devices(input, row_ptr, col)
     size = []
     for i in (0, 1):
         extent = dilation[i] * (weight.shape[1 + i] - 1) + 1
@@ -143,12 +146,35 @@ def _make_differentiable(op: Any, derivative: Callable[..., _Gradients]) -> None
         def forward(ctx: Any, keyset: Any, args: tuple[Any, ...], *_: Any) -> torch.Tensor:
             ctx.save_for_backward(*args[:4])
             ctx.rest = args[tensors:]
-            return on_cpu(*args) if keyset is None else below(keyset, args)
+            if forward_ad._current_level >= 0:
+                ctx.save_for_forward(*args[:4])
+            if keyset is None:
+                return on_cpu(*args)
+            if not transformed():
+                return below(keyset, args)
+            # Nothing is recorded within forward; the transforms around this one are to record.
+            with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
+                return below(keyset, args)
 
         @staticmethod
         def backward(ctx: Any, grad: torch.Tensor) -> Any:  # type: ignore[override]
             needed = ctx.needs_input_grad[2:]
             return (None, None, *derivative(needed, ctx.saved_tensors, ctx.rest, grad))
+
+        @staticmethod
+        def jvp(ctx: Any, _1: Any, _2: Any, *tangents: Any) -> Any:
+            first, second, row_ptr, col = ctx.saved_tensors
+            pattern, rest = (row_ptr, col), (*[None] * (tensors - 4), *ctx.rest)
+            d_first, d_second, d_bias = tangents
+            parts = []
+            if d_first is not None:
+                parts.append(op(d_first, second, *pattern, *rest))
+            if d_second is not None:
+                parts.append(op(first, d_second, *pattern, *rest))
+            if d_bias is not None:
+                shape = parts[0].shape if parts else op(first, second, *pattern, *rest).shape
+                parts.append(d_bias[:, None, None].expand(shape))
+            return sum(parts[1:], parts[0])
 
     # Not Recorded.apply, which hands over to the innermost transform of torch.func that is
     # active: by the time that the dispatcher is here, this one's turn is over.
@@ -156,10 +182,12 @@ def _make_differentiable(op: Any, derivative: Callable[..., _Gradients]) -> None
 
     def autograd(keyset: Any, *args: Any) -> torch.Tensor:
         plain = keyset.raw_repr() == _PLAIN
-        if grad_enabled():
+        forward = forward_ad._current_level >= 0  # tangents are known to Recorded alone
+        if forward or grad_enabled():
             first, second, bias = args[0], args[1], args[4] if tensors == 5 else None
             if (
-                first.requires_grad
+                forward
+                or first.requires_grad
                 or second.requires_grad
                 or (bias is not None and bias.requires_grad)
             ):

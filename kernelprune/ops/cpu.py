@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -34,6 +35,43 @@ def check(
         raise ShapeError(f"tensors must be float32 (or float64, for checks), got {input.dtype}")
 
 
+def check_devices(input: torch.Tensor, row_ptr: torch.Tensor, col: torch.Tensor) -> None:
+    """Whether the pattern is where the input is. Raises ShapeError. Not needed on the CPU: torch
+    calls the operator of the other device."""
+    for name, tensor in (("row_ptr", row_ptr), ("col", col)):
+        if tensor.device != input.device:
+            raise ShapeError(f"{name} is on {tensor.device}, but the input is on {input.device}")
+
+
+def check_gradient(
+    pattern: Pattern,
+    grad: torch.Tensor,
+    other: torch.Tensor,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    geometry: tuple[Sequence[int], Sequence[int], Sequence[int]],
+) -> None:
+    """Whether ``grad`` [batch, ...] is one for the outputs of images of ``size``, and like the
+    tensor that it is to be multiplied with. Raises ShapeError."""
+    if (grad.dtype, grad.device) != (other.dtype, other.device):
+        raise ShapeError(
+            f"the gradient is {grad.dtype} on {grad.device}, "
+            f"but what it is multiplied with is {other.dtype} on {other.device}"
+        )
+    stride, padding, dilation = geometry
+    wanted = [pattern.out_channels]
+    for i in (0, 1):
+        span = size[i] + padding[i] + padding[i + 2] - dilation[i] * (kernel[i] - 1) - 1
+        if span < 0:
+            raise ShapeError(f"the kernel does not fit the input {list(size)}")
+        wanted.append(span // stride[i] + 1)
+    if grad.dim() != 4 or list(grad.shape[1:]) != wanted:
+        raise ShapeError(
+            f"the gradient must have the shape [batch,{','.join(map(str, wanted))}], "
+            f"got {list(grad.shape)}"
+        )
+
+
 def check_pattern(
     pattern: Pattern, weight: torch.Tensor, bias: torch.Tensor | None, in_channels: int
 ) -> None:
@@ -44,10 +82,20 @@ def check_pattern(
         raise ShapeError(
             f"bias must have the shape [{pattern.out_channels}], got {list(bias.shape)}"
         )
+    check_channels(pattern, in_channels)
+
+
+def check_channels(pattern: Pattern, in_channels: int) -> None:
+    """Whether all connections read channels that there are. Raises ShapeError."""
     if pattern.channels > in_channels:
         raise ShapeError(
             f"a connection reads input channel {pattern.channels - 1}, but there are {in_channels}"
         )
+
+
+# The share of the multiply-adds, empty lanes included, from which the dense gradient for the
+# weights is faster: of 3x3 kernels, and of others, whose taps share no loads.
+_DENSE_FROM = (0.75, 0.35)
 
 
 def _plan(
@@ -126,6 +174,8 @@ def conv2d_input(
     """The gradient for an input of ``size``, by the connections from output to input: for stride 1
     one convolution of the gradient, else one for each phase of the input's rows and columns."""
     pattern = pattern_of(row_ptr, col)
+    check_pattern(pattern, weight, None, in_channels)
+    check_gradient(pattern, grad, weight, size, weight.shape[1:], (stride, padding, dilation))
     phases = [
         _phases(weight.shape[1 + i], stride[i], dilation[i], padding[i], grad.shape[2 + i], size[i])
         for i in (0, 1)
@@ -195,6 +245,28 @@ def conv2d_weight(
     padding: Sequence[int] = (0, 0, 0, 0),
     dilation: Sequence[int] = (1, 1),
 ) -> torch.Tensor:
-    return dense.conv2d_weight(
-        pattern_of(row_ptr, col), grad, input, kernel, stride, padding, dilation
+    """The gradient for the weights of the connections alone, where that is expected to be faster
+    than the dense one, of which they are then taken."""
+    pattern = pattern_of(row_ptr, col)
+    if input.dim() != 4 or len(input) != len(grad):
+        raise ShapeError(
+            f"the input must have the shape [{len(grad)},channels,height,width], "
+            f"got {list(input.shape)}"
+        )
+    check_channels(pattern, input.shape[1])
+    geometry = (stride, padding, dilation)
+    check_gradient(pattern, grad, input, input.shape[2:], kernel, geometry)
+    if grad.dtype != torch.float32:
+        return dense.conv2d_weight(pattern, grad, input, kernel, stride, padding, dilation)
+    planned = pattern.weight_gradient(
+        tuple(input.shape[1:]), tuple(kernel), *geometry, torch.get_num_threads()
     )
+    batch = len(input)
+    limit = _DENSE_FROM[0 if tuple(kernel) == (3, 3) else 1]
+    full = math.prod(pattern.grouped(input.shape[1]).shape) * batch
+    if planned.places(batch) * len(pattern.col) > limit * full:
+        return dense.conv2d_weight(pattern, grad, input, kernel, stride, padding, dilation)
+    result = torch.empty((len(pattern.col), *kernel), dtype=torch.float32, device="cpu")
+    grad, input = grad.contiguous(), input.contiguous()
+    planned.run(grad.data_ptr(), input.data_ptr(), result.data_ptr(), batch)
+    return result

@@ -15,7 +15,7 @@ from kernelprune.format.connections import Connections
 from kernelprune.format.graph import Graph, Node, Value
 from kernelprune.format.writer import to_bytes
 from kernelprune.ops import dense
-from kernelprune.ops.cpu import check, check_pattern
+from kernelprune.ops.cpu import check, check_devices, check_pattern
 from kernelprune.ops.pattern import Pattern, Weights, pattern_of
 
 _MOST_ENGINES = 64
@@ -42,8 +42,9 @@ def conv2d(
     padding: Sequence[int] = (0, 0, 0, 0),
     dilation: Sequence[int] = (1, 1),
 ) -> torch.Tensor:
-    pattern = pattern_of(row_ptr, col)
     check(input, weight, bias, in_channels)
+    check_devices(input, row_ptr, col)
+    pattern = pattern_of(row_ptr, col)
     check_pattern(pattern, weight, bias, in_channels)
     if input.dtype == torch.float64:
         return dense.conv2d(pattern, input, weight, bias, stride, padding, dilation)

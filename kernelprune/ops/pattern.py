@@ -89,6 +89,7 @@ class Pattern:
         self.col = col.detach().cpu().contiguous().clone()
         self.calls: dict[Any, Call] = {}
         self._convolutions: dict[Any, tuple[Any, Weights]] = {}
+        self._gradients: dict[Any, Any] = {}
         self.layers: dict[Any, Any] = {}  # of CUDA
         self._grouped: dict[int, Grouped] = {}
         self._transposed: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
@@ -139,6 +140,27 @@ class Pattern:
                 *image, list(kernel), list(stride), list(padding), list(dilation), threads,
             )  # fmt: skip
             found = self._convolutions[key] = (planned, Weights())
+        return found
+
+    def weight_gradient(
+        self,
+        image: tuple[int, ...],
+        kernel: tuple[int, ...],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        threads: int,
+    ) -> Any:
+        """What computes the gradient for the weights of :meth:`convolution`. Raises ShapeError."""
+        key = (image, kernel, *stride, *padding, *dilation, threads)
+        found = self._gradients.get(key)
+        if found is None:
+            if len(self._gradients) >= _MOST_CONVOLUTIONS:
+                self._gradients.clear()
+            found = self._gradients[key] = _core.WeightGradient(
+                self.row_ptr.data_ptr(), self.col.data_ptr(), self.out_channels, len(self.col),
+                *image, list(kernel), list(stride), list(padding), list(dilation), threads,
+            )  # fmt: skip
         return found
 
     @cached_property

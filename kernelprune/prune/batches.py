@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from kernelprune.capture.trace import eval_mode
 from kernelprune.errors import Error
+from kernelprune.prune.checks import check_number
 from kernelprune.prune.distributed import synchronised_norms
 
 
@@ -19,12 +20,18 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu") if parameter is None else parameter.device
 
 
+def check_loader(loader: Any) -> None:
+    if not hasattr(loader, "__iter__"):
+        raise Error(f"the loader is a {type(loader).__name__}, not something that gives batches")
+
+
 def inputs(
     loader: Iterable[Any], batches: int | None, device: torch.device
 ) -> Iterator[torch.Tensor]:
     """The input of each batch: the batch itself, or the first of a tuple or list."""
-    if batches is not None and batches < 1:
-        raise Error(f"batches={batches}: must be at least 1")
+    if batches is not None:
+        check_number("batches", batches, least=1, whole=True)
+    check_loader(loader)
     for number, batch in enumerate(loader, 1):
         x = batch[0] if isinstance(batch, (tuple, list)) else batch
         if not isinstance(x, torch.Tensor):
@@ -75,12 +82,16 @@ def labelled(
     Raises Error when the loader gives something else, or nothing: it is read many times, so a
     generator will not do.
     """
-    if samples is not None and samples < 1:
-        raise Error(f"samples={samples}: must be at least 1")
+    if samples is not None:
+        check_number("samples", samples, least=1, whole=True)
+    check_loader(loader)
     seen = 0
     for batch in loader:
-        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-            raise Error("the loader must give (images, labels)")
+        tensors = batch[:2] if isinstance(batch, (tuple, list)) else ()
+        if len(tensors) < 2 or not all(isinstance(part, torch.Tensor) for part in tensors):
+            raise Error("the loader must give (images, labels), both tensors")
+        if len(batch[0]) == 0:
+            raise Error("the loader gave a batch without images")
         images, labels = batch[0].to(device), batch[1].to(device)
         if samples is not None:
             images, labels = images[: samples - seen], labels[: samples - seen]

@@ -13,8 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from kernelprune.capture.channels import Channels, analyse, movable, moved_bias
-from kernelprune.capture.export import difference, run
-from kernelprune.capture.trace import trace
+from kernelprune.capture.export import difference, run, without_rounding
+from kernelprune.capture.trace import check_module, trace
 from kernelprune.errors import Error
 from kernelprune.format.graph import Graph, Node
 from kernelprune.ops import SparseConv2d, densify, sparsify
@@ -37,6 +37,7 @@ def compact(model: nn.Module, x: torch.Tensor | tuple[torch.Tensor, ...]) -> nn.
     outputs never change shape. ``x``: an example input ``[N, C, H, W]``, or a tuple of inputs.
     Raises Error when the result does not compute what ``model`` computes on ``x``.
     """
+    check_module(model)
     sparse = {name for name, m in model.named_modules() if isinstance(m, SparseConv2d)}
     if sparse:
         smaller = compact(densify(copy.deepcopy(model)), x)
@@ -45,14 +46,14 @@ def compact(model: nn.Module, x: torch.Tensor | tuple[torch.Tensor, ...]) -> nn.
         return sparsify(smaller, below=math.inf, ignore=others)
     inputs = x if isinstance(x, tuple) else (x,)
     graph = trace(model, x, opaque=True)
-    expected = run(model, inputs)
+    expected = run(*without_rounding(model, inputs))
     # A reshape with a number in it may come from x.size() (then it follows the smaller model) or
     # be written in the code (then it breaks): the traced program looks the same, so try.
     literal = {node.name for node in graph.nodes if node.params.get("literal")}
     for pinned in [set(), literal] if literal else [set()]:
         smaller = _slice(model, graph, pinned)
         try:
-            error = difference(expected, run(smaller, inputs))
+            error = difference(expected, run(*without_rounding(smaller, inputs)))
         except (RuntimeError, ValueError):
             continue
         if error <= _TOLERANCE:

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
 from kernelprune.prune.channels import channel_layers, input_scales
+from kernelprune.prune.checks import check_number
 from kernelprune.prune.discrimination import DiscriminationAware
 from kernelprune.prune.layers import Layer, Selector, find_layers
 from kernelprune.prune.masks import Mask, apply_masks, attach_masks, parametrisation
@@ -127,8 +128,8 @@ def prune_channels(
         )  # fmt: skip
     if greedy:
         raise Error(f"criterion '{criterion}' has no option {', '.join(greedy)}")
-    if ratio is not None and not 0 <= ratio < 1:
-        raise Error(f"ratio={ratio}: must be at least 0 and below 1")
+    if ratio is not None:
+        check_number("ratio", ratio, least=0, below=1)
     graph = trace(model, x, opaque=True)
     layers = find_layers(model, graph, ignore=ignore, include=include)
     chosen = channel_layers(graph, layers)

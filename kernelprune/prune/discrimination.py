@@ -19,8 +19,9 @@ from torch.nn.utils import parametrize
 
 from kernelprune.capture.trace import eval_mode, trace
 from kernelprune.errors import Error
-from kernelprune.prune.batches import device_of, labelled
+from kernelprune.prune.batches import check_loader, device_of, labelled, recalibrate
 from kernelprune.prune.channels import channel_layers
+from kernelprune.prune.checks import check_number
 from kernelprune.prune.distributed import average_gradients, same_on_all, synchronised_norms
 from kernelprune.prune.layers import Layer, Selector, find_layers
 from kernelprune.prune.masks import attach_masks, finalize_masks, masks_of
@@ -48,8 +49,9 @@ class DiscriminationAware:
     times. ``granularity``: "channel" prunes whole input channels of the layers that
     ``channel_layers`` names (``kp.compact`` then removes them), "kernel" connections of all
     prunable layers without groups. ``samples``: images that the selection looks at; None takes all
-    that ``loader`` gives. ``channels_per_step``: channels taken at once (times the output channels
-    for connections); the paper takes one, which costs a pass over the samples for each.
+    that ``loader`` gives. ``channels_per_step``: channels taken at once; the paper takes one, which
+    costs a pass over the samples for each. Of connections so many times the output channels are
+    taken at once, at least one; fractions are fine there.
     ``losses``: auxiliary classifiers. ``discrimination``: the paper's lambda; 0 leaves the
     reconstruction alone (as ThiNet). ``stage_epochs``, ``stage_learning_rate``: fine-tuning of each
     stage, a tenth of the rate from 40 % and a hundredth from 60 % on. ``select_epochs``,
@@ -70,7 +72,7 @@ class DiscriminationAware:
         *,
         granularity: str = "channel",
         samples: int | None = None,
-        channels_per_step: int = 1,
+        channels_per_step: float = 1,
         losses: int | None = None,
         discrimination: float = 1.0,
         stage_epochs: int = 1,
@@ -87,15 +89,23 @@ class DiscriminationAware:
     ):
         if granularity not in GRANULARITIES:
             raise Error(f"granularity '{granularity}': must be one of {', '.join(GRANULARITIES)}")
-        if channels_per_step < 1:
-            raise Error(f"channels_per_step={channels_per_step}: must be at least 1")
-        if discrimination < 0:
-            raise Error(f"discrimination={discrimination}: must not be negative")
-        if stage_epochs < (discrimination > 0) or select_epochs < 0:
-            raise Error(
-                f"stage_epochs={stage_epochs}, select_epochs={select_epochs}: not below 0, and the "
-                "auxiliary classifiers must be trained for at least one epoch"
-            )
+        if granularity == "channel":
+            is_whole = isinstance(channels_per_step, float) and channels_per_step.is_integer()
+            number = int(channels_per_step) if is_whole else channels_per_step
+            check_number("channels_per_step", number, least=1, whole=True)
+        else:
+            check_number("channels_per_step", channels_per_step, above=0)
+        check_number("discrimination", discrimination, least=0)
+        # The auxiliary classifiers must be trained.
+        check_number("stage_epochs", stage_epochs, least=discrimination > 0, whole=True)
+        check_number("select_epochs", select_epochs, least=0, whole=True)
+        check_number("stage_learning_rate", stage_learning_rate, least=0)
+        check_number("select_learning_rate", select_learning_rate, least=0)
+        check_number("momentum", momentum, least=0, below=1)
+        check_number("weight_decay", weight_decay, least=0)
+        if samples is not None:
+            check_number("samples", samples, least=1, whole=True)
+        check_loader(loader)
         self.model, self.loader = model, loader
         self.granularity = granularity
         self.discrimination = discrimination
@@ -111,6 +121,8 @@ class DiscriminationAware:
         self.progress = progress
         graph = trace(model, x, opaque=True)
         self.layers = find_layers(model, graph, ignore=ignore, include=include)
+        if stage_epochs and not any(p.requires_grad for p in model.parameters()):
+            raise Error("no parameter of the model is trained: stages cannot be fine-tuned")
         for layer in self.layers:
             if parametrize.is_parametrized(layer.module):
                 raise Error(f"layer '{layer.name}' is parametrised already; finalize that first")
@@ -159,7 +171,7 @@ class DiscriminationAware:
         Which ones is known after the selection only, so the plan has no masks; what other layers
         lose through ``compact`` is not in it either. DCP-Adapt's numbers cannot be foretold.
         """
-        _check_ratio(ratio)
+        check_number("ratio", ratio, least=0, below=1)
         kept = {}
         for layer in self.chosen:
             each = layer.out_channels if self.granularity == "channel" else 1
@@ -177,9 +189,9 @@ class DiscriminationAware:
         if (ratio is None) == (adaptive is None):
             raise Error("say ratio= or adaptive=, one of them")
         if ratio is not None:
-            _check_ratio(ratio)
-        if adaptive is not None and not adaptive > 0:
-            raise Error(f"adaptive={adaptive}: must be above 0")
+            check_number("ratio", ratio, least=0, below=1)
+        if adaptive is not None:
+            check_number("adaptive", adaptive, above=0)
         if self._pruned:
             raise Error("this DiscriminationAware has pruned; finalize and construct a new one")
         self._pruned = True
@@ -252,7 +264,7 @@ class DiscriminationAware:
         rows, columns = layer.shape
         greedy = Greedy(
             channels,
-            self.channels_per_step * (1 if channels else rows),
+            max(round(self.channels_per_step * (1 if channels else rows)), 1),
             self.select_epochs,
             self.select_sgd,
         )
@@ -264,6 +276,11 @@ class DiscriminationAware:
         found = greedy.choose(objective, layer, number, adaptive, show)
         self.history.append({"layer": layer.name, "taken": found.taken, "losses": found.losses})
         attach_masks(self.model, {layer.name: found.mask})
+        if not channels:
+            # Few connections leave maps of another mean and variance, which batch norms in eval
+            # mode would hand on to the layers behind, each less like the network as it was given.
+            images = ((images,) for images, _ in objective.batches())
+            recalibrate(self.model, images)
 
     def _available(self, layer: Layer) -> int:
         rows, columns = layer.shape
@@ -272,8 +289,3 @@ class DiscriminationAware:
     def _show(self, phase: str, done: int, total: int, loss: float) -> None:
         if self.progress is not None:
             self.progress(phase, done, total, loss)
-
-
-def _check_ratio(ratio: float) -> None:
-    if not 0 <= ratio < 1:
-        raise Error(f"ratio={ratio}: must be at least 0 and below 1")

@@ -19,14 +19,25 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def join_processes() -> None:
-    """Joins the run that ``torchrun`` has started; does nothing outside of one, or twice."""
+    """Joins the run that ``torchrun`` has started; does nothing outside of one, or twice.
+
+    Tensors on GPUs are summed by NCCL, those on the CPU by gloo, in one run if need be.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        if torch.cuda.is_available():
+            torch.cuda.set_device(local_rank() % torch.cuda.device_count())
+            dist.init_process_group("cpu:gloo,cuda:nccl")
+        else:
+            dist.init_process_group("gloo")
+
+
+def local_rank() -> int:
+    """This process's number on its machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def wait_for_all() -> None:
-    if world_size() > 1:
-        dist.barrier()
+    sum_over_ranks(torch.zeros(1))  # a barrier that needs no device
 
 
 def own_part(batch: Any) -> Any:

@@ -1,13 +1,14 @@
 """From a time limit to densities: what each layer costs at a few densities, measured.
 
-Candidates of the network at some densities are exported and profiled by the engine; between them
-times are interpolated, and the choice that they lead to is measured again.
+Candidates of the network at some densities are exported and timed by the engine, layer by layer and
+as a whole; between them times are interpolated, and the choice that they lead to is measured again.
 """
 
 from __future__ import annotations
 
 import copy
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,11 @@ from kernelprune.prune.threshold import select_fitting
 from kernelprune.runtime import Engine
 
 DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
-_ROUNDS = 3
+_ROUNDS = 5
+# A choice that takes less than this share of the limit leaves room for more connections.
+_CLOSE = 0.94
+_AIM = 0.98  # of the limit, so that noise does not put every second choice beyond it
+_SECONDS = 0.3  # of measuring, for each candidate as a whole and for its layers
 
 Masks = Mapping[str, torch.Tensor]
 # Milliseconds per batch by layer, and of everything else, of the network with the given masks.
@@ -59,10 +64,10 @@ def engine_measure(
     *,
     batch: int,
     threads: int,
-    repeats: int,
 ) -> Measure:
-    """Exports a copy of ``model``, on which ``prune(copy, masks)`` was called, and profiles it on
-    random images like those of ``x``."""
+    """Exports a copy of ``model``, on which ``prune(copy, masks)`` was called, and times it on
+    random images like those of ``x``: whole runs, whose median is shared out to the layers in
+    proportion to their own times."""
     images = torch.randn(batch, *x.shape[1:]).numpy()
 
     def measure(masks: Masks) -> tuple[dict[str, float], float]:
@@ -71,7 +76,9 @@ def engine_measure(
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "candidate.safetensors"
             graph = export(candidate, x, path)
-            profile = Engine(path, threads=threads).profile(images, repeats=repeats)
+            engine = Engine(path, threads=threads)
+            whole, runs = _time_of(lambda: engine.run(images))
+            profile = engine.profile(images, repeats=min(runs, 20))
         owner = {node.name: node.module for node in graph.nodes if node.has_weight()}
         found = {layer.name: 0.0 for layer in layers if layer.prunable}
         rest = 0.0
@@ -81,9 +88,21 @@ def engine_measure(
                 found[name] += step.milliseconds
             else:
                 rest += step.milliseconds
-        return found, rest
+        factor = whole / (rest + sum(found.values()))
+        return {name: value * factor for name, value in found.items()}, rest * factor
 
     return measure
+
+
+def _time_of(call: Callable[[], object]) -> tuple[float, int]:
+    """Median milliseconds of a call, and how often it was measured."""
+    call()
+    taken: list[float] = []
+    while len(taken) < 5 or (sum(taken) < _SECONDS and len(taken) < 1000):
+        started = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken)) * 1e3, len(taken)
 
 
 def layer_times(
@@ -101,6 +120,10 @@ def layer_times(
     return LayerTimes(kept, times, float(np.median([rest for _, rest in rows])))
 
 
+def _same(masks: Masks, others: Masks) -> bool:
+    return all(torch.equal(mask, others[name]) for name, mask in masks.items())
+
+
 def select_within_time(
     scores: Mapping[str, torch.Tensor],
     times: LayerTimes,
@@ -114,8 +137,9 @@ def select_within_time(
     """Masks with which the network takes at most ``limit`` milliseconds, the milliseconds by layer
     and those of the rest, as measured with those masks.
 
-    Interpolated times only lead there: the choice is measured, and while it is too slow, made
-    again with a lower limit. Raises Error when the limit cannot be held.
+    Interpolated times only lead there: the choice is measured, and while it is too slow, or far
+    below the limit, made again with another one; the slowest that holds the limit is taken. Raises
+    Error when there is none.
     """
     sizes = {name: score.numel() for name, score in scores.items()}
     prices = {name: times.price(name, size) for name, size in sizes.items()}
@@ -123,19 +147,26 @@ def select_within_time(
     prices = {name: round(price / unit) for name, price in prices.items()}
     wanted = limit
     took = float("inf")
+    best: tuple[dict[str, torch.Tensor], dict[str, float], float] | None = None
+    most, before = 0.0, None  # milliseconds of the best; the choice before
     for _ in range(_ROUNDS):
 
         def fits(counts: Mapping[str, int], wanted: float = wanted) -> bool:
             return times.total({n: count / sizes[n] for n, count in counts.items()}) <= wanted
 
         masks = select_fitting(scores, prices, fits, density=density, scope=scope, kept=kept)
-        if masks is None:
+        if masks is None or (before is not None and _same(masks, before)):
             break
+        before = masks
         found, rest = measure(masks)
         took = sum(found.values()) + rest
-        if took <= limit:
-            return masks, found, rest
-        wanted *= 0.98 * limit / took
+        if most < took <= limit:
+            best, most = (masks, found, rest), took
+        if _CLOSE * limit <= took <= limit:
+            break
+        wanted *= _AIM * limit / took
+    if best is not None:
+        return best
     fastest = times.rest + sum(row[0] for row in times.milliseconds.values())
     measured = "" if took == float("inf") else f"; the last choice took {took:.3g} ms"
     raise Error(

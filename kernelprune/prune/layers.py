@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kernelprune.capture.trace import check_module
 from kernelprune.errors import Error
 from kernelprune.format.graph import Graph, Node
 
@@ -83,6 +84,7 @@ def find_layers(
     Raises Error when a selector is a name or module that the model does not have, or when
     nothing is left to prune.
     """
+    check_module(model)
     modules = dict(model.named_modules())
     layers = [
         Layer(name, module)

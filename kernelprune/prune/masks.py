@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def finalize_masks(model: nn.Module) -> nn.Module:
 
 
 def save_masks(masks: Mapping[str, torch.Tensor], path: str | os.PathLike[str]) -> None:
-    """Writes masks to a safetensors file, whole or not at all."""
+    """Writes masks to a safetensors file, whole or not at all. Raises Error when it cannot."""
     from safetensors.torch import save
 
     target = Path(path)
@@ -138,8 +139,11 @@ def save_masks(masks: Mapping[str, torch.Tensor], path: str | os.PathLike[str]) 
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
+    except OSError as error:
+        raise Error(f"{path}: cannot write the masks: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def load_masks(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from kernelprune.errors import Error
+from kernelprune.prune.checks import check_number
 from kernelprune.prune.histogram import Histogram, histogram
 from kernelprune.prune.layers import Layer
 from kernelprune.prune.threshold import select
@@ -230,8 +231,7 @@ def make_plan(
     """
     budget, costs = None, None
     if macs is not None:
-        if not 0 < macs <= 1:
-            raise Error(f"macs={macs}: must be above 0 and at most 1")
+        check_number("macs", macs, above=0, most=1)
         if any(layer.cost is None for layer in layers):
             raise Error("macs= needs an example input x: without it the map sizes are unknown")
         costs = {layer.name: layer.cost or 0 for layer in layers}

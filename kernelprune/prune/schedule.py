@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernelprune.errors import Error
+from kernelprune.prune.checks import check_number
 
 
 def cubic_densities(density: float, rounds: int) -> list[float]:
@@ -11,10 +12,8 @@ def cubic_densities(density: float, rounds: int) -> list[float]:
     ``density + (1 - density) (1 - t)^3`` with t = 1/rounds ... 1 (Zhu and Gupta, arXiv 1710.01878):
     most goes early, while much is left to choose from. One round is one-shot pruning.
     """
-    if rounds < 1:
-        raise Error(f"rounds={rounds}: must be at least 1")
-    if not 0 < density <= 1:
-        raise Error(f"density={density}: must be above 0 and at most 1")
+    check_number("rounds", rounds, least=1, whole=True)
+    check_number("density", density, above=0, most=1)
     left = [(rounds - 1 - i) / rounds for i in range(rounds)]
     return [density + (1 - density) * share**3 for share in left]
 

@@ -97,8 +97,9 @@ class Connections:
 
 
 def kernel_norms(kernels: torch.Tensor) -> torch.Tensor:
-    """Frobenius norms ``[O, I, kh, kw] -> [O, I]``."""
-    return kernels.square().sum((2, 3)).sqrt()
+    """Frobenius norms ``[O, I, kh, kw] -> [O, I]`` in float64, where the squares of half-precision
+    weights do not underflow."""
+    return kernels.double().square().sum((2, 3)).sqrt()
 
 
 CRITERIA: dict[str, Callable[[Connections], torch.Tensor]] = {

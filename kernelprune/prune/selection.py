@@ -36,6 +36,11 @@ def kept_number(available: int, ratio: float) -> int:
     return max(1, available - math.floor(ratio * available + 1e-9))
 
 
+# Training of chosen weights that went wrong: how much the loss has grown, how often it is tried,
+# and by what the learning rate falls each time.
+_DIVERGED, _ATTEMPTS, _LOWER = 2.0, 4, 0.2
+
+
 class _Enough(Exception):
     """Ends a forward pass that has shown what was wanted."""
 
@@ -185,8 +190,8 @@ class Greedy:
         wanted = available if number is None else number
         taken = 0
         with _alone(objective, weight):
+            gradient, loss = self._gradient(objective, layer)
             while True:
-                gradient, loss = self._gradient(objective, layer)
                 selection.taken.append(taken)
                 selection.losses.append(loss)
                 settled = taken == wanted or _settled(selection.losses, adaptive)
@@ -199,8 +204,28 @@ class Greedy:
                 with torch.no_grad():
                     weight[fresh] = original[fresh]
                 chosen |= fresh
-                self._train(objective, layer, chosen)
+                gradient, loss = self._settle(objective, layer, chosen, loss)
         return selection
+
+    def _settle(
+        self, objective: Objective, layer: Layer, chosen: torch.Tensor, before: float
+    ) -> tuple[torch.Tensor, float]:
+        """Trains the chosen weights and returns gradient and loss. Where a rate is too large for
+        the layer, so that the loss is ``_DIVERGED`` times that ``before``, training starts again
+        with less; at last the weights stay as they were."""
+        weight = layer.module.weight
+        start = weight.detach().clone()
+        for attempt in range(_ATTEMPTS):
+            self._train(objective, layer, chosen, _LOWER**attempt)
+            gradient, loss = self._gradient(objective, layer)
+            if loss <= _DIVERGED * before:
+                return gradient, loss
+            with torch.no_grad():
+                weight.copy_(start)
+        gradient, loss = self._gradient(objective, layer)
+        if not loss < float("inf"):
+            raise Error(f"layer '{layer.name}': the loss of the selection is {loss}")
+        return gradient, loss
 
     def _gradient(self, objective: Objective, layer: Layer) -> tuple[torch.Tensor, float]:
         """dL/dW and L over all samples of all processes."""
@@ -217,11 +242,6 @@ class Greedy:
         gradient = sum_over_ranks(weight.grad.detach())
         loss_sum, images_seen = sum_over_ranks(total).tolist()
         loss_mean = loss_sum / images_seen
-        if not loss_mean < float("inf"):
-            raise Error(
-                f"layer '{layer.name}': the loss of the selection became {loss_mean}; lower "
-                "select_learning_rate"
-            )
         return gradient / images_seen, loss_mean
 
     def _best(self, chosen: torch.Tensor, gradient: torch.Tensor, number: int) -> torch.Tensor:
@@ -236,9 +256,11 @@ class Greedy:
             best.view(-1)[flat.argsort(descending=True, stable=True)[:number]] = True
         return best
 
-    def _train(self, objective: Objective, layer: Layer, chosen: torch.Tensor) -> None:
+    def _train(
+        self, objective: Objective, layer: Layer, chosen: torch.Tensor, factor: float
+    ) -> None:
         weight = layer.module.weight
-        optimiser = torch.optim.SGD([weight], **self.sgd)
+        optimiser = torch.optim.SGD([weight], **{**self.sgd, "lr": factor * self.sgd["lr"]})
         for _ in range(self.epochs):
             for images, labels in objective.batches():
                 optimiser.zero_grad(set_to_none=True)

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
+from kernelprune.prune.checks import check_number
 from kernelprune.prune.layers import Selector, find_layers
 from kernelprune.prune.scores import Connections, Gradients, connection_scores, raw_weight
 from kernelprune.prune.threshold import select
@@ -46,7 +47,8 @@ class Sensitivity:
         return "\n".join([*lines, f"{'nothing pruned':<{width}}  {self.whole:>8.4f}"])
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draws one line per layer into an image file. Needs matplotlib."""
+        """Draws one line per layer into an image file. Needs matplotlib. Raises Error when the file
+        cannot be written."""
         import matplotlib
 
         matplotlib.use("Agg")
@@ -59,8 +61,12 @@ class Sensitivity:
         axes.set_xlabel("density of the one layer that is pruned")
         axes.set_ylabel("measured")
         axes.legend(fontsize=6, ncols=2)
-        figure.savefig(path, bbox_inches="tight")
-        pyplot.close(figure)
+        try:
+            figure.savefig(path, bbox_inches="tight")
+        except (OSError, ValueError) as error:
+            raise Error(f"{path}: cannot write the plot: {error}") from error
+        finally:
+            pyplot.close(figure)
 
 
 def sensitivity(
@@ -83,8 +89,8 @@ def sensitivity(
     The other arguments are those of ``prune_connections``. One call of ``evaluate`` per layer and
     density, and one more.
     """
-    if any(not 0 < density <= 1 for density in densities):
-        raise Error(f"densities={tuple(densities)}: each must be above 0 and at most 1")
+    for density in densities:
+        check_number("densities: density", density, above=0, most=1)
     graph = None if x is None else trace(model, x, opaque=True)
     layers = find_layers(model, graph, ignore=ignore, include=include)
     layers = [layer for layer in layers if layer.prunable]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from kernelprune.errors import Error
 from kernelprune.format.graph import Graph, Node
+from kernelprune.prune.checks import check_number
 from kernelprune.prune.layers import Layer
 
 # From so many blocks on three additional losses are the default, else two (as in the paper: three
@@ -50,8 +50,8 @@ def find_stages(graph: Graph, layers: Sequence[Layer], losses: int | None = None
     A block is what lies between two cuts and has something to prune. With n blocks and P losses,
     a loss sits after block ``min((n // (P + 1) + 1) * (i + 1), n - 1)``, the paper's rule.
     """
-    if losses is not None and losses < 0:
-        raise Error(f"losses={losses}: must not be negative")
+    if losses is not None:
+        check_number("losses", losses, least=0, whole=True)
     blocks = _blocks(graph, layers)
     ends = pivots(len(blocks), losses)
     stages = []

@@ -27,7 +27,9 @@ def norms(kernels: torch.Tensor) -> torch.Tensor:
     when the weights are in channels_last). Never 0: weight decay wears a pruned direction away,
     and nothing may divide by it then."""
     smallest = torch.finfo(kernels.dtype).tiny
-    return _over_taps(kernels.square()).sqrt().clamp_min(smallest)
+    # float32 inside: the squares of half-precision weights would underflow.
+    wide = kernels.float() if kernels.dtype in (torch.float16, torch.bfloat16) else kernels
+    return _over_taps(wide.square()).sqrt().clamp_min(smallest).to(kernels.dtype)
 
 
 def plain_kernels(
@@ -61,8 +63,8 @@ class _Kernels(torch.autograd.Function):
         along = _over_taps(gradient * direction) / norm
         across = None
         if ctx.needs_input_grad[0]:
-            across = direction * (-along / norm)[..., None, None]
-            across.add_(gradient).mul_(factor[..., None, None])
+            across = gradient * factor[..., None, None]
+            across.addcmul_(direction, (along * factor / norm)[..., None, None], value=-1)
         return across, along * mask, None
 
 
@@ -96,6 +98,10 @@ class Strength(nn.Module):
         self.groups = groups
 
     def forward(self, direction: torch.Tensor) -> torch.Tensor:
+        if direction.shape[2:] == (1, 1) and not direction.requires_grad:
+            # The direction of a number is its sign: no norm, and gradients in one pass.
+            signs = direction[:, :, 0, 0].sign() * self.mask
+            return (self.strength * signs)[..., None, None]
         if torch.is_grad_enabled():
             kernels: torch.Tensor = _Kernels.apply(direction, self.strength, self.mask)
             return kernels
@@ -105,6 +111,13 @@ class Strength(nn.Module):
         """``|s_ij|`` as ``[O, I/groups]``; 0 where pruned. Differentiable."""
         scale = expand(self.scale, self.groups, self.strength.shape[0])
         return self.strength.abs() * (scale * self.mask)
+
+    def total(self) -> torch.Tensor:
+        """``sum |s_ij|``; differentiable, in fewer passes than ``strengths().sum()``."""
+        with torch.no_grad():
+            scale = expand(self.scale, self.groups, self.strength.shape[0])
+            slope = self.strength.sign().mul_(scale).mul_(self.mask)
+        return torch.dot(self.strength.flatten(), slope.flatten())
 
     def prune(self, kept: torch.Tensor) -> None:
         with torch.no_grad():

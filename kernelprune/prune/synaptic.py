@@ -17,6 +17,7 @@ from torch.nn.utils import parametrize
 from kernelprune.capture.trace import eval_mode, trace
 from kernelprune.errors import Error
 from kernelprune.prune.batches import device_of, inputs
+from kernelprune.prune.checks import check_number
 from kernelprune.prune.distributed import as_first_has
 from kernelprune.prune.histogram import histogram
 from kernelprune.prune.latency import (
@@ -30,7 +31,7 @@ from kernelprune.prune.masks import make_plain, masks_of, parametrisation
 from kernelprune.prune.plan import Plan, make_plan, plan_of
 from kernelprune.prune.sources import find_rescalings, rescale
 from kernelprune.prune.strength import Strength, start
-from kernelprune.prune.threshold import select
+from kernelprune.prune.threshold import check_scope, select
 
 SCALES = ("auto", "measured", "kernel")
 
@@ -52,8 +53,8 @@ class SynapticStrength:
     All state (strengths, masks, scales) is in the model's own state dict: construct this on a
     fresh model, then load a checkpoint into the model, and training goes on where it stopped.
 
-    Raises Error for an unknown scale, a selector that selects nothing, a convolution that is
-    parametrised already, and when there is nothing to prune.
+    Raises Error for an unknown scale or scope, a negative penalty, a selector that selects nothing,
+    a convolution that is parametrised already, and when there is nothing to prune.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class SynapticStrength:
     ):
         if scale not in SCALES:
             raise Error(f"scale '{scale}': must be one of {', '.join(SCALES)}")
+        check_number("penalty", penalty, least=0)
+        check_scope(scope)
         self.model = model
         self.penalty_factor = penalty
         self.scope = scope
@@ -128,11 +131,11 @@ class SynapticStrength:
 
         Only needed to prune a trained model without training it with the strengths: training
         measures as it goes. ``loader`` gives inputs, or tuples that start with the input.
+        Raises Error when it gives none.
         """
         device = device_of(self.model)
         measured = {name: part for name, part in self._parts.items() if part.measured.any()}
-        for part in measured.values():
-            part.batches.zero_()
+        seen = 0
         with ExitStack() as stack:
             stack.enter_context(eval_mode(self.model))
             stack.enter_context(torch.no_grad())
@@ -144,14 +147,20 @@ class SynapticStrength:
                 hook = self.model.get_submodule(name).register_forward_pre_hook(see)
                 stack.callback(hook.remove)
             for x in inputs(loader, batches, device):
+                if not seen:
+                    for part in measured.values():
+                        part.batches.zero_()
                 self.model(x)
+                seen += 1
+        if not seen:
+            raise Error("measure: the loader gave no batch")
 
     # ------------------------------------------------------------ training
 
     def penalty(self) -> torch.Tensor:
         """``penalty * sum |s_ij|`` over all connections that are left; add it to the loss."""
         self._check()
-        total = sum(part.strengths().sum() for part in self._parts.values())
+        total = sum(part.total() for part in self._parts.values())
         assert isinstance(total, torch.Tensor)
         return self.penalty_factor * total
 
@@ -206,11 +215,13 @@ class SynapticStrength:
                 method="Synaptic Strength",
                 kept=kept,
             )
-        if macs is not None or not latency_ms > 0:
-            raise Error(f"latency_ms={latency_ms}: must be above 0, and without macs=")
+        if macs is not None:
+            raise Error(f"latency_ms={latency_ms}: only without macs=")
+        check_number("latency_ms", latency_ms, above=0)
+        check_number("batch", batch, least=1, whole=True)
         measure = engine_measure(
             self.model, self._example, self.layers, _prune_copy,
-            batch=batch, threads=threads, repeats=20,
+            batch=batch, threads=threads,
         )  # fmt: skip
         if (batch, threads) not in self._times:
             self._times[batch, threads] = layer_times(
@@ -248,9 +259,21 @@ class SynapticStrength:
         Arguments and errors as ``plan``. May be called again with a lower density.
         """
         plan = self.plan(density, macs, scope, latency_ms=latency_ms, batch=batch, threads=threads)
-        for name, mask in plan.masks.items():
-            self._parts[name].prune(mask)
+        self.keep(plan.masks)
         return plan
+
+    def keep(self, masks: Mapping[str, torch.Tensor]) -> Plan:
+        """Drops for good what ``masks`` (bool ``[O, I/groups]`` by layer) leave out, such as those
+        of a saved plan; says what is left. Raises Error for an unknown layer or another shape."""
+        self._check()
+        for name, mask in masks.items():
+            part = self._parts.get(name)
+            if part is None or mask.shape != part.mask.shape:
+                wanted = "no such layer" if part is None else f"shape {list(part.mask.shape)}"
+                raise Error(f"mask for '{name}' {list(mask.shape)}: the model has {wanted}")
+        for name, mask in masks.items():
+            self._parts[name].prune(mask)
+        return plan_of(self.layers, self.masks(), method="Synaptic Strength", scope=self.scope)
 
     def masks(self) -> dict[str, torch.Tensor]:
         """bool ``[O, I/groups]`` by layer: True where a connection is left."""

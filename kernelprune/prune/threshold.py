@@ -9,8 +9,14 @@ import numpy as np
 import torch
 
 from kernelprune.errors import Error
+from kernelprune.prune.checks import check_number
 
 SCOPES = ("global", "global-normalised", "layer")
+
+
+def check_scope(scope: str) -> None:
+    if scope not in SCOPES:
+        raise Error(f"scope '{scope}': must be one of {', '.join(SCOPES)}")
 
 
 def comparable(scores: torch.Tensor, scope: str) -> np.ndarray:
@@ -25,8 +31,7 @@ def comparable(scores: torch.Tensor, scope: str) -> np.ndarray:
 
     Raises Error for an unknown scope.
     """
-    if scope not in SCOPES:
-        raise Error(f"scope '{scope}': must be one of {', '.join(SCOPES)}")
+    check_scope(scope)
     values = scores.detach().cpu().double().numpy()
     if scope == "global-normalised":
         axis = 1 if values.shape[1] > 1 else None
@@ -68,8 +73,8 @@ def select(
     """
     if density is None and macs is None:
         raise Error("say how much to keep: density=, macs= or both")
-    if density is not None and not 0 < density <= 1:
-        raise Error(f"density={density}: must be above 0 and at most 1")
+    if density is not None:
+        check_number("density", density, above=0, most=1)
     ranked = [
         _rank(name, score, scope, None if kept is None else kept.get(name))
         for name, score in scores.items()
@@ -108,6 +113,8 @@ def select_fitting(
     more. ``prices``: about how much of the budget a connection of a layer takes; they only count
     with ``density``. None when nothing fits.
     """
+    if density is not None:
+        check_number("density", density, above=0, most=1)
     ranked = [
         _rank(name, score, scope, None if kept is None else kept.get(name))
         for name, score in scores.items()

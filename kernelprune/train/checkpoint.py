@@ -57,6 +57,22 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Makes the folder, so that hours of training do not end with one that cannot be written.
+
+    Raises:
+        Error: It cannot.
+    """
+    run = Path(folder)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        probe = run / f".writing-{os.getpid()}"
+        probe.mkdir(exist_ok=True)
+        probe.rmdir()
+    except OSError as error:
+        raise Error(f"cannot write checkpoints into {run}: {error.strerror}") from error
+
+
 def save_checkpoint(folder: str | os.PathLike[str], checkpoint: Checkpoint) -> Path:
     """Writes ``folder/checkpoint-<number>`` and then removes the older ones of ``folder``.
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from kernelprune.data import Dataset, ImageFiles
+from kernelprune.prune.batches import device_of
 
 
 def predict(
@@ -32,13 +33,18 @@ def predict(
     try:
         with torch.inference_mode():
             parts = [
-                np.asarray(run(images[start : start + batch_size])).argmax(axis=1)
+                _scores(run, images[start : start + batch_size]).argmax(axis=1)
                 for start in range(0, len(images), batch_size)
             ]
     finally:
         if isinstance(run, nn.Module):
             run.train(training)
     return np.concatenate(parts).astype(np.int64)
+
+
+def _scores(run: nn.Module | Callable[[Any], Any], images: torch.Tensor) -> np.ndarray:
+    found = run(images.to(device_of(run)) if isinstance(run, nn.Module) else images)
+    return np.asarray(found.float().cpu() if isinstance(found, torch.Tensor) else found)
 
 
 def accuracy(

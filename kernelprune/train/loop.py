@@ -31,17 +31,20 @@ from kernelprune.prune.distributed import (
 )
 from kernelprune.train.checkpoint import (
     Checkpoint,
+    check_writable,
     latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
+from kernelprune.train.device import has_fast_bfloat16, pick_device
 from kernelprune.train.evaluate import accuracy
 from kernelprune.train.options import TrainOptions
 from kernelprune.train.progress import TrainProgress
 from kernelprune.train.schedule import learning_rate
 
-# Options that may differ between a training and its continuation: they do not change the result.
-_FREE_OPTIONS = ("threads", "data_path", "checkpoint_steps", "tensorboard")
+# Options that may differ between a training and its continuation: they do not change the result
+# (the device: but for rounding).
+_FREE_OPTIONS = ("threads", "device", "data_path", "checkpoint_steps", "tensorboard")
 
 
 @dataclass
@@ -63,16 +66,6 @@ class TrainResult:
     images_per_second: float
     validation: float | None
     history: list[dict[str, Any]] = field(default_factory=list)
-
-
-def has_fast_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware; elsewhere it is slow emulation."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as stream:
-            flags = next((line for line in stream if line.startswith(("flags", "Features"))), "")
-    except OSError:
-        return False
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags.split()))
 
 
 @contextlib.contextmanager
@@ -135,14 +128,15 @@ class Trainer:
         title: str = "train",
         console: Console | None = None,
     ) -> None:
-        self.model = channels_last(model)
+        self.device = pick_device(options.device)
+        self.model = channels_last(model.to(self.device))
         self.dataset = dataset if options.limit is None else dataset.first(options.limit)
         self.options = options
         self.validation = validation
         self.folder = None if folder is None else Path(folder)
         self.penalty = penalty
         self.before_step = before_step
-        self.teacher = teacher if distill > 0 else None
+        self.teacher = teacher.to(self.device) if teacher is not None and distill > 0 else None
         self.distill = distill
         self.extra_state = extra_state or {}
         self.title = title
@@ -156,7 +150,7 @@ class Trainer:
         self.epoch_steps = steps_per_epoch(len(self.dataset), options.batch_size)
         self.total_steps = max(round(options.epochs * self.epoch_steps), 1)
         self.bfloat16 = options.precision == "bfloat16" or (
-            options.precision == "auto" and has_fast_bfloat16()
+            options.precision == "auto" and has_fast_bfloat16(self.device)
         )
         self.optimizer = self._make_optimizer(no_decay)
 
@@ -189,6 +183,8 @@ class Trainer:
             if self.optimizer.state.get(parameter, {}).get("momentum_buffer") is not None
         }
         tensors["torch_rng_state"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["cuda_rng_state"] = torch.cuda.get_rng_state(self.device)
         state = {
             "step": self.step,
             "total_steps": self.total_steps,
@@ -224,6 +220,8 @@ class Trainer:
                 self.optimizer.state[parameter]["momentum_buffer"] = buffer
         if "torch_rng_state" in checkpoint.optimizer:
             torch.set_rng_state(checkpoint.optimizer["torch_rng_state"])
+        if "cuda_rng_state" in checkpoint.optimizer and self.device.type == "cuda":
+            torch.cuda.set_rng_state(checkpoint.optimizer["cuda_rng_state"], self.device)
         self.step = checkpoint.step
         self.history = list(checkpoint.state.get("history", []))
 
@@ -275,7 +273,7 @@ class Trainer:
                 break
             if self.before_step is not None:
                 self.before_step(self.step)
-            loss, right = self._train_step(own_part(images), own_part(labels))
+            loss, right = self._train_step(own_part(images), own_part(labels)).tolist()
             if not loss < float("inf"):
                 raise Error(
                     f"the loss became {loss} at step {self.step}: lower the learning rate "
@@ -300,14 +298,15 @@ class Trainer:
         progress.epoch(self.step, checked)
         self.save()
 
-    def _train_step(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
-        """One update; returns the loss and the share of the batch that was right."""
+    def _train_step(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """One update; returns ``[2]``: the loss and the share of the batch that was right."""
         options = self.options
         rate = learning_rate(options.schedule, options.learning_rate, self.step, self.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+        images = images.to(self.device).contiguous(memory_format=torch.channels_last)
+        labels = labels.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             scores = self.model(images).float()
             target = None
             if self.teacher is not None:
@@ -323,8 +322,7 @@ class Trainer:
         average_gradients(p for group in self.optimizer.param_groups for p in group["params"])
         self.optimizer.step()
         right = (scores.detach().argmax(dim=1) == labels).float().mean()
-        shown = mean_over_ranks(torch.stack([loss.detach(), right]))
-        return float(shown[0]), float(shown[1])
+        return mean_over_ranks(torch.stack([loss.detach(), right]))
 
 
 def _distance(scores: torch.Tensor, target: torch.Tensor, softness: float = 2.0) -> torch.Tensor:
@@ -387,6 +385,8 @@ def fit(
     validation = load(options.dataset, "validation", path=options.data_path)
     extra = {"num_classes": len(dataset.classes), "shape": list(dataset.shape), "kind": "train"}
     model = make_model(options, len(dataset.classes), dataset.shape)
+    if folder is not None and is_first():
+        check_writable(folder)
     trainer = Trainer(
         model,
         dataset,

@@ -43,6 +43,15 @@ class Samples:
             yield own_part(images), own_part(labels)
 
 
+def _masks_in(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """bool ``[O, I/groups]`` by layer, of a model that was saved with its masks."""
+    return {
+        name.removesuffix(_MASK): mask.bool()
+        for name, mask in checkpoint.model.items()
+        if name.endswith(_MASK)
+    }
+
+
 class Method(ABC):
     """One way to prune ``model``. ``hold`` makes it ready for an optimiser, nothing dropped yet;
     ``prune`` may be called again with less. ``penalty`` and ``no_decay`` are for the training
@@ -78,11 +87,17 @@ class Synaptic(Method):
         )
         self.penalty = self.pruner.penalty
         self.no_decay = tuple(self.pruner.parameter_groups()[1]["params"])
+        self.held: Checkpoint | None = None
+
+    def hold(self, held: Checkpoint | None) -> None:
+        self.held = held
 
     def prune(self, density: float, macs: float | None) -> Plan:
         limit = self.options.latency_ms
         if limit is None:
             return self.pruner.prune(density=density, macs=macs)
+        if self.held is not None:  # measured times are never the same twice
+            return self.pruner.keep(_masks_in(self.held))
         batch, threads = self.options.latency_batch, self.options.latency_threads
         return self.pruner.prune(latency_ms=limit, batch=batch, threads=threads)
 
@@ -157,12 +172,7 @@ class ByDiscrimination(Method):
 
     def prune(self, density: float, macs: float | None) -> Plan:
         if self.held is not None:  # chosen before the interruption, and dear to choose again
-            masks = {
-                name.removesuffix(_MASK): mask.bool()
-                for name, mask in self.held.model.items()
-                if name.endswith(_MASK)
-            }
-            attach_masks(self.model, masks)
+            attach_masks(self.model, _masks_in(self.held))
             layers = self.pruner.layers
             return plan_of(layers, masks_of(self.model), method=self.options.method, scope="")
         with PhaseProgress(self.console) as progress:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from kernelprune.errors import Error
+from kernelprune.prune.threshold import SCOPES
 
 SCHEDULES = ("one-cycle", "cosine", "step", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -29,6 +31,18 @@ _ONE_LEVEL = {
 def _check(holds: bool, message: str) -> None:
     if not holds:
         raise Error(message)
+
+
+def _check_whole(options: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        _check(value is None or isinstance(value, int), f"{name} must be whole, got {value}")
+
+
+def _check_finite(options: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        _check(value is None or math.isfinite(value), f"{name} must be finite, got {value}")
 
 
 def from_dict(cls: type, values: dict[str, Any]) -> Any:
@@ -59,7 +73,9 @@ class TrainOptions:
         label_smoothing: Of the cross entropy.
         augment: Random shifts and flips, where the data set allows them.
         precision: ``"bfloat16"`` computes forward and backward passes in it (the weights stay
-            float32), ``"auto"`` does so where the processor has instructions for it.
+            float32), ``"auto"`` does so where the device has instructions for it.
+        device: Where to train: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or ``"auto"``: a GPU if torch
+            has one (under ``torchrun`` each process its own), else the CPU.
         threads: Of torch; None leaves its setting alone.
         seed: Of the start weights and of the batches.
         checkpoint_steps: Steps between two checkpoints; None for one at the end of each epoch.
@@ -80,6 +96,7 @@ class TrainOptions:
     label_smoothing: float = 0.0
     augment: bool = True
     precision: str = "auto"
+    device: str = "auto"
     threads: int | None = None
     seed: int = 0
     checkpoint_steps: int | None = None
@@ -103,6 +120,12 @@ class TrainOptions:
         for name in ("threads", "checkpoint_steps", "limit"):
             value = getattr(self, name)
             _check(value is None or value > 0, f"{name} must be at least 1, got {value}")
+        _check_whole(self, "batch_size", "threads", "checkpoint_steps", "limit", "seed")
+        _check_finite(self, "epochs", "learning_rate", "weight_decay")
+        _check(
+            0 <= self.label_smoothing < 1,
+            f"label_smoothing must be in [0, 1), got {self.label_smoothing}",
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -145,11 +168,13 @@ class PruneOptions:
             outputs, 0..1 (Hinton et al., arXiv 1503.02531).
         adaptive: DCP-Adapt's threshold; then ``density`` does not count (dcp, dkp).
         samples: Images that data-driven methods look at; None takes all.
-        channels_per_step: Channels taken at once (dcp, dkp, reconstruction).
+        channels_per_step: Channels taken at once (dcp, reconstruction); of connections (dkp) so
+            many times the layer's output channels, which may be a fraction.
         losses: Auxiliary classifiers; None for two or three, by depth (dcp, dkp).
         discrimination: Weight of their loss against the reconstruction's (dcp, dkp).
         stage_epochs: Fine-tuning of each stage (dcp, dkp).
         stage_learning_rate: Its learning rate.
+        device: Where to train and choose, as for training.
         seed: Of ``"random"``, of classifiers and of the batches.
     """
 
@@ -172,11 +197,12 @@ class PruneOptions:
     distill: float = 0.0
     adaptive: float | None = None
     samples: int | None = None
-    channels_per_step: int = 1
+    channels_per_step: float = 1
     losses: int | None = None
     discrimination: float = 1.0
     stage_epochs: int = 1
     stage_learning_rate: float = 0.01
+    device: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -213,9 +239,45 @@ class PruneOptions:
             self.adaptive is None or self.method in GREEDY,
             f"adaptive is for {' and '.join(GREEDY)}, not for {self.method!r}",
         )
-        for name in ("recalibrate", "penalty", "sparsify_epochs", "finetune_epochs"):
+        _check(
+            self.scope is None or self.scope in SCOPES,
+            f"unknown scope {self.scope!r}; there are: {', '.join(SCOPES)}",
+        )
+        _check(
+            not isinstance(self.ignore, str) and all(isinstance(item, str) for item in self.ignore),
+            f"ignore must be a list of names or patterns, got {self.ignore!r}",
+        )
+        for name in ("recalibrate", "penalty", "sparsify_epochs", "finetune_epochs", "losses",
+                     "discrimination", "stage_epochs"):  # fmt: skip
             value = getattr(self, name)
-            _check(value >= 0, f"{name} must not be negative, got {value}")
+            _check(value is None or value >= 0, f"{name} must not be negative, got {value}")
+        _check(
+            self.channels_per_step > 0,
+            f"channels_per_step must be positive, got {self.channels_per_step}",
+        )
+        for name in ("latency_batch", "latency_threads", "samples"):
+            value = getattr(self, name)
+            _check(value is None or value >= 1, f"{name} must be at least 1, got {value}")
+        rates = ("sparsify_learning_rate", "finetune_learning_rate", "stage_learning_rate")
+        for name in (*rates, "adaptive"):
+            value = getattr(self, name)
+            _check(value is None or value > 0, f"{name} must be positive, got {value}")
+        _check(
+            self.stage_epochs > 0 or self.method not in GREEDY or not self.discrimination,
+            "stage_epochs must be at least 1: the auxiliary classifiers have to be trained",
+        )
+        _check_whole(
+            self, "rounds", "recalibrate", "latency_batch", "latency_threads", "samples",
+            "losses", "stage_epochs", "seed",
+        )  # fmt: skip
+        _check(
+            self.method == "dkp" or float(self.channels_per_step).is_integer(),
+            f"channels_per_step must be whole, got {self.channels_per_step}",
+        )
+        _check_finite(
+            self, "penalty", "sparsify_epochs", "finetune_epochs", "discrimination", "adaptive",
+            "latency_ms", *rates,
+        )  # fmt: skip
         _check(0 <= self.distill <= 1, f"distill must be in [0, 1], got {self.distill}")
 
     @property
@@ -236,9 +298,7 @@ class ExportOptions:
     """What to write.
 
     Attributes:
-        check: Runs the file on test images and compares with torch before it is done.
         evaluate: Notes the accuracy on the test split in the file.
     """
 
-    check: bool = True
     evaluate: bool = True

@@ -15,6 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from kernelprune.errors import Error
+
 # How much of the shown loss and accuracy is the past; about the last 50 steps.
 _SMOOTHING = 0.98
 
@@ -30,7 +32,7 @@ class TrainProgress:
         tensorboard: Folder for TensorBoard's files; None writes none.
 
     Raises:
-        ModuleNotFoundError: ``tensorboard`` was asked for and is not installed.
+        Error: ``tensorboard`` was asked for and is not installed, or the folder cannot be written.
     """
 
     def __init__(
@@ -51,9 +53,16 @@ class TrainProgress:
         self.started = time.perf_counter()
         self.writer: Any = None
         if tensorboard is not None:
-            from torch.utils.tensorboard import SummaryWriter
+            try:
+                from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(tensorboard)
+                self.writer = SummaryWriter(tensorboard)
+            except ImportError as error:
+                raise Error(
+                    "TensorBoard's files need its package: pip install tensorboard"
+                ) from error
+            except OSError as error:
+                raise Error(f"{tensorboard}: cannot write TensorBoard's files: {error}") from error
         self.bar: Progress | None = None
         if console is not None and console.is_terminal:
             self.bar = Progress(

@@ -19,10 +19,12 @@ from kernelprune.prune import Plan, count, cubic_densities, recalibrate, round_s
 from kernelprune.prune.distributed import is_first, join_processes, same_on_all, wait_for_all
 from kernelprune.train.checkpoint import (
     Checkpoint,
+    check_writable,
     latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
+from kernelprune.train.device import pick_device
 from kernelprune.train.evaluate import accuracy
 from kernelprune.train.loop import Trainer, channels_last, load_model, torch_threads
 from kernelprune.train.methods import Samples, make_method
@@ -89,6 +91,8 @@ def prune_model(
         Error: ``folder`` holds the checkpoints of other options; density and macs contradict each
             other.
     """
+    train = replace(train, device=options.device)
+    model.to(pick_device(train.device))
     teacher = None
     if options.distill > 0:
         teacher = channels_last(copy.deepcopy(model).eval().requires_grad_(False))
@@ -100,7 +104,7 @@ def prune_model(
             return None
         checkpoint = load_checkpoint(found)
         before = PruneOptions.from_dict(checkpoint.state.get("prune", {}))
-        names = _SPARSIFY_OPTIONS if phase == "sparsify" else options.to_dict()
+        names = _SPARSIFY_OPTIONS if phase == "sparsify" else set(options.to_dict()) - {"device"}
         if any(getattr(before, name) != getattr(options, name) for name in names):
             raise Error(f"{found.parent} was made with other pruning options; use a new folder")
         return checkpoint
@@ -187,12 +191,15 @@ def prune_run(
     """
     join_processes()
     target = Path(folder)
-    if not resume and target.exists() and any(target.iterdir()):
+    if not resume and target.is_dir() and any(target.iterdir()):
         raise Error(f"{target} is not empty; go on with --resume or use a new folder")
     checkpoint = load_checkpoint(source)
     model, train = load_model(checkpoint)
     dataset = load(train.dataset, "train", path=train.data_path)
     validation = load(train.dataset, "validation", path=train.data_path)
+    wait_for_all()  # nobody makes the folder while another still looks whether it is empty
+    if is_first():
+        check_writable(target)
     with torch_threads(train.threads):
         before = accuracy(model, validation)
         model, plan = prune_model(

@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from bench.cuda_nvrtc import ARCHITECTURES as NVRTC_ARCHITECTURES
+from bench.cuda_nvrtc import RESULT as NVRTC
 from bench.cuda_resources import ARCHITECTURES, DOCUMENT, RESULT, ROOT, document_table, parse
 
 TABLE = json.loads(RESULT.read_text())["kernels"]
@@ -21,6 +23,16 @@ def test_no_kernel_spills(architecture: str) -> None:
         # one of 512.
         if kernel.startswith(("ConvDirect", "ConvHalf", "ConvMma", "ConvWinograd")):
             assert use["threads_by_registers"] >= 512, kernel
+
+
+def test_cuda_12_compiles_every_kernel_without_spills() -> None:
+    """A kernel that CUDA 12 spills, or that it was never given: python -m bench.cuda_nvrtc."""
+    committed = json.loads(NVRTC.read_text())
+    assert committed["nvrtc"].startswith("12.")
+    assert set(committed["kernels"]) == set(NVRTC_ARCHITECTURES)
+    for kernels in committed["kernels"].values():
+        assert set(kernels) == set(TABLE["sm_90"])
+        assert all(use["spill_bytes"] == use["stack_bytes"] == 0 for use in kernels.values())
 
 
 def test_the_table_has_every_kernel() -> None:

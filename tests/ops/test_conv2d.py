@@ -115,8 +115,11 @@ def test_gradcheck(name: str) -> None:
     def run(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         return conv2d(x, weight, row_ptr, col, bias, *arguments(layer, x)[5:])
 
-    assert torch.autograd.gradcheck(run, (x, layer.weight, layer.bias), fast_mode=True)
-    assert torch.autograd.gradgradcheck(run, (x, layer.weight, layer.bias), fast_mode=True)
+    parts = (x, layer.weight, layer.bias)
+    assert torch.autograd.gradcheck(run, parts, fast_mode=True, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(
+        run, parts, fast_mode=True, check_fwd_over_rev=True, check_rev_over_rev=True
+    )
 
 
 @pytest.mark.parametrize("name", ["weight", "row_ptr", "col"])
@@ -290,6 +293,14 @@ def test_threads_of_torch(threads: int) -> None:
 
 
 # ---------------------------------------------------------------- what is refused
+
+
+def test_a_pattern_elsewhere_is_refused() -> None:
+    """If this fails, a pattern on another device gives an output that nobody has computed."""
+    _, layer, x = case("3x3")
+    for name in ("row_ptr", "col"):
+        with pytest.raises(ShapeError, match=f"{name} is on meta, but the input is on cpu"):
+            run_with(**{name: getattr(layer, name).to("meta")})
 
 
 def run_with(**changes: object) -> torch.Tensor:

@@ -179,6 +179,85 @@ def test_functional_calls() -> None:
     assert torch.equal(torch.func.vmap(layer)(stacked)[1], layer(stacked[1]))
 
 
+def test_forward_mode_derivatives() -> None:
+    """If this fails, a directional derivative is zero, or an error, where it is none of torch's."""
+    conv, layer, x = case("3x3 stride 2", 2)
+    names = ("weight", "bias")
+    kept = conv.weight.detach().flatten(2).ne(0).any(2)
+    directions = {"weight": whole(*layer.weight.shape, seed=5), "bias": whole(24, seed=6)}
+    dense_directions = {"weight": torch.zeros_like(conv.weight), "bias": directions["bias"]}
+    dense_directions["weight"][kept] = directions["weight"]
+
+    def tangent(module: nn.Module, given: dict[str, torch.Tensor]) -> torch.Tensor:
+        def call(x: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+            named = dict(zip(names, parameters, strict=True))
+            return torch.func.functional_call(module, named, (x,))
+
+        primals = (x, *(getattr(module, name).detach() for name in names))
+        return torch.func.jvp(call, primals, (whole(*x.shape, seed=7), *given.values()))[1]
+
+    assert torch.equal(tangent(layer, directions), tangent(conv, dense_directions))
+    # Of the input alone, with and without anything to be recorded for gradients.
+    for frozen in (False, True):
+        layer.requires_grad_(not frozen)
+        with torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(x, x)
+            found = torch.autograd.forward_ad.unpack_dual(layer(dual)).tangent
+        assert torch.equal(found, layer(x) - layer(torch.zeros_like(x)))
+
+
+@pytest.mark.parametrize("outer", ["grad", "vjp", "jvp"])
+@pytest.mark.parametrize("inner", ["grad", "jvp"])
+def test_transforms_of_transforms(inner: str, outer: str) -> None:
+    """If this fails, a derivative of a derivative is zero: the inner transform hides the operator
+    from the outer one."""
+    conv, layer, x = case("3x3 stride 2", 2)
+    kept = conv.weight.detach().flatten(2).ne(0).any(2)
+    first = whole(*layer.weight.shape, seed=5)
+    second = whole(*layer.weight.shape, seed=6)
+
+    def loss(module: nn.Module, weight: torch.Tensor) -> torch.Tensor:
+        if module is conv:
+            weight = torch.zeros_like(conv.weight).index_put((kept,), weight)
+        return torch.func.functional_call(module, {"weight": weight}, (x,)).pow(2).sum()
+
+    def once(module: nn.Module, weight: torch.Tensor) -> torch.Tensor:
+        """The derivative along ``first``."""
+        along = lambda weight: loss(module, weight)  # noqa: E731
+        if inner == "grad":
+            return (torch.func.grad(along)(weight) * first).sum()
+        return torch.func.jvp(along, (weight,), (first,))[1]
+
+    def twice(module: nn.Module) -> torch.Tensor:
+        weight = layer.weight.detach()
+        derivative = lambda weight: once(module, weight)  # noqa: E731
+        if outer == "grad":
+            return torch.func.grad(derivative)(weight)
+        if outer == "vjp":
+            return torch.func.vjp(derivative, weight)[1](torch.tensor(2.0))[0]
+        return torch.func.jvp(derivative, (weight,), (second,))[1]
+
+    found = twice(layer)
+    assert float(found.abs().max()) > 0
+    torch.testing.assert_close(found, twice(conv))
+
+
+def test_hessian() -> None:
+    """If this fails, vmap over forward-mode derivatives, the usual way to a Hessian, is wrong."""
+    _, layer, x = case("1x1", 2)
+
+    def loss(weight: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, {"weight": weight}, (x,)).square().sum()
+
+    weight = layer.weight.detach()
+    backward = torch.func.jacrev(torch.func.jacrev(loss))(weight)
+    torch.testing.assert_close(torch.func.hessian(loss)(weight), backward)
+    direction = whole(*weight.shape)
+    gradient = torch.func.grad(loss)
+    along = (gradient(weight + direction) - gradient(weight - direction)) / 2  # exact: quadratic
+    torch.testing.assert_close(backward.flatten(3) @ direction.flatten(), along)
+
+
 def test_float64_is_the_dense_convolution() -> None:
     """If this fails, checks of gradients in float64 see the rounding of float32."""
     conv, layer, x = case("3x3 stride 2")

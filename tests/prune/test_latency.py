@@ -27,7 +27,7 @@ def clock(monkeypatch):
     1 ms; what is chosen in the end (other than the candidates) takes ``slower`` times as long."""
     state = {"calls": [], "slower": 1.0}
 
-    def make(model, x, layers, prune, *, batch, threads, repeats):
+    def make(model, x, layers, prune, *, batch, threads):
         def measure(masks):
             state["calls"].append((batch, threads))
             factor = state["slower"] if len(state["calls"]) > 7 else 1.0

@@ -37,7 +37,7 @@ def test_one_layer_at_a_time() -> None:
     prune_connections(model, density=1.0, hold=True)
     again = sensitivity(model, density_of, densities=(0.5,), criterion="l2", ignore="conv3")
     assert again.values == {"conv2": pytest.approx([6.0])}
-    with pytest.raises(Error, match="densities="):
+    with pytest.raises(Error, match="densities: density=0.0: must be"):
         sensitivity(model, density_of, densities=(0.0,))
 
 

@@ -145,6 +145,21 @@ def test_pruning_again_never_revives():
         assert torch.equal(mask, second.masks[name])
 
 
+def test_masks_of_a_plan_are_kept():
+    """A saved choice cannot be repeated, or drops something else."""
+    plan = SynapticStrength(chain(), X).plan(density=0.3)
+    pruner = SynapticStrength(chain(), X)
+    again = pruner.keep(plan.masks)
+    assert [row.kept for row in again.rows] == [row.kept for row in plan.rows]
+    assert all(torch.equal(mask, plan.masks[name]) for name, mask in pruner.masks().items())
+    wrong = {"conv2": plan.masks["conv2"] & False, "conv3": plan.masks["conv2"]}
+    with pytest.raises(Error, match=r"'conv3' \[6, 6\]: the model has shape \[8, 6\]"):
+        pruner.keep(wrong)
+    with pytest.raises(Error, match="'conv9' .*no such layer"):
+        pruner.keep({"conv9": plan.masks["conv2"]})
+    assert all(torch.equal(mask, plan.masks[name]) for name, mask in pruner.masks().items())
+
+
 def test_plan_changes_nothing_and_says_what_prune_does():
     """A dry run that touches the model, or that promises something else than prune does."""
     model = chain()

@@ -8,10 +8,17 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 import kernelprune as kp
 from kernelprune.prune import recalibrate, synchronised_norms
-from kernelprune.prune.distributed import average_gradients, is_first, join_processes, own_part
+from kernelprune.prune.distributed import (
+    average_gradients,
+    is_first,
+    join_processes,
+    own_part,
+    world_size,
+)
 from kernelprune.prune.masks import save_masks
 from kernelprune.train import PruneOptions, TrainOptions, fit, prune_run
 
@@ -78,12 +85,30 @@ def masks() -> dict[str, torch.Tensor]:
             optimiser.step()
     pruner.measure(loader())
     found["synaptic"] = pruner.prune(density=0.4).masks
+    found["wrapped"] = wrapped()
     greedy = kp.DiscriminationAware(net(), X, loader(), losses=1, channels_per_step=2)
     found["channels"] = greedy.prune(ratio=0.5).masks
     found["taylor"] = kp.prune_connections(
         net(), density=0.4, criterion="taylor", loader=loader()
     ).masks
     return {f"{way}.{name}": mask for way, each in found.items() for name, mask in each.items()}
+
+
+def wrapped() -> dict[str, torch.Tensor]:
+    """What Synaptic Strength keeps in a loop of one's own with torch's DistributedDataParallel: it
+    averages the gradients, and the penalty is not part of the module that it wraps."""
+    model = net().train()
+    pruner = kp.SynapticStrength(model, X, penalty=1e-2)
+    trained = DistributedDataParallel(model) if world_size() > 1 else model
+    optimiser = torch.optim.SGD(pruner.parameter_groups(), lr=0.1, momentum=0.9)
+    with synchronised_norms(model):
+        for images, labels in loader() * 4:
+            optimiser.zero_grad()
+            loss = nn.functional.cross_entropy(trained(images), labels) + pruner.penalty()
+            loss.backward()
+            optimiser.step()
+    pruner.measure(loader())
+    return pruner.prune(density=0.4).masks
 
 
 def main(folder: Path, rank: str) -> None:

@@ -118,6 +118,27 @@ def test_greedy_choice_is_not_made_twice(trained: Path, tmp_path: Path, monkeypa
         assert torch.equal(a, b)
 
 
+def test_choice_by_time_is_not_made_twice(trained: Path, tmp_path: Path, monkeypatch) -> None:
+    """If this fails, a resumed run reports another choice than the one that it trains on."""
+
+    def clock(*_, **__):
+        return lambda masks: ({name: float(mask.sum()) for name, mask in masks.items()}, 1.0)
+
+    monkeypatch.setattr("kernelprune.prune.synaptic.engine_measure", clock)
+    options = replace(QUICK, latency_ms=500.0)
+    whole = prune_run(trained, options, tmp_path / "whole")
+    assert 0.9 < whole.plan.milliseconds / 500 <= 1
+    shutil.copytree(tmp_path / "whole" / "sparsify", tmp_path / "parts" / "sparsify")
+    shutil.copytree(tmp_path / "whole" / "finetune", tmp_path / "parts" / "finetune")
+    monkeypatch.setattr("kernelprune.prune.SynapticStrength.plan", None)
+    again = prune_run(trained, options, tmp_path / "parts", resume=True)
+    for name, mask in whole.plan.masks.items():
+        assert torch.equal(again.plan.masks[name], mask)
+    assert [row.kept for row in again.plan.rows] == [row.kept for row in whole.plan.rows]
+    for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_progress_of_a_greedy_choice(trained: Path, tmp_path: Path) -> None:
     """If this fails, hours pass without a sign of life."""
     with (tmp_path / "log").open("w") as stream:

@@ -51,6 +51,8 @@ def test_wrong_train_options(wrong: dict) -> None:
         {"method": "dkp", "macs": 0.5},
         {"adaptive": 0.1},
         {"recalibrate": -1},
+        {"channels_per_step": 0.0},
+        {"method": "dcp", "channels_per_step": 1.5},
         {"latency_ms": 0.0},
         {"latency_ms": 1.0, "method": "l1"},
         {"latency_ms": 1.0, "macs": 0.5},

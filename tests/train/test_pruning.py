@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +83,43 @@ def test_interrupted_pruning_resumes_to_the_same_weights(trained: Path, tmp_path
         prune_run(trained, replace(OPTIONS, density=0.3), tmp_path / "parts", resume=True)
     files = [latest_checkpoint(tmp_path / name) for name in ("whole", "parts")]
     assert files[0] is not None and files[1] is not None
+    first, second = ((path / "model.safetensors").read_bytes() for path in files if path)
+    assert first == second
+
+
+SCRIPT = """
+    import sys
+    from kernelprune.train import PruneOptions, prune_run
+    prune_run(sys.argv[1], PruneOptions.from_dict({options}), sys.argv[2], resume=True)
+"""
+
+
+def test_killed_pruning_resumes_to_the_same_weights(trained: Path, tmp_path: Path) -> None:
+    """If this fails, a pruning that the system killed in either of its trainings ends elsewhere."""
+    source = tmp_path / "source"
+    shutil.copytree(trained, source)
+    state = latest_checkpoint(source) / "state.json"
+    content = json.loads(state.read_text())
+    content["options"]["checkpoint_steps"] = 1  # so that writing is hit too
+    state.write_text(json.dumps(content))
+    options = replace(OPTIONS, sparsify_epochs=2.0, finetune_epochs=3.0)
+    prune_run(trained, options, tmp_path / "whole")
+    script = textwrap.dedent(SCRIPT).format(options=options.to_dict())
+    command = [sys.executable, "-c", script, str(source), str(tmp_path / "killed")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for phase, step, delay in (("sparsify", 9, 0.0), ("finetune", 14, 0.011)):
+        process = subprocess.Popen(command, env=environment)
+        folder, ends = tmp_path / "killed" / phase, time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < ends:
+            path = latest_checkpoint(folder)
+            if path is not None and int(path.name.split("-")[1]) >= step:
+                break
+            time.sleep(0.003)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "the pruning ended before it was killed"
+    assert subprocess.run(command, env=environment).returncode == 0
+    files = [latest_checkpoint(tmp_path / name) for name in ("whole", "killed")]
     first, second = ((path / "model.safetensors").read_bytes() for path in files if path)
     assert first == second
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,16 @@ import yaml
 from kernelprune import models
 from kernelprune.data import names
 from kernelprune.errors import Error
-from kernelprune.train import PruneOptions, TrainOptions, load_recipe, recipe_run
+from kernelprune.train import (
+    PruneOptions,
+    Recipe,
+    TrainOptions,
+    export_run,
+    load_checkpoint,
+    load_model,
+    load_recipe,
+    recipe_run,
+)
 
 FOLDER = Path(__file__).parent.parent.parent / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
@@ -23,6 +33,45 @@ def test_recipes_of_the_project(path: Path) -> None:
     assert recipe.train is not None
     assert recipe.train.model in models.names() and recipe.train.dataset in names()
     assert path.name in (FOLDER / "README.md").read_text()
+
+
+def shrunk(recipe: Recipe) -> Recipe:
+    """The same methods on a few digits and a narrow network: seconds."""
+    assert recipe.train is not None
+    train = replace(
+        recipe.train, dataset="digits", epochs=1.0, batch_size=32, limit=128, threads=1,
+        model_options={**recipe.train.model_options, "width": 0.125}, device="cpu",
+    )  # fmt: skip
+
+    def less(options: PruneOptions) -> PruneOptions:
+        return replace(
+            options, sparsify_epochs=min(options.sparsify_epochs, 0.5), stage_epochs=1,
+            samples=options.samples and 32, channels_per_step=8, device="cpu",
+            recalibrate=min(options.recalibrate, 2),
+            finetune_epochs=0.5 * max(options.rounds, 1), finetune_learning_rate=0.01,
+        )  # fmt: skip
+
+    return Recipe(train, less(recipe.prune), recipe.then and less(recipe.then))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_run(path: Path, tmp_path: Path) -> None:
+    """If this fails, a recipe of the project stops somewhere on its way to a model file."""
+    recipe = shrunk(load_recipe(path))
+    result = recipe_run(recipe, tmp_path)
+    last = recipe.then or recipe.prune
+    assert result.folder == tmp_path / "pruned"
+    if last.adaptive is None:  # which may keep everything of so narrow a network
+        assert result.connections[0] < result.connections[1]
+        assert result.plan.prunable_density == pytest.approx(last.density, abs=0.07)
+    graph = export_run(tmp_path / "pruned", tmp_path / "model.safetensors")
+    assert graph.kept_connections() <= result.connections[0]
+    if recipe.then is not None:  # what went first is not back
+        first, _ = load_model(load_checkpoint(tmp_path / "first"))
+        weights = zip(first.state_dict().values(), result.model.state_dict().values(), strict=True)
+        kernels = [pair for pair in weights if pair[0].ndim == 4]
+        assert any((a == 0).any() for a, _ in kernels)
+        assert not any((b[a == 0] != 0).any() for a, b in kernels)
 
 
 def write(folder: Path, **sections) -> Path:
@@ -69,6 +118,12 @@ def test_values(tmp_path: Path) -> None:
     assert recipe.prune == PruneOptions(ignore=["a.*"])
     with pytest.raises(Error, match="no section 'train'"):
         recipe_run(load_recipe(write(tmp_path, prune={})), tmp_path / "out")
+    twice = load_recipe(write(tmp_path, prune={"method": "dcp"}, then={"density": 0.2}))
+    assert twice.then == PruneOptions(density=0.2) and recipe.then is None
+    wrong = load_recipe(write(tmp_path, train={}, prune={}, then={"ignore": ["conv9"]}))
+    with pytest.raises(Error, match="no module 'conv9'"):
+        recipe_run(wrong, tmp_path / "out")
+    assert not (tmp_path / "out").exists()  # found before the training
 
 
 def test_trains_and_prunes(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@
 #include "cpu/kernels/channels_dense.inl.h"
 #include "cpu/kernels/lanes_conv3x3.inl.h"
 #include "cpu/kernels/lanes_conv.inl.h"
+#include "cpu/kernels/lanes_weight_gradient.inl.h"
 #include "cpu/kernels/planar_conv3x3.inl.h"
 #include "cpu/kernels/planar_same3x3.inl.h"
 #include "cpu/kernels/planar_scatter3x3.inl.h"

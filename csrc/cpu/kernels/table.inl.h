@@ -32,6 +32,8 @@ constexpr KernelTable make_table() {
   t.lanes_conv3x3_s2 = {"lanes_conv3x3_s2", &LanesConv3x3<V, 2>::run};
   t.lanes_conv = {"lanes_conv", &LanesConv<V>::run};
   t.lanes_conv_dense = {"lanes_conv_dense", &LanesConvDense<V>::run};
+  t.lanes_weight_gradient3x3 = {"lanes_weight_gradient3x3", &LanesWeightGradient<V, 3>::run};
+  t.lanes_weight_gradient = {"lanes_weight_gradient", &LanesWeightGradient<V, 1>::run};
   t.planar_conv_dense = {"planar_conv_dense", &PlanarConvDense<V>::run};
   if constexpr (V::kWidth <= kDenseBlock) {
     t.channels_dense = {"channels_dense", &ChannelsDense<V>::run};

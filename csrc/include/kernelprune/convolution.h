@@ -64,4 +64,34 @@ class Convolution {
   std::unique_ptr<Impl> impl_;
 };
 
+// Contiguous floats of the host.
+struct WeightGradientCall {
+  const float* grad = nullptr;  // [batch, out_channels, out_h, out_w]
+  const float* in = nullptr;    // [batch, in_channels, in_h, in_w]
+  float* out = nullptr;         // [count, kernel_h, kernel_w]
+  int64_t batch = 1;
+};
+
+// The gradient of such a convolution for its weights, from the one for its output: a sum over the
+// pixels of all images for each weight of a kept connection. The results do not depend on the
+// number of threads; any number of threads may call run() at once.
+class WeightGradient {
+ public:
+  // As for Convolution.
+  WeightGradient(const ConnectionPattern& pattern, const ConvolutionOptions& options);
+  ~WeightGradient();
+
+  int64_t out_h() const;
+  int64_t out_w() const;
+  // Images are computed side by side: how many places those of this batch take, the empty ones
+  // included, and so what the time grows with.
+  int64_t places(int64_t batch) const;
+
+  void run(const WeightGradientCall& call) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
 }  // namespace kernelprune
