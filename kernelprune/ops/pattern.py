@@ -119,6 +119,22 @@ class Pattern:
         self.calls[key] = call
         return call
 
+    def _make(
+        self,
+        kind: Any,
+        image: tuple[int, ...],
+        kernel: tuple[int, ...],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        threads: int,
+    ) -> Any:
+        """What the core plans for this pattern. Raises ShapeError."""
+        return kind(
+            self.row_ptr.data_ptr(), self.col.data_ptr(), self.out_channels, len(self.col),
+            *image, list(kernel), list(stride), list(padding), list(dilation), threads,
+        )  # fmt: skip
+
     def convolution(
         self,
         image: tuple[int, ...],
@@ -135,10 +151,9 @@ class Pattern:
             if len(self._convolutions) >= _MOST_CONVOLUTIONS:
                 self._convolutions.clear()
                 self.calls.clear()
-            planned = _core.Convolution(
-                self.row_ptr.data_ptr(), self.col.data_ptr(), self.out_channels, len(self.col),
-                *image, list(kernel), list(stride), list(padding), list(dilation), threads,
-            )  # fmt: skip
+            planned = self._make(
+                _core.Convolution, image, kernel, stride, padding, dilation, threads
+            )
             found = self._convolutions[key] = (planned, Weights())
         return found
 
@@ -157,10 +172,9 @@ class Pattern:
         if found is None:
             if len(self._gradients) >= _MOST_CONVOLUTIONS:
                 self._gradients.clear()
-            found = self._gradients[key] = _core.WeightGradient(
-                self.row_ptr.data_ptr(), self.col.data_ptr(), self.out_channels, len(self.col),
-                *image, list(kernel), list(stride), list(padding), list(dilation), threads,
-            )  # fmt: skip
+            found = self._gradients[key] = self._make(
+                _core.WeightGradient, image, kernel, stride, padding, dilation, threads
+            )
         return found
 
     @cached_property
