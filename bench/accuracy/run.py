@@ -11,19 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from torch import nn
 
 from bench.accuracy.rows import Row
 from kernelprune.benchmarking import describe_machine
 from kernelprune.data import Dataset, load
-from kernelprune.prune import attach_masks, finalize_masks
 from kernelprune.prune.compact import compact
 from kernelprune.train import (
     PruneOptions,
     PruneResult,
-    Trainer,
     TrainOptions,
     accuracy,
     fit,
@@ -31,7 +28,6 @@ from kernelprune.train import (
     load_model,
     prune_run,
 )
-from kernelprune.train.loop import make_model
 
 
 def run_row(
@@ -78,15 +74,8 @@ def run_row(
         "machine": describe_machine(),
     }
     if row.control:
-        options = row.candidates[chosen]
-        epochs = row.train.epochs + options.finetune_epochs
-        epochs += options.sparsify_epochs if _sparsifies(options) else 0.0
-        longer = replace(row.train, epochs=epochs)
         found["from_scratch"] = _summary(
-            [
-                _from_scratch(result.model, replace(longer, seed=seed), test, console)
-                for seed, result in zip(seeds, pruned, strict=True)
-            ]
+            [_from_scratch(row, chosen, work / name, seed, test, console) for seed in seeds]
         )
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -140,20 +129,20 @@ def _kept(result: PruneResult, test: Dataset) -> dict[str, Any]:
 
 
 def _from_scratch(
-    pruned: nn.Module, options: TrainOptions, test: Dataset, console: Console | None
+    row: Row, chosen: int, place: Path, seed: int, test: Dataset, console: Console | None
 ) -> float:
-    """Test accuracy of the pruned structure, trained from new start weights."""
-    masks = {
-        name: module.weight.detach().flatten(2).ne(0).any(2)
-        for name, module in pruned.named_modules()
-        if isinstance(module, nn.Conv2d)
-    }
-    dataset = load(options.dataset, "train", path=options.data_path)
-    torch.manual_seed(options.seed)
-    model = make_model(options, len(dataset.classes), dataset.shape)
-    attach_masks(model, masks)
-    Trainer(model, dataset, options, title="from scratch", console=console).run()
-    return accuracy(finalize_masks(model).eval(), test)
+    """Test accuracy of the pruned structure, trained from new start weights for as long as
+    everything before took."""
+    options = row.candidates[chosen]
+    epochs = row.train.epochs + options.finetune_epochs
+    epochs += options.sparsify_epochs if _sparsifies(options) else 0.0
+    scratch = PruneOptions(
+        method="scratch", seed=seed, finetune_epochs=epochs,
+        finetune_learning_rate=row.train.learning_rate,
+    )  # fmt: skip
+    source, target = (place / f"{word}{chosen}-seed{seed}" for word in ("candidate", "scratch"))
+    result = prune_run(source, scratch, target, resume=True, console=console)
+    return accuracy(result.model, test)
 
 
 def _summary(values: list[float]) -> dict[str, Any]:

@@ -166,7 +166,8 @@ def prune(
     method: Annotated[
         str,
         typer.Option(
-            help="synaptic, dcp, dkp, l1, l2, random, taylor, gradient, slimming or reconstruction."
+            help="synaptic, dcp, dkp, l1, l2, random, taylor, gradient, slimming, reconstruction; "
+            "scratch: what is left, with new weights."
         ),
     ] = "synaptic",
     level: Annotated[
@@ -211,6 +212,8 @@ def prune(
       kernelprune prune --from runs/vgg --out runs/vgg-dcp --method dcp --density 0.5 --samples 5000
 
       kernelprune prune --from runs/vgg --out runs/vgg-2ms --latency-ms 2 --latency-batch 1
+
+      kernelprune prune --from runs/vgg-dcp --out runs/control --method scratch --finetune-epochs 20
 
       kernelprune prune --recipe recipes/digits.yaml --out runs/digits --density 0.1
 

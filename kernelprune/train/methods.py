@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from rich.console import Console
 from torch import nn
 
+from kernelprune.capture.trace import trace
 from kernelprune.data import Dataset, batches
+from kernelprune.errors import Error
 from kernelprune.prune import (
     DiscriminationAware,
     Plan,
@@ -23,8 +26,10 @@ from kernelprune.prune import (
     scale_penalty,
 )
 from kernelprune.prune.distributed import is_first, own_part
+from kernelprune.prune.layers import find_layers
 from kernelprune.prune.plan import plan_of
 from kernelprune.train.checkpoint import Checkpoint
+from kernelprune.train.loop import make_model
 from kernelprune.train.options import GREEDY, PruneOptions, TrainOptions
 from kernelprune.train.progress import PhaseProgress
 
@@ -182,6 +187,32 @@ class ByDiscrimination(Method):
             return self.pruner.prune(ratio=ratio, adaptive=adaptive)
 
 
+class FromScratch(Method):
+    """The structure of the given network with new start weights: what the choice was worth without
+    the weights that it was made on."""
+
+    def __init__(
+        self, model: nn.Module, example: torch.Tensor, train: TrainOptions, dataset: Dataset
+    ):
+        super().__init__(model)
+        self.layers = find_layers(model, trace(model, example, opaque=True))
+        self.masks = {
+            name: module.weight.detach().flatten(2).ne(0).any(2)
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Conv2d)
+        }
+        if all(bool(mask.all()) for mask in self.masks.values()):
+            raise Error("'scratch' trains what a pruned network keeps, and this one is not pruned")
+        self.fresh = make_model(train, len(dataset.classes), dataset.shape).state_dict()
+
+    def prune(self, density: float, macs: float | None) -> Plan:
+        self.model.load_state_dict(self.fresh)
+        attach_masks(self.model, self.masks)
+        prunable = {layer.name for layer in self.layers if layer.prunable}
+        masks = {name: mask for name, mask in self.masks.items() if name in prunable}
+        return plan_of(self.layers, masks, method="scratch", scope="")
+
+
 def make_method(
     model: nn.Module,
     options: PruneOptions,
@@ -194,6 +225,8 @@ def make_method(
     loader = Samples(dataset, train, options.seed)
     if options.method == "synaptic":
         return Synaptic(model, example, options)
+    if options.method == "scratch":
+        return FromScratch(model, example, replace(train, seed=options.seed), dataset)
     if options.method in GREEDY:
         return ByDiscrimination(model, example, options, loader, console)
     return ByCriterion(model, example, options, loader)

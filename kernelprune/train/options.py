@@ -15,7 +15,7 @@ SCHEDULES = ("one-cycle", "cosine", "step", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16")
 METHODS = (
     "synaptic", "l1", "l2", "random", "taylor", "gradient", "slimming", "reconstruction",
-    "dcp", "dkp",
+    "dcp", "dkp", "scratch",
 )  # fmt: skip
 LEVELS = ("connection", "channel")
 GREEDY = ("dcp", "dkp")  # methods that choose layer by layer, on data
@@ -143,7 +143,9 @@ class PruneOptions:
         method: ``"synaptic"`` (Synaptic Strength, Lin et al., arXiv 1811.02454), ``"dcp"`` or
             ``"dkp"`` (discrimination-aware choice of channels or connections, Zhuang et al., arXiv
             1810.11809), or a baseline: ``"l1"``, ``"l2"``, ``"random"``, ``"taylor"``,
-            ``"gradient"``, ``"slimming"``, ``"reconstruction"`` (see ``kernelprune.prune``).
+            ``"gradient"``, ``"slimming"``, ``"reconstruction"`` (see ``kernelprune.prune``); or
+            ``"scratch"``: nothing more is dropped, what a pruned network keeps is trained from new
+            start weights, for ``finetune_epochs``.
         level: ``"connection"`` or ``"channel"`` (input channels, of the layers where those may go);
             only the first five baselines leave a choice, and None takes connections there.
         density: Kept connections (channels) / all of them in the pruned layers, 0..1.
@@ -222,14 +224,12 @@ class PruneOptions:
         _check(0 < self.density <= 1, f"density must be in (0, 1], got {self.density}")
         _check(self.macs is None or 0 < self.macs <= 1, f"macs must be in (0, 1], got {self.macs}")
         _check(self.rounds >= 1, f"rounds must be at least 1, got {self.rounds}")
-        one_shot = self.method in (*GREEDY, "reconstruction")
+        one_shot = self.method in (*GREEDY, "reconstruction", "scratch")
         _check(
             self.rounds == 1 or not one_shot,
             f"method {self.method!r} prunes once: rounds must be 1",
         )
-        _check(
-            self.macs is None or not one_shot, f"method {self.method!r} takes no macs, only density"
-        )
+        _check(self.macs is None or not one_shot, f"method {self.method!r} takes no limit of macs")
         fits = self.method == "synaptic" and self.macs is None and self.rounds == 1
         _check(
             self.latency_ms is None or (fits and self.latency_ms > 0),

@@ -300,6 +300,67 @@ def test_maps_with_several_readers(tail, rescaled):
     assert relative(result(), before) < 1e-10
 
 
+class PreActivation(nn.Module):
+    """A pre-activation block (He et al. 2016): both batch norms stand before their convolution, the
+    first reads the sum of the block before."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1, bias=False)
+        self.bn1, self.conv1 = nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3, padding=1, bias=False)
+        self.bn2, self.conv2 = nn.BatchNorm2d(6), nn.Conv2d(6, 4, 3, padding=1, bias=False)
+        self.bn3, self.conv3 = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.conv2(self.bn2(self.conv1(self.bn1(x).relu())).relu())
+        x = x + self.conv3(self.bn3(x).relu())
+        return self.fc(x.mean((2, 3)))
+
+
+def test_pre_activation():
+    """A sum in front of a batch norm keeps its gamma from moving, or the sum itself is scaled."""
+    torch.manual_seed(2)
+    model = lived_in(PreActivation())
+    before = model(X)
+    expected = {
+        f"conv{i}": model.get_submodule(f"bn{i}").weight.abs()
+        * model.get_submodule(f"conv{i}").weight.square().sum((2, 3)).sqrt()
+        for i in (1, 2, 3)
+    }
+    pruner = SynapticStrength(model, X)
+    assert relative(model(X), before) < 1e-10
+    found = pruner.strengths()
+    assert found.keys() == expected.keys()
+    for name, strength in expected.items():
+        assert torch.allclose(found[name], strength, rtol=1e-12), name
+    pruner.prune(density=0.5)
+    pruned = model(X)
+    pruner.finalize()
+    assert relative(model(X), pruned) < 1e-10
+
+
+def test_from_new_start_weights():
+    """A network that was never trained (gammas of 1, no statistics) cannot be sparsified: the
+    strengths start wrong, or training with the penalty learns nothing."""
+    torch.manual_seed(0)
+    model = Chain(channels=16)
+    pruner = SynapticStrength(model, X.float(), penalty=1e-3)
+    assert torch.equal(model.bn1.weight, torch.ones(16))
+    images = torch.randn(20, 3, 8, 8)
+    labels = torch.arange(20) % 5
+    start = float(pruner.penalty())
+    optimiser = train(
+        model, pruner.parameter_groups(5e-4), images, labels, 60, penalty=pruner.penalty, lr=0.1
+    )
+    assert float(pruner.penalty()) < 0.8 * start
+    pruner.prune(density=0.5)
+    run(model, optimiser, images, labels, 40)
+    right = (pruner.finalize()(images).argmax(1) == labels).float().mean()
+    assert right > 0.9
+
+
 class Concatenated(nn.Module):
     """One convolution reads, side by side: a batch norm's map pooled, the same map again, one of
     another batch norm, and a map without any; a linear layer reads part of that, flattened."""

@@ -72,6 +72,31 @@ def test_methods(trained: Path, tmp_path: Path, options: dict) -> None:
     assert all(kept[f"{name}.weight"].all() for name in chosen.ignore)
 
 
+def test_scratch_keeps_the_structure_and_no_weight(trained: Path, tmp_path: Path) -> None:
+    """If this fails, the control starts from trained weights, loses the structure, or is the same
+    network for every seed."""
+    prune_run(trained, replace(QUICK, method="l1", scope="layer"), tmp_path / "pruned")
+    options = replace(QUICK, method="scratch", finetune_epochs=0.0)
+    result = prune_run(tmp_path / "pruned", options, tmp_path / "start")
+    assert result.plan.prunable_density == pytest.approx(0.5, abs=0.02)
+    other = prune_run(tmp_path / "pruned", replace(options, seed=1), tmp_path / "other").model
+    given, _ = load_model(load_checkpoint(tmp_path / "pruned"))
+    for name, mask in kept_weights(tmp_path / "pruned").items():
+        start = result.model.get_parameter(name)
+        assert torch.equal(start.ne(0).flatten(2).any(2), mask), name
+        for weight in (given.get_parameter(name), other.get_parameter(name)):
+            same = (start == weight).flatten(2).all(2) & mask
+            assert not same.any(), name
+    longer = replace(QUICK, method="scratch", finetune_epochs=20.0)
+    trained_again = prune_run(tmp_path / "pruned", longer, tmp_path / "control")
+    assert trained_again.validation[1] > result.validation[1] + 0.2
+    before = kept_weights(tmp_path / "pruned")
+    for name, mask in kept_weights(tmp_path / "control").items():
+        assert torch.equal(mask, before[name]), name
+    with pytest.raises(Error, match="this one is not pruned"):
+        prune_run(trained, options, tmp_path / "dense")
+
+
 @pytest.mark.parametrize("method", ["synaptic", "l1"])
 def test_rounds_and_their_resuming(trained: Path, tmp_path: Path, monkeypatch, method: str) -> None:
     """If this fails, gradual pruning ends at another density, or differs when it is resumed."""
