@@ -78,7 +78,16 @@ def _settings(network: Network, density: float) -> dict[str, Row]:
         for epochs in (_FINETUNE, half)
         for rate in (0.02, 0.05)
     ]  # fmt: skip
+    # Less time for the penalty, or more of it.
+    finer = [
+        replace(synaptic, penalty=factor * network.penalty, finetune_epochs=epochs,
+                sparsify_epochs=2 * half - epochs, finetune_learning_rate=rate)
+        for factor, epochs, rate in (
+            (1, 6.0, 0.05), (1, 5.0, 0.1), (5 / 3, 5.0, 0.05), (5 / 3, 6.0, 0.1),
+        )
+    ]  # fmt: skip
     return {
+        name("finer"): Row(shorter, tuple(finer)),
         name("penalty"): Row(shorter, tuple(penalties)),
         name("learning-rate"): Row(train, tuple(rates)),
         name("schedule"): Row(shorter, tuple(schedules)),
