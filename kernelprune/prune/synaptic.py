@@ -41,8 +41,9 @@ class SynapticStrength:
 
     ``model`` computes the same function before and after (to float rounding); build the optimiser
     afterwards, from ``parameter_groups``. ``x``: an example input ``[N, C, H, W]``; its shape is
-    what counts. ``penalty``: factor on the sum of all strengths in the loss. ``scope``: how
-    strengths of different layers are compared, see ``threshold.comparable``.
+    what counts. ``penalty``: factor on the sum of all strengths in the loss; the default suits a few
+    epochs at a learning rate of 0.1, long trainings want less. ``scope``: how strengths of
+    different layers are compared, see ``threshold.comparable``.
 
     ``scale="auto"`` moves |gamma| of the batch norm before a convolution into the strengths where
     that is exact, and elsewhere takes the measured root mean square of the input map, a running
@@ -62,8 +63,8 @@ class SynapticStrength:
         model: nn.Module,
         x: torch.Tensor,
         *,
-        penalty: float = 1e-4,
-        scope: str = "global-normalised",
+        penalty: float = 1e-3,
+        scope: str = "global",
         scale: str = "auto",
         ignore: Iterable[Selector] | Selector = (),
         include: Iterable[Selector] | Selector = (),

@@ -191,9 +191,9 @@ class PruneOptions:
     ignore: list[str] = field(default_factory=list)
     rounds: int = 1
     recalibrate: int = 0
-    penalty: float = 1e-4
+    penalty: float = 1e-3
     sparsify_epochs: float = 3.0
-    sparsify_learning_rate: float = 0.02
+    sparsify_learning_rate: float = 0.1
     finetune_epochs: float = 5.0
     finetune_learning_rate: float = 0.05
     distill: float = 0.0
