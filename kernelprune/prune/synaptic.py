@@ -41,8 +41,8 @@ class SynapticStrength:
 
     ``model`` computes the same function before and after (to float rounding); build the optimiser
     afterwards, from ``parameter_groups``. ``x``: an example input ``[N, C, H, W]``; its shape is
-    what counts. ``penalty``: factor on the sum of all strengths in the loss; the default suits a few
-    epochs at a learning rate of 0.1, long trainings want less. ``scope``: how strengths of
+    what counts. ``penalty``: factor on the sum of all strengths in the loss; the default suits a
+    few epochs at a learning rate of 0.1, long trainings want less. ``scope``: how strengths of
     different layers are compared, see ``threshold.comparable``.
 
     ``scale="auto"`` moves |gamma| of the batch norm before a convolution into the strengths where

@@ -283,3 +283,25 @@ def test_deep_copy() -> None:
         for parameter in smaller.parameters():
             parameter.add_(1.0)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_constants_that_cancel() -> None:
+    """If this fails, a network is refused because float32 rounds: two dead channels with large
+    constants (a batch norm divided by next to nothing) whose sum is small, found in a DenseNet."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU(),
+        nn.Conv2d(6, 4, 1, bias=False),
+    )  # fmt: skip
+    model.eval()
+    with torch.no_grad():
+        model[0].weight[:2].zero_()
+        model[1].bias[:2] = 5e5
+        model[3].weight[:, 1] = -model[3].weight[:, 0]
+    x = torch.randn(2, 3, 8, 8)
+    smaller = compact(model, x)
+    assert smaller[0].out_channels == 4
+    with torch.no_grad():
+        expected = copy.deepcopy(model).double()(x.double())
+        found = copy.deepcopy(smaller).double()(x.double())
+    assert float((found - expected).norm() / expected.norm()) < 1e-5
