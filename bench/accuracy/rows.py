@@ -190,6 +190,7 @@ ROWS: dict[str, Row] = {
     **_connections(_DENSENET, _DENSITIES),
     **_scopes(_VGG, 0.1),
     **_scopes(_RESNET, 0.1),
+    **_scopes(_DENSENET, 0.04),
     **_channels(_VGG, 0.7),
     **_channels(_VGG, 0.5),
     **_channels(_RESNET, 0.7),
