@@ -25,8 +25,6 @@ from kernelprune.benchmarking import describe_machine
 from kernelprune.format import write
 from kernelprune.runtime import Engine, fma_peak
 
-# Large batches run in groups of so many images, one after the other.
-GROUP = 16
 # Rates of the cost model, by what they stand for.
 PARTS = {
     "products": ("macs",),
@@ -39,12 +37,14 @@ PARTS = {
 def measure_network(name: str, density: float, batch: int, rounds: int) -> dict[str, Any]:
     """Milliseconds per batch by kernel, on one thread; medians over ``rounds`` profiles."""
     network = NETWORKS[name]
-    lanes = GROUP if batch >= GROUP else 1
     side = network.side
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.safetensors"
         write(network.graph(density), path)
         engine = Engine(path)
+        # Large batches run in groups of so many images, one after the other.
+        group = max(engine.plan.planar_nodes, default=1)
+        lanes = group if batch % group == 0 else 1
         planar = engine.plan.planar_nodes.get(lanes, 0)
         stages_of = {
             (mode, layer.node): way.stages
@@ -116,7 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.bounds", description=__doc__)
     parser.add_argument("--network", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--density", nargs="+", type=float, default=[0.3, 0.1, 0.05])
-    parser.add_argument("--batch", nargs="+", type=int, help="default: those of the network")
+    parser.add_argument(
+        "--batch", nargs="+", type=int, help="1, or a multiple of 16; default: those of the network"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the json file")
     options = parser.parse_args(arguments)

@@ -71,7 +71,7 @@ class DemoOptions:
             method="synaptic",
             density=0.1,
             macs=0.15,
-            scope="global-normalised",
+            scope="global-normalised",  # the penalty is too short here for raw strengths
             penalty=1e-4,
             sparsify_epochs=1.0,
             sparsify_learning_rate=0.03,

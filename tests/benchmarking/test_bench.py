@@ -13,7 +13,7 @@ from graphs import GraphBuilder
 from rich.console import Console
 
 from bench import __main__ as command
-from bench import goals, kernels, peers, plots, remainders, table
+from bench import bounds, goals, kernels, peers, plots, remainders, table
 from bench.layers import CASES, Case, graph
 from bench.networks import NETWORKS, Network
 from bench.results import RESULTS, load, load_peers, peers_file
@@ -171,6 +171,30 @@ def test_remainders(tiny: str, tmp_path: Path) -> None:
 
 def row(reached: float, floor: float | None = 2.0, goal: float | None = 3.0) -> dict:
     return {"speed_up": {"openvino": reached}, "floor": floor, "goal": goal}
+
+
+@pytest.mark.parametrize("batch", [1, 16])
+def test_bounds(tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], batch: int) -> None:
+    """If this fails, layers or multiply-adds are lost where the time is added up by kernel."""
+    bounds.main(
+        [
+            "--network",
+            tiny,
+            "--density",
+            "1",
+            "--batch",
+            str(batch),
+            "--rounds",
+            "1",
+            "--out",
+            str(tmp_path),
+        ]
+    )
+    (row,) = load(tmp_path / "bounds.json")["rows"]
+    total = sum(kernel["milliseconds"] for kernel in row["kernels"])
+    assert total == pytest.approx(row["milliseconds"], rel=1e-6)
+    assert sum(kernel.get("at_peak", 0.0) for kernel in row["kernels"]) > 0
+    assert "at peak" in capsys.readouterr().out
 
 
 def test_verdicts() -> None:
