@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kernelprune.prune.threshold import SCOPES
 from kernelprune.train import PruneOptions, TrainOptions
 
 
@@ -27,12 +28,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Network:
-    """A network of the tables. ``penalty``: of the strengths, from the "settings" rows. ``images``:
-    of the training images."""
+    """A network of the tables.
+
+    Attributes:
+        penalty: Of the strengths, from the "settings" rows, as the next two.
+        strength_rate: Learning rate of the fine-tuning after them.
+        scopes: That are tried where a method does not say.
+        recalibrate: Batches to measure the batch norms with in the end.
+        images: Of the training images.
+    """
 
     model: str
     options: dict[str, Any]
     penalty: float
+    strength_rate: float = 0.02  # what a penalty has made small is moved further by the same step
+    scopes: tuple[str, ...] = ("global", "global-normalised")
+    recalibrate: int = 0
     images: int = 15000
 
     def train(self, epochs: float) -> TrainOptions:
@@ -45,8 +56,8 @@ class Network:
         return PruneOptions(
             method=method, penalty=self.penalty, sparsify_epochs=_SPARSIFY,
             sparsify_learning_rate=0.1, finetune_epochs=_FINETUNE,
-            # What a penalty has made small is moved further by the same step.
-            finetune_learning_rate=0.02 if method == "synaptic" else 0.05, **more,
+            finetune_learning_rate=self.strength_rate if method == "synaptic" else 0.05,
+            recalibrate=self.recalibrate, **more,
         )  # fmt: skip
 
 
@@ -59,7 +70,10 @@ _DENSITIES = (0.2, 0.1, 0.05, 0.04)
 
 _VGG = Network("vgg16", {"width": 0.25}, penalty=3e-4)
 _RESNET = Network("resnet20", {"width": 0.5}, penalty=1e-3)
-_DENSENET = Network("densenet40", {"depth": 16, "growth": 8}, penalty=1e-3, images=6000)
+_DENSENET = Network(
+    "densenet40", {"depth": 16, "growth": 8}, penalty=1e-3, strength_rate=0.05,
+    scopes=SCOPES, recalibrate=20, images=6000,
+)  # fmt: skip
 
 
 def _settings(network: Network, density: float) -> dict[str, Row]:
@@ -94,6 +108,19 @@ def _settings(network: Network, density: float) -> dict[str, Row]:
     }
 
 
+def _scope_settings(network: Network, density: float) -> dict[str, Row]:
+    """Scope, learning rate of the fine-tuning, and batch norms measured in the end or not."""
+    options = network.prune("synaptic", density=density)
+    candidates = [
+        replace(options, scope=scope, finetune_learning_rate=rate, recalibrate=batches)
+        for scope in ("global-normalised", "layer")
+        for rate in (0.02, 0.05)
+        for batches in (0, 20)
+    ]
+    name = f"{network.model}-settings-scope-{density}"
+    return {name: Row(network.train(_DENSE - _SPARSIFY), tuple(candidates))}
+
+
 def _connections(network: Network, densities: Iterable[float]) -> dict[str, Row]:
     """Synaptic Strength and the indicators that its paper compares with, at equal densities; each
     with the scope that suits it."""
@@ -103,7 +130,7 @@ def _connections(network: Network, densities: Iterable[float]) -> dict[str, Row]
         name = f"{network.model}-{{}}-{density}".format
         for method in ("synaptic", "l1", "l2", "taylor", "random"):
             options = network.prune(method, density=density, samples=_SAMPLES)
-            scopes = ["layer"] if method == "random" else ["global", "global-normalised"]
+            scopes = ("layer",) if method == "random" else network.scopes
             candidates = tuple(replace(options, scope=scope) for scope in scopes)
             rows[name(method)] = Row(shorter if method == "synaptic" else train, candidates)
         rows[name("dkp")] = Row(
@@ -122,7 +149,7 @@ def _scopes(network: Network, density: float) -> dict[str, Row]:
     """Which comparison of strengths is best, with and without a limit on the multiply-adds."""
     train = network.train(_DENSE - _SPARSIFY)
     rows = {}
-    for scope in ("global", "global-normalised", "layer"):
+    for scope in SCOPES:
         options = network.prune("synaptic", density=density, scope=scope)
         name = f"{network.model}-scope-{scope}-{{}}-{density}".format
         rows[name("density")] = Row(train, (options,))
@@ -185,6 +212,7 @@ def _savings(network: Network) -> dict[str, Row]:
 ROWS: dict[str, Row] = {
     **_settings(_VGG, 0.04),
     **_settings(_RESNET, 0.1),
+    **_scope_settings(_DENSENET, 0.04),
     **_connections(_VGG, _DENSITIES),
     **_connections(_RESNET, _DENSITIES),
     **_connections(_DENSENET, _DENSITIES),

@@ -138,7 +138,7 @@ def _from_scratch(
     epochs += options.sparsify_epochs if _sparsifies(options) else 0.0
     scratch = PruneOptions(
         method="scratch", seed=seed, finetune_epochs=epochs,
-        finetune_learning_rate=row.train.learning_rate,
+        finetune_learning_rate=row.train.learning_rate, recalibrate=options.recalibrate,
     )  # fmt: skip
     source, target = (place / f"{word}{chosen}-seed{seed}" for word in ("candidate", "scratch"))
     result = prune_run(source, scratch, target, resume=True, console=console)

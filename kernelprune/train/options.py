@@ -159,7 +159,8 @@ class PruneOptions:
         ignore: Names or patterns of layers that are kept whole.
         rounds: Prunes in so many rounds, cubically, over the first half of the fine-tuning; 1 is
             all at once before it.
-        recalibrate: Batches to measure the batch norms with right after pruning; 0 does not.
+        recalibrate: Batches to measure the batch norms anew with, after the fine-tuning; 0 leaves
+            the running averages of the training.
         penalty: Weight of the L1 norm of the strengths (synaptic) or of the batch norms' scales
             (slimming) in the loss.
         sparsify_epochs: Training with the penalty before pruning (synaptic, slimming).
@@ -190,7 +191,7 @@ class PruneOptions:
     scope: str | None = None
     ignore: list[str] = field(default_factory=list)
     rounds: int = 1
-    recalibrate: int = 0
+    recalibrate: int = 20
     penalty: float = 1e-3
     sparsify_epochs: float = 3.0
     sparsify_learning_rate: float = 0.1

@@ -10,7 +10,9 @@ import pytest
 import torch
 from rich.console import Console
 
+from kernelprune.data import load
 from kernelprune.errors import Error
+from kernelprune.prune import recalibrate
 from kernelprune.train import (
     PruneOptions,
     Trainer,
@@ -21,6 +23,7 @@ from kernelprune.train import (
     load_model,
     prune_run,
 )
+from kernelprune.train.methods import Samples
 
 QUICK = PruneOptions(
     density=0.5, sparsify_epochs=0.5, finetune_epochs=1.0, samples=64, channels_per_step=4
@@ -70,6 +73,26 @@ def test_methods(trained: Path, tmp_path: Path, options: dict) -> None:
             by_column = torch.equal(mask, mask[:1].expand_as(mask))
             assert by_column == chosen.by_channel
     assert all(kept[f"{name}.weight"].all() for name in chosen.ignore)
+
+
+@pytest.mark.parametrize("method", ["synaptic", "l1"])
+def test_batch_norms_are_measured_last(trained: Path, tmp_path: Path, method: str) -> None:
+    """If this fails, running averages that lag behind the weights stay in the pruned network: what
+    is measured before the fine-tuning is forgotten by its end."""
+    options = replace(QUICK, method=method, recalibrate=0)
+    lagging = prune_run(trained, options, tmp_path / "lagging").model
+    measured = prune_run(trained, replace(options, recalibrate=2), tmp_path / "measured").model
+    for one, other in zip(lagging.parameters(), measured.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert any(
+        not torch.equal(one, other)
+        for one, other in zip(lagging.buffers(), measured.buffers(), strict=True)
+    )
+    train = load_model(load_checkpoint(trained))[1]
+    images = load("digits", "train").first(128)
+    recalibrate(lagging, Samples(images, train, options.seed), 2)
+    for name, value in lagging.state_dict().items():
+        assert torch.equal(value, measured.state_dict()[name]), name
 
 
 def test_scratch_keeps_the_structure_and_no_weight(trained: Path, tmp_path: Path) -> None:
