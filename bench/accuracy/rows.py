@@ -131,6 +131,8 @@ def _connections(network: Network, densities: Iterable[float]) -> dict[str, Row]
         for method in ("synaptic", "l1", "l2", "taylor", "random"):
             options = network.prune(method, density=density, samples=_SAMPLES)
             scopes = ("layer",) if method == "random" else network.scopes
+            if method not in ("synaptic", "random"):
+                scopes = scopes[-2:]  # raw scores lose a DenseNet at every density
             candidates = tuple(replace(options, scope=scope) for scope in scopes)
             rows[name(method)] = Row(shorter if method == "synaptic" else train, candidates)
         rows[name("dkp")] = Row(

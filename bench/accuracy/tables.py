@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,26 @@ from bench.accuracy.rows import ROWS
 
 Found = dict[str, dict[str, Any]]
 
-_CONNECTION_METHODS = ("synaptic", "dkp", "l1", "l2", "taylor", "random")
-_CHANNEL_METHODS = ("dcp", "reconstruction", "slimming", "l1", "random")
+_CONNECTION_METHODS = {
+    "synaptic": "Synaptic Strength",
+    "dkp": "DKP",
+    "l1": "L1 norm",
+    "l2": "L2 norm",
+    "taylor": "Taylor",
+    "random": "random",
+}
+_CHANNEL_METHODS = {
+    "dcp": "DCP",
+    "reconstruction": "reconstruction alone",
+    "slimming": "slimming",
+    "l1": "L1 norm",
+    "random": "random",
+}
+_MODELS = {
+    "vgg16": "vgg16",
+    "resnet20": "resnet20 (half width)",
+    "densenet40": "densenet40 (depth 16, growth 8; 6,000 images)",
+}
 _SCOPES = ("global", "global-normalised", "layer")
 
 
@@ -35,9 +53,10 @@ def share(row: dict[str, Any], key: str) -> str:
     return f"{sum(kept) / len(kept):.1%}"
 
 
-def _cell(row: dict[str, Any]) -> str:
+def _cell(row: dict[str, Any], *, best: bool) -> str:
     """Accuracy, and the kept multiply-adds."""
-    return f"{percent(row['pruned'])} ({share(row, 'macs')})"
+    accuracy = percent(row["pruned"])
+    return f"{f'**{accuracy}**' if best else accuracy} ({share(row, 'macs')})"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -46,15 +65,24 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _grid(
-    found: Found, name: Callable[[str, str], str], rows: Sequence[str], columns: Sequence[str]
+    found: Found,
+    name: Callable[[str, str], str],
+    rows: Mapping[str, str],
+    columns: Sequence[str],
 ) -> list[list[str]]:
-    """One line for each of ``rows`` that was measured at all; "-" where a cell was not."""
-    lines = []
-    for method in rows:
-        cells = [found.get(name(method, column)) for column in columns]
-        if any(cells):
-            lines.append([method, *(_cell(c) if c else "-" for c in cells)])
-    return lines
+    """One line for each of ``rows`` (a title each) that was measured at all, the best of a column
+    in bold; "-" where a cell was not measured."""
+    grid = {row: [found.get(name(row, column)) for column in columns] for row in rows}
+    best = [
+        max((c["pruned"]["mean"] for c in cells if c), default=None)
+        for cells in zip(*grid.values(), strict=True)
+    ]
+    return [
+        [rows[row], *(_cell(c, best=c["pruned"]["mean"] == b) if c else "-"
+                      for c, b in zip(cells, best, strict=True))]
+        for row, cells in grid.items()
+        if any(cells)
+    ]  # fmt: skip
 
 
 def _dense(rows: Sequence[dict[str, Any]]) -> str:
@@ -74,14 +102,14 @@ def connection_table(found: Found, model: str) -> str:
     if not lines:
         return ""
     dense = _dense(_starting(found, *(f"{model}-{method}-0" for method in _CONNECTION_METHODS)))
-    head = [f"{model}, unpruned {dense}", *densities]
+    head = [f"{_MODELS[model]}, unpruned {dense}", *densities]
     return _table(head, lines)
 
 
 def scope_table(found: Found, model: str) -> str:
     """Scopes with and without a limit on the multiply-adds."""
     name = lambda scope, kind: f"{model}-scope-{scope}-{kind}-0.1"  # noqa: E731
-    lines = _grid(found, name, _SCOPES, ("density", "macs"))
+    lines = _grid(found, name, {scope: f'`"{scope}"`' for scope in _SCOPES}, ("density", "macs"))
     head = [f"{model}, scope", "density 0.1", "and at most 10 % of the multiply-adds"]
     return _table(head, lines) if lines else ""
 
@@ -95,10 +123,11 @@ def channel_table(found: Found, model: str) -> str:
         return ""
     dcp = [found.get(name("dcp", each)) for each in kept]
     scratch = [percent(row["from_scratch"]) if row else "-" for row in dcp]
-    lines.append(["from scratch", *scratch])
-    lines.append(["parameters, dcp", *(share(row, "parameters") if row else "-" for row in dcp)])
+    lines.append(["the network that DCP leaves, from scratch", *scratch])
+    lines.append(["its parameters", *(share(row, "parameters") if row else "-" for row in dcp)])
     dense = _dense(_starting(found, f"{model}-channels-"))
-    head = [f"{model}, unpruned {dense}", *(f"{float(each):.0%} kept" for each in kept)]
+    shares = [f"{100 * float(each):.0f} % of the channels" for each in kept]
+    head = [f"{_MODELS[model]}, unpruned {dense}", *shares]
     return _table(head, lines)
 
 
@@ -118,10 +147,9 @@ def list_table(found: Found, start: str, title: str) -> str:
 def tables(folder: Path) -> str:
     """All tables for which there is something in ``folder``."""
     found = load_rows(folder)
-    models = ("vgg16", "resnet20", "densenet40")
-    parts = [connection_table(found, model) for model in models]
-    parts += [scope_table(found, model) for model in models]
-    parts += [channel_table(found, model) for model in models]
+    parts = [connection_table(found, model) for model in _MODELS]
+    parts += [scope_table(found, model) for model in _MODELS]
+    parts += [channel_table(found, model) for model in _MODELS]
     parts += [
         list_table(found, "vgg16-channels-adaptive-", "vgg16, DCP-Adapt, epsilon"),
         list_table(found, "resnet20-lambda-", "resnet20, lambda, not fine-tuned"),
