@@ -57,7 +57,7 @@ class Network:
             method=method, penalty=self.penalty, sparsify_epochs=_SPARSIFY,
             sparsify_learning_rate=0.1, finetune_epochs=_FINETUNE,
             finetune_learning_rate=self.strength_rate if method == "synaptic" else 0.05,
-            recalibrate=self.recalibrate, **more,
+            **{"recalibrate": self.recalibrate, **more},
         )  # fmt: skip
 
 
@@ -65,6 +65,7 @@ class Network:
 # for so much less.
 _DENSE, _SPARSIFY, _FINETUNE = 8.0, 6.0, 4.0
 _SAMPLES = 2000  # that criteria look at which need gradients
+_BATCHES = 20  # for batch norms, where they are measured in the end
 _GREEDY_SAMPLES = 500  # at each step of a greedy choice
 _DENSITIES = (0.2, 0.1, 0.05, 0.04)
 
@@ -72,7 +73,7 @@ _VGG = Network("vgg16", {"width": 0.25}, penalty=3e-4)
 _RESNET = Network("resnet20", {"width": 0.5}, penalty=1e-3)
 _DENSENET = Network(
     "densenet40", {"depth": 16, "growth": 8}, penalty=1e-3, strength_rate=0.05,
-    scopes=SCOPES, recalibrate=20, images=6000,
+    scopes=SCOPES, recalibrate=_BATCHES, images=6000,
 )  # fmt: skip
 
 
@@ -113,12 +114,28 @@ def _scope_settings(network: Network, density: float) -> dict[str, Row]:
     options = network.prune("synaptic", density=density)
     candidates = [
         replace(options, scope=scope, finetune_learning_rate=rate, recalibrate=batches)
-        for scope in ("global-normalised", "layer")
-        for rate in (0.02, 0.05)
-        for batches in (0, 20)
-    ]
+        for scope, rate, batches in (
+            ("global-normalised", 0.02, 0), ("global-normalised", 0.02, _BATCHES),
+            ("layer", 0.02, _BATCHES), ("layer", 0.05, 0),
+        )
+    ]  # fmt: skip
     name = f"{network.model}-settings-scope-{density}"
     return {name: Row(network.train(_DENSE - _SPARSIFY), tuple(candidates))}
+
+
+def _criteria_settings(network: Network, density: float) -> dict[str, Row]:
+    """The criteria with the scope and the batch norms that suit a DenseNet."""
+    candidates = [
+        network.prune(
+            method, density=density, samples=_SAMPLES, scope=scope, recalibrate=_BATCHES
+        )
+        for method, scope in (
+            ("l1", "global-normalised"), ("l1", "layer"), ("l2", "layer"),
+            ("taylor", "layer"), ("random", "layer"),
+        )
+    ]  # fmt: skip
+    name = f"{network.model}-settings-criteria-{density}"
+    return {name: Row(network.train(_DENSE), tuple(candidates))}
 
 
 def _connections(network: Network, densities: Iterable[float]) -> dict[str, Row]:
@@ -215,6 +232,8 @@ ROWS: dict[str, Row] = {
     **_settings(_VGG, 0.04),
     **_settings(_RESNET, 0.1),
     **_scope_settings(_DENSENET, 0.04),
+    **_criteria_settings(_VGG, 0.04),
+    **_criteria_settings(_RESNET, 0.04),
     **_connections(_VGG, _DENSITIES),
     **_connections(_RESNET, _DENSITIES),
     **_connections(_DENSENET, _DENSITIES),
