@@ -144,6 +144,18 @@ def list_table(found: Found, start: str, title: str) -> str:
     return _table(head, lines) if lines else ""
 
 
+def settings_table(name: str, row: dict[str, Any]) -> str:
+    """What was tried, one line per candidate: the options they differ in, and what the validation
+    images said with the first seed."""
+    tried = [candidate["prune"] for candidate in row["candidates"]]
+    options = [key for key, value in tried[0].items() if any(t[key] != value for t in tried)]
+    lines = [
+        [*(str(candidate["prune"][key]) for key in options), f"{candidate['validation'][0]:.1%}"]
+        for candidate in row["candidates"]
+    ]
+    return _table([*options, f"{name}, first seed, validation"], lines)
+
+
 def tables(folder: Path) -> str:
     """All tables for which there is something in ``folder``."""
     found = load_rows(folder)
@@ -155,4 +167,5 @@ def tables(folder: Path) -> str:
         list_table(found, "resnet20-lambda-", "resnet20, lambda, not fine-tuned"),
         list_table(found, "resnet20-dcp-", "resnet20, DCP"),
     ]
+    parts += [settings_table(name, row) for name, row in found.items() if "-settings-" in name]
     return "\n\n".join(part for part in parts if part)

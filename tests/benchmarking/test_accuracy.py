@@ -51,6 +51,19 @@ def test_tables(tmp_path: Path) -> None:
     assert not any("100.00" in line or "DKP" in line for line in lines)
 
 
+def test_table_of_settings(tmp_path: Path) -> None:
+    """If this fails, the table of what was tried does not say in what the candidates differ."""
+    tried = [
+        {"prune": {"method": "l1", "scope": scope, "seed": 0}, "validation": [accuracy, 0.1]}
+        for scope, accuracy in (("layer", 0.75), ("global", 0.5))
+    ]
+    found = json.dumps({"candidates": tried, "chosen": 0})
+    (tmp_path / "vgg16-settings-criteria-0.04.json").write_text(found)
+    lines = tables(tmp_path).splitlines()
+    assert lines[0] == "| scope | vgg16-settings-criteria-0.04, first seed, validation |"
+    assert lines[2:] == ["| layer | 75.0% |", "| global | 50.0% |"]
+
+
 def test_tables_of_nothing(tmp_path: Path) -> None:
     assert tables(tmp_path) == ""
 
