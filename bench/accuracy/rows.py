@@ -33,7 +33,8 @@ class Network:
     Attributes:
         penalty: Of the strengths, from the "settings" rows, as the next two.
         strength_rate: Learning rate of the fine-tuning after them.
-        scopes: That are tried where a method does not say.
+        scopes: That are tried with the strengths.
+        criteria_scopes: That are tried with the criteria that have a choice.
         recalibrate: Batches to measure the batch norms with in the end.
         images: Of the training images.
     """
@@ -43,6 +44,7 @@ class Network:
     penalty: float
     strength_rate: float = 0.02  # what a penalty has made small is moved further by the same step
     scopes: tuple[str, ...] = ("global", "global-normalised")
+    criteria_scopes: tuple[str, ...] = ("global", "global-normalised")
     recalibrate: int = 0
     images: int = 15000
 
@@ -72,8 +74,9 @@ _DENSITIES = (0.2, 0.1, 0.05, 0.04)
 _VGG = Network("vgg16", {"width": 0.25}, penalty=3e-4)
 _RESNET = Network("resnet20", {"width": 0.5}, penalty=1e-3)
 _DENSENET = Network(
-    "densenet40", {"depth": 16, "growth": 8}, penalty=1e-3, strength_rate=0.05,
-    scopes=SCOPES, recalibrate=_BATCHES, images=6000,
+    "densenet40", {"depth": 16, "growth": 8}, penalty=1e-3, strength_rate=0.05, scopes=SCOPES,
+    criteria_scopes=("global-normalised", "layer"),  # raw norms lose it
+    recalibrate=_BATCHES, images=6000,
 )  # fmt: skip
 
 
@@ -147,9 +150,9 @@ def _connections(network: Network, densities: Iterable[float]) -> dict[str, Row]
         name = f"{network.model}-{{}}-{density}".format
         for method in ("synaptic", "l1", "l2", "taylor", "random"):
             options = network.prune(method, density=density, samples=_SAMPLES)
-            scopes = ("layer",) if method == "random" else network.scopes
-            if method not in ("synaptic", "random"):
-                scopes = scopes[-2:]  # raw scores lose a DenseNet at every density
+            scopes = {"synaptic": network.scopes, "random": ("layer",)}.get(
+                method, network.criteria_scopes
+            )
             candidates = tuple(replace(options, scope=scope) for scope in scopes)
             rows[name(method)] = Row(shorter if method == "synaptic" else train, candidates)
         rows[name("dkp")] = Row(
