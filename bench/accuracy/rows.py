@@ -126,6 +126,23 @@ def _scope_settings(network: Network, density: float) -> dict[str, Row]:
     return {name: Row(network.train(_DENSE - _SPARSIFY), tuple(candidates))}
 
 
+def _batch_norm_settings(network: Network, density: float) -> dict[str, Row]:
+    """Batch norms measured in the end or not: the schedule of the tables, both better scopes, and
+    the schedule that is best without."""
+    options = network.prune("synaptic", density=density)
+    half = (_SPARSIFY + _FINETUNE) / 2
+    candidates = [
+        replace(options, scope=scope, finetune_epochs=epochs, sparsify_epochs=2 * half - epochs,
+                finetune_learning_rate=rate, recalibrate=batches)
+        for scope, epochs, rate, batches in (
+            ("global", _FINETUNE, 0.02, _BATCHES), ("global-normalised", _FINETUNE, 0.02, _BATCHES),
+            ("global", half, 0.05, 0), ("global", half, 0.05, _BATCHES),
+        )
+    ]  # fmt: skip
+    name = f"{network.model}-settings-batch-norms-{density}"
+    return {name: Row(network.train(_DENSE - _SPARSIFY), tuple(candidates))}
+
+
 def _criteria_settings(network: Network, density: float) -> dict[str, Row]:
     """The criteria with the scope and the batch norms that suit a DenseNet."""
     candidates = [
@@ -235,6 +252,7 @@ ROWS: dict[str, Row] = {
     **_settings(_VGG, 0.04),
     **_settings(_RESNET, 0.1),
     **_scope_settings(_DENSENET, 0.04),
+    **_batch_norm_settings(_VGG, 0.04),
     **_criteria_settings(_VGG, 0.04),
     **_criteria_settings(_RESNET, 0.04),
     **_connections(_VGG, _DENSITIES),
@@ -248,6 +266,7 @@ ROWS: dict[str, Row] = {
     **_channels(_RESNET, 0.7),
     **_channels(_RESNET, 0.5),
     **_adaptive(_VGG),
+    **_adaptive(_RESNET),
     **_lambdas(_RESNET),
     **_savings(_RESNET),
 }

@@ -163,7 +163,10 @@ def tables(folder: Path) -> str:
     parts += [scope_table(found, model) for model in _MODELS]
     parts += [channel_table(found, model) for model in _MODELS]
     parts += [
-        list_table(found, "vgg16-channels-adaptive-", "vgg16, DCP-Adapt, epsilon"),
+        *(
+            list_table(found, f"{model}-channels-adaptive-", f"{model}, DCP-Adapt, epsilon")
+            for model in _MODELS
+        ),
         list_table(found, "resnet20-lambda-", "resnet20, lambda, not fine-tuned"),
         list_table(found, "resnet20-dcp-", "resnet20, DCP"),
     ]
