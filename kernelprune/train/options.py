@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,36 @@ _ONE_LEVEL = {
     "dcp": "channel",
     "dkp": "connection",
 }
+
+
+# The methods that look at an option; an option that is not here is for all.
+_PENALISED = ("synaptic", "slimming")
+_SCORED = tuple(m for m in METHODS if m not in (*GREEDY, "reconstruction", "scratch"))
+_LOOKED_AT_BY = {
+    "density": tuple(m for m in METHODS if m != "scratch"),
+    "scope": _SCORED,
+    "latency_batch": ("synaptic",),
+    "latency_threads": ("synaptic",),
+    "penalty": _PENALISED,
+    "sparsify_epochs": _PENALISED,
+    "sparsify_learning_rate": _PENALISED,
+    "samples": ("taylor", "gradient", "reconstruction", *GREEDY),
+    "channels_per_step": ("reconstruction", *GREEDY),
+    "losses": GREEDY,
+    "discrimination": GREEDY,
+    "stage_epochs": GREEDY,
+    "stage_learning_rate": GREEDY,
+}
+
+
+def check_looked_at(method: str, names: Iterable[str]) -> None:
+    """Raises Error where ``method`` has no use for one of the options that somebody chose."""
+    for name in names:
+        methods = _LOOKED_AT_BY.get(name, METHODS)
+        _check(
+            method in methods,
+            f"method {method!r} does not look at {name}; these do: {', '.join(methods)}",
+        )
 
 
 def _check(holds: bool, message: str) -> None:

@@ -363,6 +363,8 @@ def test_bad_options(call, file: Path, tmp_path: Path) -> None:
     check_error(call("prune", "--from", missing, "--out", out), "no checkpoint")
     check_error(call("prune", "--from", missing, "--out", out, "--method", "magic"), "magic")
     check_error(call("prune", "--from", missing, "--out", out, "--density", 2), "density")
+    unused = ("--method", "taylor", "--sparsify-epochs", 3)
+    check_error(call("prune", "--from", missing, "--out", out, *unused), "synaptic", "slimming")
     check_error(call("export", "--from", missing), "no checkpoint")
 
 
