@@ -220,7 +220,10 @@ class _Walk:
         handler = OPERATORS.get(operator)
         try:
             if handler is None:
-                raise UnsupportedOperator("has no counterpart here")
+                raise UnsupportedOperator(
+                    "has no counterpart in the engine (format/FORMAT.md lists what it runs); "
+                    "kernelprune.sparsify(model) makes the convolutions faster inside torch"
+                )
             first = value[0] if isinstance(value, (tuple, list)) else value
             if first.dim() == 0 or str(first.shape[0]) != self.batch:
                 raise UnsupportedOperator(
