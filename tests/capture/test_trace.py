@@ -50,7 +50,9 @@ def test_training_mode_is_restored() -> None:
 def test_training_mode_is_restored_after_an_error() -> None:
     """If this fails, one unsupported model leaves everything in eval mode."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Dropout()).train()
-    with pytest.raises(UnsupportedOperator, match="aten::silu, node 'silu' of module '1': .*sparsify"):
+    with pytest.raises(
+        UnsupportedOperator, match="aten::silu, node 'silu' of module '1': .*sparsify"
+    ):
         trace(model, torch.randn(1, 3, 8, 8))
     assert all(module.training for module in model.modules())
 
