@@ -184,6 +184,18 @@ def _connections(network: Network, densities: Iterable[float]) -> dict[str, Row]
     return rows
 
 
+def _half_width(network: Network, density: float) -> dict[str, Row]:
+    """Only the width differs: whether it is what bounds the accuracy at a low density."""
+    wider = replace(network, options={"width": 0.5})
+    name = f"{network.model}-half-width-{{}}-{density}".format
+    l1 = wider.prune("l1", density=density, scope="global-normalised")
+    synaptic = wider.prune("synaptic", density=density, scope="global")
+    return {
+        name("synaptic"): Row(wider.train(_DENSE - _SPARSIFY), (synaptic,)),
+        name("l1"): Row(wider.train(_DENSE), (l1,)),
+    }
+
+
 def _scopes(network: Network, density: float) -> dict[str, Row]:
     """Which comparison of strengths is best, with and without a limit on the multiply-adds."""
     train = network.train(_DENSE - _SPARSIFY)
@@ -256,6 +268,7 @@ ROWS: dict[str, Row] = {
     **_criteria_settings(_VGG, 0.04),
     **_criteria_settings(_RESNET, 0.04),
     **_connections(_VGG, _DENSITIES),
+    **_half_width(_VGG, 0.04),
     **_connections(_RESNET, _DENSITIES),
     **_connections(_DENSENET, _DENSITIES),
     **_scopes(_VGG, 0.1),
