@@ -80,6 +80,14 @@ _DENSENET = Network(
 )  # fmt: skip
 
 
+def _shared_out(options: PruneOptions, finetune: float, rate: float, **more: Any) -> PruneOptions:
+    """So many epochs of fine-tuning; what is left of both goes to the penalty."""
+    return replace(
+        options, sparsify_epochs=_SPARSIFY + _FINETUNE - finetune, finetune_epochs=finetune,
+        finetune_learning_rate=rate, **more,
+    )  # fmt: skip
+
+
 def _settings(network: Network, density: float) -> dict[str, Row]:
     """Penalty and schedule of Synaptic Strength, learning rate of the criteria."""
     train, shorter = network.train(_DENSE), network.train(_DENSE - _SPARSIFY)
@@ -88,18 +96,13 @@ def _settings(network: Network, density: float) -> dict[str, Row]:
     name = f"{network.model}-settings-{{}}-{density}".format
     penalties = [replace(synaptic, penalty=penalty) for penalty in (3e-5, 1e-4, 3e-4, 1e-3)]
     rates = [replace(l1, finetune_learning_rate=rate) for rate in (0.02, 0.05)]
-    # The same epochs, shared out otherwise between the penalty and fine-tuning.
     half = (_SPARSIFY + _FINETUNE) / 2
     schedules = [
-        replace(synaptic, finetune_epochs=epochs, sparsify_epochs=2 * half - epochs,
-                finetune_learning_rate=rate)
-        for epochs in (_FINETUNE, half)
-        for rate in (0.02, 0.05)
-    ]  # fmt: skip
+        _shared_out(synaptic, epochs, rate) for epochs in (_FINETUNE, half) for rate in (0.02, 0.05)
+    ]
     # Less time for the penalty, or more of it.
     finer = [
-        replace(synaptic, penalty=factor * network.penalty, finetune_epochs=epochs,
-                sparsify_epochs=2 * half - epochs, finetune_learning_rate=rate)
+        _shared_out(synaptic, epochs, rate, penalty=factor * network.penalty)
         for factor, epochs, rate in (
             (1, 6.0, 0.05), (1, 5.0, 0.1), (5 / 3, 5.0, 0.05), (5 / 3, 6.0, 0.1),
         )
@@ -132,8 +135,7 @@ def _batch_norm_settings(network: Network, density: float) -> dict[str, Row]:
     options = network.prune("synaptic", density=density)
     half = (_SPARSIFY + _FINETUNE) / 2
     candidates = [
-        replace(options, scope=scope, finetune_epochs=epochs, sparsify_epochs=2 * half - epochs,
-                finetune_learning_rate=rate, recalibrate=batches)
+        _shared_out(options, epochs, rate, scope=scope, recalibrate=batches)
         for scope, epochs, rate, batches in (
             ("global", _FINETUNE, 0.02, _BATCHES), ("global-normalised", _FINETUNE, 0.02, _BATCHES),
             ("global", half, 0.05, 0), ("global", half, 0.05, _BATCHES),
