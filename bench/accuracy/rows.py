@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kernelprune.errors import Error
 from kernelprune.prune.threshold import SCOPES
 from kernelprune.train import PruneOptions, TrainOptions
 
@@ -19,11 +20,18 @@ from kernelprune.train import PruneOptions, TrainOptions
 class Row:
     """Of ``candidates`` the validation images choose one, with the first seed. ``control``:
     also train the chosen structure from new start weights, for as long as everything before took.
+    ``fit``: also the accuracy of the pruned networks on the images that were trained with, and on
+    as many other training images, which needs a limit of those.
     """
 
     train: TrainOptions
     candidates: tuple[PruneOptions, ...]
     control: bool = False
+    fit: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fit and self.train.limit is None:
+            raise Error("fit: without a limit there are no images that were not trained with")
 
 
 @dataclass(frozen=True)
@@ -187,15 +195,52 @@ def _connections(network: Network, densities: Iterable[float]) -> dict[str, Row]
 
 
 def _half_width(network: Network, density: float) -> dict[str, Row]:
-    """Only the width differs: whether it is what bounds the accuracy at a low density."""
+    """Whether the width is what bounds the accuracy at a low density, with the penalty of the
+    narrower network and with the default, which goes by the size."""
     wider = replace(network, options={"width": 0.5})
     name = f"{network.model}-half-width-{{}}-{density}".format
     l1 = wider.prune("l1", density=density, scope="global-normalised")
     synaptic = wider.prune("synaptic", density=density, scope="global")
     return {
         name("synaptic"): Row(wider.train(_DENSE - _SPARSIFY), (synaptic,)),
+        name("default-penalty"): Row(
+            wider.train(_DENSE - _SPARSIFY), (replace(synaptic, penalty=None),)
+        ),
         name("l1"): Row(wider.train(_DENSE), (l1,)),
+    }  # fmt: skip
+
+
+def _gap(network: Network, density: float) -> dict[str, Row]:
+    """What keeps a network at this density below the unpruned one: the penalty alone, what is cut,
+    or the epochs, after the cut and in all."""
+    train, shorter = network.train(_DENSE), network.train(_DENSE - _SPARSIFY)
+    synaptic = network.prune("synaptic", density=density, scope="global")
+    l1 = network.prune("l1", density=density, scope="global-normalised")
+    name = f"{network.model}-gap-{{}}".format
+    rows = {
+        name("nothing"): Row(train, (replace(l1, density=1.0),), fit=True),
+        name("penalty"): Row(shorter, (replace(synaptic, density=1.0),), fit=True),
     }
+    for kept in (2.5 * density, 1.5 * density, density):
+        rows[name(f"kept-{kept:g}")] = Row(shorter, (replace(synaptic, density=kept),), fit=True)
+    longer = replace(synaptic, finetune_epochs=_FINETUNE + 5)
+    rows[name("longer-fine-tuning")] = Row(shorter, (longer,), fit=True)
+    for method, row in (("synaptic", Row(shorter, (synaptic,))), ("l1", Row(train, (l1,)))):
+        rows[name(f"twice-the-epochs-{method}")] = _twice(row)
+    return rows
+
+
+def _twice(row: Row) -> Row:
+    """The same for twice the epochs."""
+    candidates = tuple(
+        replace(
+            options, sparsify_epochs=2 * options.sparsify_epochs,
+            finetune_epochs=2 * options.finetune_epochs,
+        )
+        for options in row.candidates
+    )  # fmt: skip
+    train = replace(row.train, epochs=2 * row.train.epochs)
+    return replace(row, train=train, candidates=candidates, fit=True)
 
 
 def _scopes(network: Network, density: float) -> dict[str, Row]:
@@ -271,6 +316,7 @@ ROWS: dict[str, Row] = {
     **_criteria_settings(_RESNET, 0.04),
     **_connections(_VGG, _DENSITIES),
     **_half_width(_VGG, 0.04),
+    **_gap(_VGG, 0.04),
     **_connections(_RESNET, _DENSITIES),
     **_connections(_DENSENET, _DENSITIES),
     **_scopes(_VGG, 0.1),

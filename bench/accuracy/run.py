@@ -73,6 +73,8 @@ def run_row(
         "seconds": seconds_before,
         "machine": describe_machine(),
     }
+    if row.fit:
+        found["fit"] = _fit(row.train, [result.model for result in pruned])
     if row.control:
         found["from_scratch"] = _summary(
             [_from_scratch(row, chosen, work / name, seed, test, console) for seed in seeds]
@@ -101,7 +103,8 @@ def _sparsifies(options: PruneOptions) -> bool:
 
 def _prune(dense: Path, options: PruneOptions, place: Path, console: Console | None) -> PruneResult:
     """Rows that sparsify alike share the sparsified network: it does not depend on the density."""
-    values = [dense.name, options.method, f"{options.penalty:g}", f"{options.sparsify_epochs:g}"]
+    penalty = "default" if options.penalty is None else f"{options.penalty:g}"
+    values = [dense.name, options.method, penalty, f"{options.sparsify_epochs:g}"]
     shared = dense.parent.parent / "sparsify" / "-".join(values)
     if _sparsifies(options) and shared.exists() and not (place / "sparsify").exists():
         shutil.copytree(shared, place / "sparsify")
@@ -145,9 +148,24 @@ def _from_scratch(
     return accuracy(result.model, test)
 
 
-def _summary(values: list[float]) -> dict[str, Any]:
+def _fit(train: TrainOptions, models: list[nn.Module]) -> dict[str, Any]:
+    """Accuracy on the images that were trained with, and on as many others of the training images,
+    which nothing has looked at."""
+    images = load(train.dataset, "train", path=train.data_path)
+    assert train.limit is not None  # as Row wants it
+    both = images.first(2 * train.limit)
+    seen = both.first(train.limit)
+    found: dict[str, list[float]] = {"trained with": [], "others": []}
+    for model in models:
+        right, of_both = accuracy(model, seen) * len(seen), accuracy(model, both) * len(both)
+        found["trained with"].append(right / len(seen))
+        found["others"].append((of_both - right) / (len(both) - len(seen)))
+    return {name: _summary(values, "accuracy") for name, values in found.items()}
+
+
+def _summary(values: list[float], name: str = "test") -> dict[str, Any]:
     spread = statistics.stdev(values) if len(values) > 1 else None
-    return {"test": values, "mean": statistics.fmean(values), "deviation": spread}
+    return {name: values, "mean": statistics.fmean(values), "deviation": spread}
 
 
 def as_line(found: dict[str, Any]) -> str:

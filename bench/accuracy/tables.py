@@ -144,6 +144,18 @@ def list_table(found: Found, start: str, title: str) -> str:
     return _table(head, lines) if lines else ""
 
 
+def fit_table(found: Found) -> str:
+    """What was trained with, other training images and the test images, next to each other."""
+    lines = [
+        [name, *(percent(row["fit"][key]) for key in ("trained with", "others")),
+         percent(row["pruned"]), share(row, "connections")]
+        for name, row in found.items()
+        if "fit" in row
+    ]  # fmt: skip
+    head = ["", "images trained with", "as many others", "test images", "connections"]
+    return _table(head, lines) if lines else ""
+
+
 def settings_table(name: str, row: dict[str, Any]) -> str:
     """What was tried, one line per candidate: the options they differ in, and what the validation
     images said with the first seed."""
@@ -170,5 +182,6 @@ def tables(folder: Path) -> str:
         list_table(found, "resnet20-lambda-", "resnet20, lambda, not fine-tuned"),
         list_table(found, "resnet20-dcp-", "resnet20, DCP"),
     ]
+    parts.append(fit_table(found))
     parts += [settings_table(name, row) for name, row in found.items() if "-settings-" in name]
     return "\n\n".join(part for part in parts if part)

@@ -187,7 +187,10 @@ def prune(
         list[str] | None, typer.Option(help="Layer, or pattern with *, that is kept whole.")
     ] = None,
     rounds: Annotated[int, typer.Option(help="Prune in rounds while fine-tuning.")] = 1,
-    penalty: Annotated[float, typer.Option(help="Of the strengths' sum (synaptic).")] = 1e-3,
+    penalty: Annotated[
+        float | None,
+        typer.Option(help="Of the sum of the strengths; by default 0.1 / root of connections."),
+    ] = None,
     sparsify_epochs: Annotated[float, typer.Option(help="Training with the penalty.")] = 3.0,
     finetune_epochs: Annotated[float, typer.Option(help="Training after pruning.")] = 5.0,
     samples: Annotated[

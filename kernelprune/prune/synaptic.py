@@ -6,6 +6,7 @@ Lin, Zhong, Wu, Yan, "Synaptic Strength for Convolutional Neural Network", NeurI
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -36,13 +37,21 @@ from kernelprune.prune.threshold import check_scope, select
 SCALES = ("auto", "measured", "kernel")
 
 
+def default_penalty(connections: int) -> float:
+    """``0.1 / sqrt(connections)``. One factor does not serve all sizes: the sum of the strengths
+    grows with the network while the loss of its images does not. docs/ACCURACY.md has what this
+    was measured on."""
+    return 0.1 / math.sqrt(connections)
+
+
 class SynapticStrength:
     """Reparametrises every prunable convolution of ``model``, in place and exactly.
 
     ``model`` computes the same function before and after (to float rounding); build the optimiser
     afterwards, from ``parameter_groups``. ``x``: an example input ``[N, C, H, W]``; its shape is
-    what counts. ``penalty``: factor on the sum of all strengths in the loss; the default suits a
-    few epochs at a learning rate of 0.1, long trainings want less. ``scope``: how strengths of
+    what counts. ``penalty``: factor on the sum of all strengths in the loss; None takes
+    ``default_penalty`` of the connections that are not zero, which suits a few epochs at a learning
+    rate of 0.1 (long trainings want less). ``scope``: how strengths of
     different layers are compared, see ``threshold.comparable``.
 
     ``scale="auto"`` moves |gamma| of the batch norm before a convolution into the strengths where
@@ -63,7 +72,7 @@ class SynapticStrength:
         model: nn.Module,
         x: torch.Tensor,
         *,
-        penalty: float = 1e-3,
+        penalty: float | None = None,
         scope: str = "global",
         scale: str = "auto",
         ignore: Iterable[Selector] | Selector = (),
@@ -71,10 +80,10 @@ class SynapticStrength:
     ):
         if scale not in SCALES:
             raise Error(f"scale '{scale}': must be one of {', '.join(SCALES)}")
-        check_number("penalty", penalty, least=0)
+        if penalty is not None:
+            check_number("penalty", penalty, least=0)
         check_scope(scope)
         self.model = model
-        self.penalty_factor = penalty
         self.scope = scope
         graph = trace(model, x, opaque=True)
         self.layers = find_layers(model, graph, ignore=ignore, include=include)
@@ -101,6 +110,8 @@ class SynapticStrength:
                 measured[reading.layer.name][own] = False
         for layer in prunable:
             self._reparametrise(layer, scales[layer.name], measured[layer.name])
+        connections = sum(int(part.mask.sum()) for part in self._parts.values())
+        self.penalty_factor = default_penalty(max(connections, 1)) if penalty is None else penalty
         self._first_measurement(x)
 
     def _reparametrise(self, layer: Layer, scale: torch.Tensor, measured: torch.Tensor) -> None:

@@ -34,6 +34,7 @@ from kernelprune.train.options import GREEDY, PruneOptions, TrainOptions
 from kernelprune.train.progress import PhaseProgress
 
 _MASK = ".parametrizations.weight.0.mask"
+_SLIMMING_PENALTY = 1e-3
 
 
 class Samples:
@@ -118,7 +119,8 @@ class ByCriterion(Method):
         self.example, self.options = example, options
         if options.method == "slimming":
             self.sparsifies = True
-            self.penalty = scale_penalty(model, options.penalty)
+            given = options.penalty
+            self.penalty = scale_penalty(model, _SLIMMING_PENALTY if given is None else given)
         self.more: dict[str, Any] = {
             "criterion": options.method,
             "ignore": options.ignore,

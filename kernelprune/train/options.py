@@ -193,7 +193,8 @@ class PruneOptions:
         recalibrate: Batches to measure the batch norms anew with, after the fine-tuning; 0 leaves
             the running averages of the training.
         penalty: Weight of the L1 norm of the strengths (synaptic) or of the batch norms' scales
-            (slimming) in the loss.
+            (slimming) in the loss; None takes 0.1 / root of the number of connections (synaptic),
+            or 1e-3.
         sparsify_epochs: Training with the penalty before pruning (synaptic, slimming).
         sparsify_learning_rate: Its highest learning rate.
         finetune_epochs: Training after pruning.
@@ -223,7 +224,7 @@ class PruneOptions:
     ignore: list[str] = field(default_factory=list)
     rounds: int = 1
     recalibrate: int = 20
-    penalty: float = 1e-3
+    penalty: float | None = None
     sparsify_epochs: float = 3.0
     sparsify_learning_rate: float = 0.1
     finetune_epochs: float = 5.0

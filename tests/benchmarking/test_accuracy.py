@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bench.accuracy.rows import ROWS, shortened
 from bench.accuracy.run import run_row
 from bench.accuracy.tables import tables
+from kernelprune.errors import Error
 
 
 def measured(tests: list[float], dense: float = 0.9, epochs: float = 8.0) -> dict[str, Any]:
@@ -35,6 +38,13 @@ def test_tables(tmp_path: Path) -> None:
         "vgg16-l1-0.04": measured([0.7]),
         "resnet20-channels-dcp-0.5": measured([0.6]),
         "vgg16-channels-adaptive-0.01": measured([0.4]),
+        "vgg16-gap-nothing": {
+            **measured([0.8]),
+            "fit": {
+                "trained with": {"mean": 0.95, "deviation": 0.002},
+                "others": {"mean": 0.81, "deviation": 0.003},
+            },
+        },
         "vgg16-no-such-row": measured([1.0]),
     }
     for name, row in rows.items():
@@ -48,6 +58,8 @@ def test_tables(tmp_path: Path) -> None:
     assert "| the network that DCP leaves, from scratch | - | 50.00 |" in lines
     assert "| its parameters | - | 12.5% |" in lines
     assert "| 0.01 | 40.00 ± 0.50 | 12.5% | 25.0% | 2.0 |" in lines  # median of the chosen
+    fit = "| vgg16-gap-nothing | 95.00 ± 0.20 | 81.00 ± 0.30 | 80.00 ± 0.50 | 10.0% |"
+    assert fit in lines
     assert not any("100.00" in line or "DKP" in line for line in lines)
 
 
@@ -74,7 +86,7 @@ def test_row(tmp_path: Path) -> None:
     name = "vgg16-synaptic-0.1"
     row = shortened(ROWS[name])
     train = replace(row.train, model="vgg_small", model_options={"width": 0.25}, epochs=0.5)
-    row = replace(row, train=train, control=True)
+    row = replace(row, train=train, control=True, fit=True)
     found = run_row(name, row, [0, 1], tmp_path / "work", tmp_path, None)
     written = json.loads((tmp_path / f"{name}.json").read_text("utf-8"))
     assert written == found
@@ -85,3 +97,13 @@ def test_row(tmp_path: Path) -> None:
     assert firsts[found["chosen"]] == max(firsts)
     assert len(found["pruned"]["test"]) == len(found["kept"]) == 2
     assert len(found["from_scratch"]["test"]) == 2
+    for images in ("trained with", "others"):
+        assert all(0 < value < 1 for value in found["fit"][images]["accuracy"])
+
+
+def test_fit_needs_other_images() -> None:
+    """If this fails, a row finds out after an hour that there are no images to compare with."""
+    row = ROWS["vgg16-gap-nothing"]
+    assert row.fit
+    with pytest.raises(Error, match="limit"):
+        replace(row, train=replace(row.train, limit=None))

@@ -95,6 +95,19 @@ def test_penalty_is_the_weighted_sum_and_drives_strengths_down():
         assert torch.equal(strength.grad, 0.25 * strength.sign())
 
 
+def test_default_penalty_follows_the_size():
+    """The default is the same for all sizes, or counts connections that are gone already."""
+    model = chain()
+    for connections in (84, 83):  # 6 -> 6 and 6 -> 8, then one kernel that is all zero
+        pruner = SynapticStrength(copy.deepcopy(model), X)
+        total = sum(float(s.sum()) for s in pruner.strengths().values())
+        factor = 0.1 / connections**0.5
+        assert float(pruner.penalty()) == pytest.approx(factor * total, rel=1e-12)
+        with torch.no_grad():
+            model.conv2.weight[0, 0] = 0
+    assert SynapticStrength(chain(), X, penalty=0).penalty() == 0
+
+
 def test_gradient_of_the_kernels():
     """The handwritten gradient of t * V / ||V|| departs from that of the plain formula."""
     direction = torch.randn(3, 4, 3, 2, dtype=torch.float64, requires_grad=True)
