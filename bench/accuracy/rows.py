@@ -207,7 +207,13 @@ def _half_width(network: Network, density: float) -> dict[str, Row]:
             wider.train(_DENSE - _SPARSIFY), (replace(synaptic, penalty=None),)
         ),
         name("l1"): Row(wider.train(_DENSE), (l1,)),
-    }  # fmt: skip
+        name("nothing"): _nothing_cut(wider),
+    }
+
+
+def _nothing_cut(network: Network) -> Row:
+    """The unpruned network, for as many epochs as the pruned ones have in all."""
+    return Row(network.train(_DENSE), (network.prune("l1", density=1.0),), fit=True)
 
 
 def _gap(network: Network, density: float) -> dict[str, Row]:
@@ -218,14 +224,18 @@ def _gap(network: Network, density: float) -> dict[str, Row]:
     l1 = network.prune("l1", density=density, scope="global-normalised")
     name = f"{network.model}-gap-{{}}".format
     rows = {
-        name("nothing"): Row(train, (replace(l1, density=1.0),), fit=True),
+        name("nothing"): _nothing_cut(network),
         name("penalty"): Row(shorter, (replace(synaptic, density=1.0),), fit=True),
     }
     for kept in (2.5 * density, 1.5 * density, density):
         rows[name(f"kept-{kept:g}")] = Row(shorter, (replace(synaptic, density=kept),), fit=True)
     longer = replace(synaptic, finetune_epochs=_FINETUNE + 5)
     rows[name("longer-fine-tuning")] = Row(shorter, (longer,), fit=True)
-    for method, row in (("synaptic", Row(shorter, (synaptic,))), ("l1", Row(train, (l1,)))):
+    for method, row in {
+        "nothing": rows[name("nothing")],
+        "synaptic": Row(shorter, (synaptic,)),
+        "l1": Row(train, (l1,)),
+    }.items():
         rows[name(f"twice-the-epochs-{method}")] = _twice(row)
     return rows
 
