@@ -55,6 +55,10 @@ class Chain(nn.Module):
         return self.fc(self.relu(self.bn3(self.conv3(x))).flatten(1))
 
 
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).abs().max() / b.abs().max())
+
+
 def train(model, parameters, x, labels, steps, *, penalty=None, lr=0.05):
     """``steps`` of SGD with momentum and weight decay; returns the optimiser."""
     optimiser = torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=5e-3)
