@@ -51,8 +51,8 @@ class SynapticStrength:
     afterwards, from ``parameter_groups``. ``x``: an example input ``[N, C, H, W]``; its shape is
     what counts. ``penalty``: factor on the sum of all strengths in the loss; None takes
     ``default_penalty`` of the connections that are not zero, which suits a few epochs at a learning
-    rate of 0.1 (long trainings want less). ``scope``: how strengths of
-    different layers are compared, see ``threshold.comparable``.
+    rate of 0.1 (long trainings want less). ``scope``: how strengths of different layers are
+    compared, see ``threshold.comparable``.
 
     ``scale="auto"`` moves |gamma| of the batch norm before a convolution into the strengths where
     that is exact, and elsewhere takes the measured root mean square of the input map, a running
