@@ -24,6 +24,7 @@ import numpy as np
 
 from kernelprune import _core
 from kernelprune.benchmarking import describe_machine
+from kernelprune.files import write_text
 from kernelprune.format import Graph, Node, Value, write
 
 RESULTS = Path(__file__).parent / "results"
@@ -397,7 +398,7 @@ def write_table(isa: str, rows: Sequence[str]) -> None:
     old = [i for i, line in enumerate(lines) if line.startswith(f'    {{"{isa}", ')]
     kept = [line for i, line in enumerate(lines) if i not in set(old)]
     lines = [*kept[: old[0]], *rows, *kept[old[0] :]]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def main() -> None:
@@ -432,7 +433,7 @@ def main() -> None:
         "measurements": [_to_json(way) for way in ways],
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / f"cost-{isa}.json").write_text(json.dumps(result) + "\n", encoding="utf-8")
+    write_text(options.out / f"cost-{isa}.json", json.dumps(result) + "\n")
     rows = table_rows(isa, rates, before)
     print("\n".join(rows))
     print(f"{len(ways)} measurements; before {result['before']}, fitted {result['fitted']}")

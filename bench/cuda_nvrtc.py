@@ -20,6 +20,7 @@ from bench.cuda_resources import RESULT as RESOURCES
 from bench.cuda_resources import ROOT, parse
 from bench.results import RESULTS
 from kernelprune.errors import Error
+from kernelprune.files import write_text
 
 RESULT = RESULTS / "cuda-nvrtc.json"
 PACKAGE = "nvidia-cuda-nvrtc-cu12"
@@ -126,7 +127,7 @@ def main() -> None:
         result["kernels"][architecture] = dict(sorted(found.items()))
         spilled = sum(use["spill_bytes"] > 0 for use in found.values())
         print(f"nvrtc {nvrtc.version}, {architecture}: {len(found)} kernels, {spilled} spill")
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    write_text(RESULT, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from kernelprune.errors import Error
+from kernelprune.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "bench" / "results" / "cuda-resources.json"
@@ -92,9 +93,9 @@ def main() -> None:
         tables = {name: parse(compile_report(name)) for name in ARCHITECTURES}
     except (FileNotFoundError, Error) as error:
         sys.exit(f"error: {error}")
-    RESULT.write_text(json.dumps({"nvcc": version, "kernels": tables}, indent=1) + "\n")
+    write_text(RESULT, json.dumps({"nvcc": version, "kernels": tables}, indent=1) + "\n")
     text = DOCUMENT.read_text()
-    DOCUMENT.write_text(text[: text.index("| kernel | sm_80")] + document_table(tables))
+    write_text(DOCUMENT, text[: text.index("| kernel | sm_80")] + document_table(tables))
     for name, kernels in tables.items():
         for kernel, use in kernels.items():
             print(f"{name} {kernel:<40}", *(f"{key} {value}" for key, value in use.items()))

@@ -18,6 +18,7 @@ from bench.cuda_resources import DOCUMENT
 from bench.cuda_sass import RESULT as SASS
 from bench.cuda_sass import write_table as replace_table
 from bench.results import RESULTS, save
+from kernelprune.files import write_text
 
 RESULT = RESULTS / "cuda-roofline.json"
 BATCH = 64
@@ -119,7 +120,7 @@ def main() -> None:
     rows = compute()
     device = {"multiply_adds_per_second": PEAK, "bytes_per_second": BANDWIDTH}
     save({"measured": False, "device": device, "batch": BATCH, "rows": rows}, RESULT)
-    DOCUMENT.write_text(write_table(DOCUMENT.read_text(), table(rows)))
+    write_text(DOCUMENT, write_table(DOCUMENT.read_text(), table(rows)))
     print(table(rows), end="")
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from bench.cuda_resources import ARCHITECTURES, DOCUMENT, ROOT, SOURCES, compiler_version, readable
 from kernelprune.errors import Error
+from kernelprune.files import write_text
 
 RESULT = ROOT / "bench" / "results" / "cuda-sass.json"
 TABLE_HEAD = "| main loop, sm_80 "
@@ -251,8 +252,8 @@ def main() -> None:
         tables = collect(nvdisasm)
     except (FileNotFoundError, Error) as error:
         sys.exit(f"error: {error}")
-    RESULT.write_text(json.dumps({"nvcc": version, "kernels": tables}, indent=1) + "\n")
-    DOCUMENT.write_text(write_table(DOCUMENT.read_text(), document_table(tables)))
+    write_text(RESULT, json.dumps({"nvcc": version, "kernels": tables}, indent=1) + "\n")
+    write_text(DOCUMENT, write_table(DOCUMENT.read_text(), document_table(tables)))
     print(document_table(tables), end="")
 
 

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from bench.layers import Case
 from bench.results import load, load_peers
 from kernelprune.errors import Error
+from kernelprune.files import replacing
 
 _INK = "#7d8590"
 _COLOURS = {
@@ -83,8 +84,10 @@ def draw_all(results: Path, out: Path) -> list[Path]:
 def _save(figure: Figure, stem: Path) -> list[Path]:
     paths = [stem.with_suffix(".svg"), stem.with_suffix(".png")]
     # Without a date the same results give the same file.
-    figure.savefig(paths[0], transparent=True, metadata={"Date": None})
-    figure.savefig(paths[1], transparent=True, dpi=110)
+    with replacing(paths[0]) as file:
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    with replacing(paths[1]) as file:
+        figure.savefig(file, format="png", transparent=True, dpi=110)
     plt.close(figure)
     return paths
 

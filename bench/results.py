@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kernelprune.errors import Error
+from kernelprune.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -17,7 +18,8 @@ def peers_file(network: str, threads: int) -> str:
 
 
 def save(result: dict[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    """Writes one result; ``path`` holds the old one or the whole new one. Raises Error."""
+    write_text(path, json.dumps(result, indent=1) + "\n", "the result")
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from kernelprune.benchmarking import Candidate, Timing, describe_machine, measure
+from kernelprune.files import write_text
 from kernelprune.format import Graph, Node, Value, write
 from kernelprune.runtime import Engine
 
@@ -116,7 +117,7 @@ def main() -> None:
             print(f"{name} batch {row['batch']}: {row['speed_up']:.2f}x{goal}", flush=True)
     result = {"machine": machine, "cost": cost, "rows": rows}
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "threads.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_text(options.out / "threads.json", json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import numpy as np
 
 from bench.networks import NETWORKS
 from kernelprune.benchmarking import Candidate, describe_machine, measure
+from kernelprune.files import write_text
 from kernelprune.format import write
 from kernelprune.runtime import Engine, tune
 
@@ -108,7 +109,7 @@ def main() -> None:
         "rows": rows,
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "tuned.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_text(options.out / "tuned.json", json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

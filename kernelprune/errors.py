@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from kernelprune.text import plain
+
 
 class Error(Exception):
-    """Base class: ``except kernelprune.Error`` catches every error raised on purpose."""
+    """Base class: ``except kernelprune.Error`` catches every error raised on purpose.
+
+    Its text is plain: messages quote names and values of files, which may hold anything.
+    """
+
+    def __str__(self) -> str:
+        return plain(super().__str__(), keep="\n")
 
 
 class FormatError(Error):

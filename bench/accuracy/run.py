@@ -17,6 +17,7 @@ from torch import nn
 from bench.accuracy.rows import Row
 from kernelprune.benchmarking import describe_machine
 from kernelprune.data import Dataset, load
+from kernelprune.files import write_text
 from kernelprune.prune.compact import compact
 from kernelprune.train import (
     PruneOptions,
@@ -80,7 +81,7 @@ def run_row(
             [_from_scratch(row, chosen, work / name, seed, test, console) for seed in seeds]
         )
     out.mkdir(parents=True, exist_ok=True)
-    (out / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_text(out / f"{name}.json", json.dumps(found, indent=1) + "\n")
     return found
 
 

@@ -99,15 +99,6 @@ Json parse_json_object(const char* text, size_t size, const std::string& what) {
   return builder.take();
 }
 
-std::string shown(const std::string& text) {
-  constexpr size_t kShown = 80;
-  std::string out = "'";
-  for (size_t i = 0; i < text.size() && i < kShown; ++i) {
-    out += text[i] >= 0x20 && text[i] < 0x7f ? text[i] : '?';
-  }
-  return out + (text.size() > kShown ? "...'" : "'");
-}
-
 void check_keys(const Json& object, std::initializer_list<const char*> keys,
                 const std::string& what) {
   for (const char* key : keys) {

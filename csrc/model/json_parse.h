@@ -16,9 +16,6 @@ using Json = nlohmann::json;
 // memory of the result is at most some 25 times `size`). `what` names the text in messages.
 Json parse_json_object(const char* text, size_t size, const std::string& what);
 
-// Text of the file as it may appear in a message: printable ASCII, at most 80 bytes, in quotes.
-std::string shown(const std::string& text);
-
 // Throws unless `object` has exactly these keys.
 void check_keys(const Json& object, std::initializer_list<const char*> keys,
                 const std::string& what);

@@ -171,7 +171,7 @@ class GraphBuilder {
     try {
       graph_.nodes.push_back(node_from(json, name, op));
     } catch (const Error& error) {
-      throw Error(error.kind(), "node " + shown(name) + " (" + op + "): " + error.what());
+      throw Error(error.kind(), "node " + shown(name) + " (" + plain(op) + "): " + error.what());
     }
   }
 

@@ -36,7 +36,7 @@ inline Activation activation_from(const Attributes& attributes) {
   if (name == "none") return Activation::kNone;
   if (name == "relu") return Activation::kRelu;
   if (name == "relu6") return Activation::kRelu6;
-  throw Error(ErrorKind::kFormat, "unknown activation '" + name + "'");
+  throw Error(ErrorKind::kFormat, "unknown activation " + shown(name));
 }
 
 // An activation that stands alone (fused ones are fields of conv2d, linear and add).

@@ -50,7 +50,7 @@ class Attributes {
   void check_all_used() const {
     for (const auto& [name, value] : values_) {
       if (used_.count(name) == 0) {
-        throw Error(ErrorKind::kFormat, "unknown parameter '" + name + "'");
+        throw Error(ErrorKind::kFormat, "unknown parameter " + shown(name));
       }
     }
   }

@@ -8,7 +8,7 @@ namespace {
 template <size_t Index = 0>
 OpParams parse_as(const std::string& name, const Attributes& attributes) {
   if constexpr (Index == std::variant_size_v<OpParams>) {
-    throw Error(ErrorKind::kFormat, "unknown op '" + name + "'");
+    throw Error(ErrorKind::kFormat, "unknown op " + shown(name));
   } else {
     using Op = std::variant_alternative_t<Index, OpParams>;
     if (name != Op::kName) return parse_as<Index + 1>(name, attributes);

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kernelprune.errors import UnsupportedOperator
+from kernelprune.files import write_bytes
 from kernelprune.format.graph import Graph, Node
 
 # Old enough for every runtime in use, new enough for every op here.
@@ -170,5 +171,5 @@ def to_onnx(graph: Graph, batch: int) -> Any:
 
 def write_onnx(graph: Graph, batch: int, path: Path) -> Path:
     """Writes :func:`to_onnx` to ``path`` and returns it."""
-    path.write_bytes(to_onnx(graph, batch).SerializeToString())
+    write_bytes(path, to_onnx(graph, batch).SerializeToString(), "the ONNX file")
     return path

@@ -6,13 +6,14 @@ import dataclasses
 import json
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from kernelprune.benchmarking.harness import Timing
 from kernelprune.benchmarking.start_up import StartUp
 from kernelprune.errors import Error
+from kernelprune.files import write_text
 from kernelprune.runtime import LayerProfile
+from kernelprune.text import plain
 
 ENGINE = "kernelprune"
 
@@ -111,10 +112,7 @@ class BenchmarkResult:
         """
         text = json.dumps(self.to_dict(), indent=1) + "\n"
         if path is not None:
-            try:
-                Path(path).write_text(text, encoding="utf-8")
-            except OSError as error:
-                raise Error(f"cannot write {path}: {error}") from error
+            write_text(path, text, "the result")
         return text
 
     def __str__(self) -> str:
@@ -125,4 +123,4 @@ class BenchmarkResult:
                 f"{row.images_per_second:>10,.0f} images/s  x{row.speed_up:.2f}  {row.mode}"
             )
         lines += [f"{name}: {reason}" for name, reason in self.missing.items()]
-        return "\n".join(lines)
+        return "\n".join(plain(line) for line in lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 import kernelprune
 from kernelprune.errors import Error
+from kernelprune.text import plain
 
 app = typer.Typer(
     name="kernelprune",
@@ -50,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     import kernelprune.cli.commands  # noqa: F401 -- registers the commands
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may not know all letters of a name
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # Taken out before parsing: it may stand anywhere, and parsing itself may be what fails.
     debug = "--debug" in arguments
@@ -78,7 +82,7 @@ def _report(error: Exception) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     if type(error).__name__ == "NoArgsIsHelpError":
-        print(str(error), file=sys.stderr)
+        print(error, file=sys.stderr)
         return 2
     if hasattr(error, "format_message"):
         context = getattr(error, "ctx", None)
@@ -98,4 +102,4 @@ def _report(error: Exception) -> int:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return plain(" ".join(text.split()))

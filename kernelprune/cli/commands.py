@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from kernelprune.cli.app import app
+from kernelprune.cli.console import make_console
 from kernelprune.cli.parse import parse_assignments, parse_batches, parse_names
 
-# Rows of a table stay whole in a file or a pipe, which have no width of their own.
-console = Console(highlight=False)
-if not console.is_terminal and "COLUMNS" not in os.environ:
-    console = Console(highlight=False, width=150)
+console = make_console()
 
 File = Annotated[Path, typer.Argument(help="A model file (.safetensors).", metavar="FILE")]
 Threads = Annotated[int, typer.Option(help="Threads.")]

@@ -23,7 +23,7 @@ from kernelprune.benchmarking.machine import usable_cores
 from kernelprune.capture import export
 from kernelprune.cli.demo_table import layer_density_table, summary_table
 from kernelprune.data import Dataset, load, steps_per_epoch
-from kernelprune.errors import Error
+from kernelprune.files import check_writable, write_text
 from kernelprune.prune import Plan
 from kernelprune.runtime import Engine
 from kernelprune.train import PruneOptions, Trainer, TrainOptions, predict
@@ -177,7 +177,8 @@ def run_demo(
         demo.scales,
         demo.pruned_file,
     )
-    _write_json(out / "demo.json", result.to_dict())
+    text = json.dumps(result.to_dict(), indent=1) + "\n"
+    write_text(out / "demo.json", text, "the result")
     _show(result, plan, demo.recipe.dataset, demo.show)
     return result
 
@@ -191,10 +192,7 @@ class _Demo:
         self.clock = _Clock()
         self.recipe, self.pruning = options.recipe()
         self.dense_file, self.pruned_file = out / "dense.safetensors", out / "pruned.safetensors"
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise Error(f"cannot make the folder {out}: {error.strerror}") from error
+        check_writable(out)
         recipe = self.recipe
         self.data = load(recipe.dataset, "train", path=recipe.data_path)
         self.validation = load(recipe.dataset, "validation", path=recipe.data_path)
@@ -325,13 +323,6 @@ def _compare(
     }
     accuracy = {name: float(np.mean(classes == labels)) for name, classes in predicted.items()}
     return accuracy, int(np.count_nonzero(predicted["pruned"] != predicted["engine"]))
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise Error(f"cannot write {path}: {error.strerror}") from error
 
 
 def _show(result: DemoResult, plan: Plan, dataset: str, show: Console) -> None:

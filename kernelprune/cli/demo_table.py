@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from kernelprune.benchmarking import BenchmarkResult
 from kernelprune.prune import Plan
-from kernelprune.report import count, file_size
+from kernelprune.report import add_row, count, file_size
 
 _NAMES = {
     "torch": "torch",
@@ -29,14 +30,14 @@ def summary_table(
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     dense, pruned, engine = (accuracy[name] for name in ("dense", "pruned", "engine"))
     points = f"{(pruned - dense) * 100:+.2f} points"
-    table.add_row("accuracy, torch", f"{dense:.2%}", f"{pruned:.2%}", points)
+    add_row(table, "accuracy, torch", f"{dense:.2%}", f"{pruned:.2%}", points)
     same = f"{differing} of {images:,} predictions differ from torch's"
-    table.add_row("accuracy, kernelprune", "", f"{engine:.2%}", same)
+    add_row(table, "accuracy, kernelprune", "", f"{engine:.2%}", same)
     facts = race.facts
-    table.add_row("connections", *_pair(facts["all_connections"], facts["connections"], "{:,.0f}"))
-    table.add_row("multiply-adds / image", *_pair(facts["dense_macs"], facts["macs"]))
+    add_row(table, "connections", *_pair(facts["all_connections"], facts["connections"], "{:,.0f}"))
+    add_row(table, "multiply-adds / image", *_pair(facts["dense_macs"], facts["macs"]))
     sizes = facts["dense_file_bytes"], facts["file_bytes"]
-    table.add_row("file size", *map(file_size, sizes), f"1/{sizes[0] / sizes[1]:.1f}")
+    add_row(table, "file size", *map(file_size, sizes), f"1/{sizes[0] / sizes[1]:.1f}")
     for batch in race.batches:
         table.add_section()
         _add_times(table, race, batch)
@@ -55,12 +56,13 @@ def _add_times(table: Table, race: BenchmarkResult, batch: int) -> None:
     for row in race.rows:
         if row.batch == batch and row is not engine:
             label = f"batch {batch}, {threads}: {_NAMES[row.name]}"
-            table.add_row(label, f"{row.timing.median:.3f} ms", "", f"{row.speed_up:.2f}x slower")
-    note = ""
+            add_row(table, label, f"{row.timing.median:.3f} ms", "", f"{row.speed_up:.2f}x slower")
+    note = Text()
     if fastest is not None:
-        note = f"[bold]{fastest.speed_up:.2f}x[/bold] as fast as {_NAMES[fastest.name]}"
+        note.append(f"{fastest.speed_up:.2f}x", "bold")
+        note.append(f" as fast as {_NAMES[fastest.name]}")
     label = f"batch {batch}, {threads}: kernelprune"
-    table.add_row(label, "", f"[bold]{engine.timing.median:.3f} ms[/bold]", note)
+    add_row(table, label, "", Text(f"{engine.timing.median:.3f} ms", "bold"), note)
 
 
 def layer_density_table(plan: Plan, race: BenchmarkResult) -> Table:
@@ -68,13 +70,14 @@ def layer_density_table(plan: Plan, race: BenchmarkResult) -> Table:
     batch = race.batches[-1]
     measured = {layer.name: layer for layer in race.layers.get(batch, [])}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("layer")
+    table.add_column("layer", overflow="fold")
     columns = ("connections", "kept", "density", "MACs kept", f"ms, batch {batch}", "of FMA peak")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for row in plan.rows:
         layer = measured.get(row.name)
-        table.add_row(
+        add_row(
+            table,
             row.name,
             f"{row.connections:,}",
             f"{row.kept:,}",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from kernelprune.cli.console import PlainConsole
+from kernelprune.text import plain
 
 
 @contextmanager
@@ -15,10 +17,10 @@ def show_progress() -> Iterator[Callable[[str, float | None], None]]:
 
     The function that it gives takes what is being done and the share that is done, or None.
     """
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
     )
@@ -30,7 +32,7 @@ def show_progress() -> Iterator[Callable[[str, float | None], None]]:
         def show(doing: str, share: float | None) -> None:
             bar.update(
                 task,
-                description=doing,
+                description=plain(doing),
                 total=None if share is None else 1.0,
                 completed=share or 0.0,
             )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from kernelprune.errors import Error, ShapeError
+from kernelprune.files import opened, replacing
 from kernelprune.runtime import Engine
 
 
@@ -69,26 +72,36 @@ def run_file(
         text = f"scores {list(scores.shape)} from {rate}"
     if output_path is None:
         return text
-    try:
-        with open(output_path, "wb") as stream:
-            np.save(stream, scores)
-    except OSError as error:
-        raise Error(f"cannot write {output_path}: {error.strerror}") from error
+    with replacing(output_path, "the scores") as stream:
+        np.save(stream, scores)
     return f"{text}, written to {output_path}"
 
 
 def _read_array(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise Error(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise Error(f"{path}: not an array file of numpy ({error})") from error
-    if not isinstance(array, np.ndarray):
-        raise Error(f"{path}: holds several arrays (.npz); save one with numpy.save")
+    """The array of a ``.npy`` file as float32, in memory bounded by the file's size."""
+    with opened(path) as file:
+        try:
+            array = _array_of(file)
+        except Exception as error:  # numpy's parser of headers raises anything
+            raise Error(f"{path}: not an array file of numpy ({error})") from error
     if not np.issubdtype(array.dtype, np.floating):
         raise ShapeError(f"{path}: holds {array.dtype}, the model takes float32")
     return array.astype(np.float32, copy=False)
+
+
+def _array_of(file: BinaryIO) -> np.ndarray:
+    """Raises anything for a file that holds no array, or less or more than its header says."""
+    if file.read(4) in (b"PK\x03\x04", b"PK\x05\x06"):
+        raise ValueError("it holds several arrays, .npz; save one with numpy.save")
+    file.seek(0)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0
+    shape, _, kind = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
+    have = os.fstat(file.fileno()).st_size - file.tell()
+    if min(shape, default=0) < 0 or math.prod(shape) * kind.itemsize != have:
+        raise ValueError(f"{have:,} bytes are not {list(shape)} of {kind}; is it cut?")
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _check_shape(images: Any, engine: Engine, source: str) -> None:

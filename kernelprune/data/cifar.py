@@ -1,14 +1,14 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), in the folders that their archives make.
 
-Their files are pickles, which can run code when they are read; the reader here builds arrays,
-lists, dictionaries and strings, and refuses everything else.
+Their files are pickles, which can run code when they are read; :mod:`~.cifar_pickle` reads them
+without running anything.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-import pickle
 import tarfile
 import urllib.error
 import urllib.request
@@ -18,8 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from kernelprune.data.cifar_pickle import as_bytes_array, read_dictionary
 from kernelprune.data.places import cache_folder, search_path
 from kernelprune.errors import Error
+from kernelprune.files import check_writable, read_bytes, write_bytes
 
 
 @dataclass(frozen=True)
@@ -55,26 +57,12 @@ CIFAR100 = CifarForm(
     "eb9058c3a382ffc7106e4002c42a8d85",
 )
 
+# The largest file, of CIFAR-100, has 155 MB.
+_MOST_BYTES = 1 << 30
+
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """The pickles were written by Python 2 and by numpy's names of that time."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        known = {
-            ("numpy", "ndarray"): np.ndarray,
-            ("numpy", "dtype"): np.dtype,
-            ("numpy.core.multiarray", "_reconstruct"): np.array(0).__reduce__()[0],
-            ("numpy._core.multiarray", "_reconstruct"): np.array(0).__reduce__()[0],
-        }
-        if (module, name) == ("_codecs", "encode"):  # how newer pickles of protocol 2 hold bytes
-            return lambda text, coding: text.encode(coding)
-        if (module, name) not in known:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return known[module, name]
 
 
 def read_file(file: Path, labels: bytes, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,17 +72,12 @@ def read_file(file: Path, labels: bytes, classes: int) -> tuple[np.ndarray, np.n
         Error: It cannot be read, holds something else, or asks for more than arrays.
     """
     try:
-        with open(file, "rb") as stream:
-            content = _ArraysOnly(stream, encoding="bytes").load()
-    except OSError as error:
-        raise Error(f"{file}: {error.strerror}") from error
-    except Exception as error:  # a damaged pickle raises anything
-        raise Error(f"{file}: not a file of CIFAR ({error}); install or copy it again") from error
-    entries: dict[Any, Any] = content if isinstance(content, dict) else {}
-    pixels: Any = entries.get(b"data")
+        entries = read_dictionary(read_bytes(file, _MOST_BYTES))
+    except ValueError as error:
+        raise Error(f"{file}: not a file of CIFAR ({error}); install or copy it again") from None
+    pixels = as_bytes_array(entries.get(b"data"))
     numbers: Any = entries.get(labels)
-    good = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.ndim == 2
-    if not good or pixels.shape[1] != 3 * 32 * 32 or len(pixels) == 0:
+    if pixels is None or pixels.shape[1] != 3 * 32 * 32 or len(pixels) == 0:
         raise Error(f"{file}: has no images of 3x32x32 bytes")
     whole = isinstance(numbers, list) and all(type(number) is int for number in numbers)
     if not whole or len(numbers) != len(pixels):
@@ -140,26 +123,20 @@ def fetch(form: CifarForm, folder: Path, timeout: float = 60.0) -> Path:
     Raises:
         Error: No connection, or the bytes are not those of the data set.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{form.folder}.{os.getpid()}"
+    place = folder / form.folder
+    check_writable(place)
     try:
         with urllib.request.urlopen(form.url, timeout=timeout) as response:
             packed = response.read()
         if hashlib.md5(packed, usedforsecurity=False).hexdigest() != form.md5:
             raise Error(f"{form.url}: wrong checksum, not {form.title}'s archive")
-        partial.write_bytes(packed)
-        with tarfile.open(partial) as archive:
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
             for name in (*form.train, form.test):
                 member = archive.extractfile(f"{form.folder}/{name}")
                 assert member is not None
-                (folder / form.folder).mkdir(exist_ok=True)
-                fresh = folder / form.folder / f".{name}.{os.getpid()}"
-                fresh.write_bytes(member.read())
-                os.replace(fresh, folder / form.folder / name)
+                write_bytes(place / name, member.read())
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise Error(
             f"cannot download {form.url} ({error}); put {form.folder} in {folder}"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return folder / form.folder
+    return place

@@ -82,7 +82,7 @@ def _read_digits(path: str | os.PathLike[str] | None, download: bool) -> _Arrays
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise Error(
-            "the digits data set comes with scikit-learn: pip install scikit-learn"
+            "the digits data set comes with scikit-learn: pip install 'kernelprune[digits]'"
         ) from error
     digits = load_digits()
     images = np.round(digits.images * (255.0 / 16.0)).astype(np.uint8)

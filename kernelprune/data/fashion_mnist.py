@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
+import math
 import os
 import struct
 import urllib.error
 import urllib.request
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from kernelprune.data.places import cache_folder, search_path
 from kernelprune.errors import Error
+from kernelprune.files import check_writable, opened, write_bytes
 
 # File -> shape and sha256 of the *unpacked* bytes: distributions pack them differently.
 FILES = {
@@ -90,22 +94,34 @@ def read_idx(file: Path, shape: tuple[int, ...], sha256: str | None = None) -> n
     Raises:
         Error: The file cannot be read, or header, size or checksum are wrong.
     """
-    header = 4 + 4 * len(shape)
-    size = header + int(np.prod(shape))
+    size = 4 + 4 * len(shape) + math.prod(shape)
+    with opened(file) as packed:
+        unpacked = _unpack(packed, size + 1, str(file))
+    header = _check_idx(unpacked, str(file), shape, sha256)
+    return np.frombuffer(unpacked, np.uint8, offset=header).reshape(shape)
+
+
+def _unpack(packed: BinaryIO, most: int, name: str) -> bytes:
+    """At most so many bytes of what a gzip file holds. Raises Error, with ``name``."""
     try:
-        with gzip.open(file) as stream:
-            unpacked = stream.read(size + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise Error(f"{file}: cannot be unpacked ({error}); install or copy it again") from error
+        with gzip.open(packed) as stream:
+            return stream.read(most)
+    except (OSError, EOFError, ValueError, zlib.error, struct.error) as error:
+        raise Error(f"{name}: cannot be unpacked ({error}); install or copy it again") from error
+
+
+def _check_idx(unpacked: bytes, name: str, shape: tuple[int, ...], sha256: str | None) -> int:
+    """The length of an idx file's header. Raises Error unless it has this shape and checksum."""
+    header = 4 + 4 * len(shape)
     magic = 0x0800 + len(shape)
     if len(unpacked) < header or struct.unpack(">I", unpacked[:4])[0] != magic:
-        raise Error(f"{file}: not an idx file of {len(shape)} axes of bytes (wrong magic number)")
+        raise Error(f"{name}: not an idx file of {len(shape)} axes of bytes (wrong magic number)")
     found = struct.unpack(f">{len(shape)}I", unpacked[4:header])
-    if found != shape or len(unpacked) != size:
-        raise Error(f"{file}: holds {list(found)} ({len(unpacked)} bytes), not {list(shape)}")
+    if found != shape or len(unpacked) != header + math.prod(shape):
+        raise Error(f"{name}: holds {list(found)} ({len(unpacked)} bytes), not {list(shape)}")
     if sha256 is not None and hashlib.sha256(unpacked).hexdigest() != sha256:
-        raise Error(f"{file}: wrong checksum, not Fashion-MNIST's; install or copy it again")
-    return np.frombuffer(unpacked, np.uint8, offset=header).reshape(shape)
+        raise Error(f"{name}: wrong checksum, not Fashion-MNIST's; install or copy it again")
+    return header
 
 
 def fetch(folder: Path, url: str = OFFICIAL_URL, timeout: float = 30.0) -> Path:
@@ -114,22 +130,20 @@ def fetch(folder: Path, url: str = OFFICIAL_URL, timeout: float = 30.0) -> Path:
     Raises:
         Error: No connection, or the bytes are not those of the data set.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     for name, (shape, sha256) in FILES.items():
         target = folder / name
         if target.is_file():
             continue
-        partial = folder / f".{name}.{os.getpid()}"
         try:
             with urllib.request.urlopen(url + name, timeout=timeout) as response:
-                partial.write_bytes(response.read())
-            read_idx(partial, shape, sha256)
-            os.replace(partial, target)
+                packed = response.read()
         except (urllib.error.URLError, OSError, ValueError) as error:
             raise Error(
                 f"cannot download {url + name} ({error}); on Debian or Ubuntu run 'apt-get install "
                 f"dataset-fashion-mnist', else put the file in {folder} by hand"
             ) from error
-        finally:
-            partial.unlink(missing_ok=True)
+        size = 4 + 4 * len(shape) + math.prod(shape)
+        _check_idx(_unpack(io.BytesIO(packed), size + 1, url + name), url + name, shape, sha256)
+        write_bytes(target, packed)
     return folder

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from kernelprune.errors import Error
+from kernelprune.files import opened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -71,13 +72,16 @@ class ImageFiles:
     def _one(self, number: int, draw: Sequence[float] | None) -> torch.Tensor:
         from PIL import Image
 
+        name = self.files[number]
         try:
-            with Image.open(self.files[number]) as file:
+            with opened(name) as stream, Image.open(stream) as file:
                 # JPEG decodes to half or a quarter of the size for next to nothing.
                 file.draft("RGB", (2 * self.side, 2 * self.side))
                 image = self._cut(file.convert("RGB"), draw)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise Error(f"{self.files[number]}: cannot be read as an image ({error})") from error
+        except Error:
+            raise
+        except Exception as error:  # decoders raise anything for a damaged file
+            raise Error(f"{name}: cannot be read as an image ({error})") from error
         pixels = torch.from_numpy(np.asarray(image, np.float32)).permute(2, 0, 1) / 255
         mean, std = (torch.tensor(each)[:, None, None] for each in (_MEAN, _STD))
         return (pixels - mean) / std
@@ -110,7 +114,7 @@ def find_images(folder: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
     try:
         import PIL.Image  # noqa: F401
     except ImportError as error:
-        raise Error("images in files are read by Pillow: pip install pillow") from error
+        raise Error("images in files are read by Pillow: pip install 'kernelprune[cli]'") from error
     if not folder.is_dir():
         raise Error(f"{folder}: no such folder; it must hold one folder of images per class")
     classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())

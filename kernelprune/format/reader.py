@@ -4,14 +4,13 @@ of the file's size (layers stay sparse until somebody asks for ``Node.weight``).
 
 from __future__ import annotations
 
-import json
 import os
-import stat
 from typing import Any
 
 import numpy as np
 
-from kernelprune.errors import Error, FormatError
+from kernelprune import files
+from kernelprune.errors import FormatError
 from kernelprune.format.connections import Connections
 from kernelprune.format.graph import OPS, Graph, Node, Shape, Value
 from kernelprune.format.validate import (
@@ -23,6 +22,7 @@ from kernelprune.format.validate import (
     shown,
 )
 from kernelprune.format.writer import MAX_HEADER_BYTES, RESERVED_KEYS, VERSION
+from kernelprune.text import read_json
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "U16": np.dtype("<u2"),
@@ -37,7 +37,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, str]]:
 
     Raises FormatError when the file is not a valid model, Error when there is no such file.
     """
-    return read_bytes(_file_bytes(os.fspath(path)), str(path))
+    return read_bytes(files.read_bytes(path), files.name_of(path))
 
 
 def read_bytes(data: bytes, name: str) -> tuple[Graph, dict[str, str]]:
@@ -53,18 +53,6 @@ def read_bytes(data: bytes, name: str) -> tuple[Graph, dict[str, str]]:
     except FormatError as error:
         raise FormatError(f"{name}: {error}") from None
     return graph, {key: text for key, text in metadata.items() if key not in RESERVED_KEYS}
-
-
-def _file_bytes(path: str) -> bytes:
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise Error(f"{path}: not a regular file")
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        raise Error(f"{path}: no such file") from None
-    except OSError as error:
-        raise Error(f"{path}: {error.strerror}") from error
 
 
 # ---------------------------------------------------------------- safetensors
@@ -139,23 +127,12 @@ def _counts(value: Any, what: str) -> list[int]:
 
 def _json_object(text: bytes, what: str) -> dict[str, Any]:
     """Strict: no duplicate keys, no NaN, nothing but an object that starts at the first byte."""
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) != len(items):
-            raise FormatError(f"{what} has a key twice")
-        return found
-
-    def constant(name: str) -> None:
-        raise FormatError(f"{what} holds {name}, which is not JSON")
-
     if not text.startswith(b"{"):
         raise FormatError(f"{what} does not start with '{{'")
     try:
-        return json.loads(text.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
-    except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0][:80] if str(error) else "nested too deep"
-        raise FormatError(f"{what} is not valid JSON: {reason}") from None
+        return read_json(text)
+    except ValueError as error:
+        raise FormatError(f"{what} is not valid JSON: {error}") from None
 
 
 # ---------------------------------------------------------------- graph

@@ -10,6 +10,7 @@ import numpy as np
 from kernelprune.errors import FormatError, ShapeError
 from kernelprune.format.connections import Connections
 from kernelprune.format.graph import ACTIVATIONS, OPS, Graph, Node, Shape, infer_shape
+from kernelprune.text import plain
 
 MAX_NODES = 65536
 MAX_VALUES = 65536
@@ -53,7 +54,7 @@ def check_graph(graph: Graph) -> None:
 
 def shown(text: str) -> str:
     """A name from a file, safe and short enough for a message."""
-    return "'" + re.sub(r"[^ -~]", "?", text[:80]) + ("...'" if len(text) > 80 else "'")
+    return f"'{plain(text[:80])}{'...' if len(text) > 80 else ''}'"
 
 
 def check_name(name: Any, what: str) -> None:

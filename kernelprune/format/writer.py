@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, BinaryIO
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from kernelprune.errors import Error, FormatError
+from kernelprune.errors import FormatError
+from kernelprune.files import replacing
 from kernelprune.format.connections import Connections
 from kernelprune.format.graph import OPS, Graph, Node
 from kernelprune.format.validate import check_graph
@@ -33,12 +32,9 @@ def write(
     the graph breaks a rule of FORMAT.md, Error when the file cannot be written.
     """
     pieces = _pieces(graph, metadata)
-    try:
-        with replacing(os.fspath(path)) as file:
-            for piece in pieces:
-                file.write(piece)
-    except OSError as error:
-        raise Error(f"{path}: cannot write the model: {error.strerror or error}") from error
+    with replacing(path, "the model") as file:
+        for piece in pieces:
+            file.write(piece)
 
 
 def to_bytes(graph: Graph, metadata: Mapping[str, Any] | None = None) -> bytes:
@@ -128,40 +124,3 @@ def _node_json(node: Node) -> dict[str, Any]:
     }
     entry.update((name, node.params[name]) for name in OPS[node.op].parameters)
     return entry
-
-
-@contextmanager
-def replacing(path: str) -> Iterator[BinaryIO]:
-    """A file that takes the place of ``path`` at the end, and leaves nothing behind on an error."""
-    folder = os.path.dirname(os.path.abspath(path))
-    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, _mode_for(path))
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    _sync_folder(folder)
-
-
-def _mode_for(path: str) -> int:
-    """The replaced file's permissions, else what the umask gives (mkstemp gives 0600)."""
-    try:
-        return os.stat(path).st_mode & 0o777
-    except FileNotFoundError:
-        umask = os.umask(0)
-        os.umask(umask)
-        return 0o666 & ~umask
-
-
-def _sync_folder(folder: str) -> None:
-    """Without it a power cut may undo the rename."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

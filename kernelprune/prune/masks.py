@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +16,9 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from kernelprune.errors import Error, FormatError, ShapeError
+from kernelprune.files import name_of, opened, write_bytes
+
+_MASKS = "kernelprune-masks"
 
 
 class Mask(nn.Module):
@@ -130,32 +131,23 @@ def save_masks(masks: Mapping[str, torch.Tensor], path: str | os.PathLike[str]) 
     """Writes masks to a safetensors file, whole or not at all. Raises Error when it cannot."""
     from safetensors.torch import save
 
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    tensors = {name: mask.detach().cpu().to(torch.uint8) for name, mask in masks.items()}
-    try:
-        with temporary.open("wb") as file:
-            file.write(save(tensors, {"format": "kernelprune-masks"}))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        raise Error(f"{path}: cannot write the masks: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    # Copies: safetensors refuses tensors that share memory, such as the masks of tied layers.
+    tensors = {n: m.detach().cpu().to(torch.uint8, copy=True) for n, m in masks.items()}
+    content = save({n: m.contiguous() for n, m in tensors.items()}, {"format": _MASKS})
+    write_bytes(path, content, "the masks")
 
 
 def load_masks(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """Masks that ``save_masks`` wrote. Raises FormatError when the file is something else."""
+    """Masks that ``save_masks`` wrote. Raises Error when there is no such file, FormatError when it
+    is something else."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(str(path), "pt") as file:
-            if (file.metadata() or {}).get("format") != "kernelprune-masks":
+        with opened(path), safe_open(name_of(path), "pt") as file:
+            if (file.metadata() or {}).get("format") != _MASKS:
                 raise FormatError(f"{path}: not a file of masks")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except (SafetensorError, RuntimeError, ValueError) as error:
         raise FormatError(f"{path}: {error}") from error
     if any(tensor.dtype != torch.uint8 or tensor.dim() != 2 for tensor in tensors.values()):
         raise FormatError(f"{path}: a mask must be u8 [O, I/groups]")

@@ -14,6 +14,7 @@ from kernelprune.prune.checks import check_number
 from kernelprune.prune.histogram import Histogram, histogram
 from kernelprune.prune.layers import Layer
 from kernelprune.prune.threshold import select
+from kernelprune.text import plain
 
 _THIN = 0.01  # a layer below this density gets a warning
 
@@ -160,7 +161,7 @@ class Plan:
         rule = "-" * max(len(line) for line in lines)
         lines = [lines[0], rule, *lines[1:-2], rule, *lines[-2:]]
         title = " ".join(word for word in (self.method, self.scope and f"({self.scope})") if word)
-        warnings = [f"warning: {warning}" for warning in self.warnings]
+        warnings = [f"warning: {plain(warning)}" for warning in self.warnings]
         return "\n".join([*([title] if title else []), *lines, *warnings])
 
 
@@ -180,7 +181,7 @@ def _sides(sides: tuple[int, int] | None) -> str:
 def _cells(row: LayerPlan) -> list[str]:
     note = "" if row.prunable else "kept whole"
     return [
-        row.name,
+        plain(row.name),
         str(row.in_channels),
         str(row.out_channels),
         _sides(row.kernel),

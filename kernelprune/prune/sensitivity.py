@@ -13,10 +13,12 @@ from torch.nn import functional
 
 from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
+from kernelprune.files import name_of, replacing
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.layers import Selector, find_layers
 from kernelprune.prune.scores import Connections, Gradients, connection_scores, raw_weight
 from kernelprune.prune.threshold import select
+from kernelprune.text import plain
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,17 @@ class Sensitivity:
         }
 
     def __str__(self) -> str:
-        width = max(len(name) for name in [*self.values, "nothing pruned"])
+        rows = [(plain(name), row) for name, row in self.values.items()]
+        width = max(len(name) for name in [*(name for name, _ in rows), "nothing pruned"])
         head = "".join(f"  {density:>8.3g}" for density in self.densities)
         lines = [f"{'layer':<{width}}{head}"]
-        for name, row in self.values.items():
+        for name, row in rows:
             lines.append(f"{name:<{width}}" + "".join(f"  {value:>8.4f}" for value in row))
         return "\n".join([*lines, f"{'nothing pruned':<{width}}  {self.whole:>8.4f}"])
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draws one line per layer into an image file. Needs matplotlib. Raises Error when the file
-        cannot be written."""
+        cannot be written, or matplotlib does not know its ending."""
         import matplotlib
 
         matplotlib.use("Agg")
@@ -56,17 +59,25 @@ class Sensitivity:
 
         figure, axes = pyplot.subplots(figsize=(7, 4.5))
         for name, row in self.values.items():
-            axes.plot(self.densities, row, marker="o", markersize=3, label=name)
+            axes.plot(self.densities, row, marker="o", markersize=3, label=_label(name))
         axes.axhline(self.whole, color="black", linewidth=0.8, linestyle="--")
         axes.set_xlabel("density of the one layer that is pruned")
         axes.set_ylabel("measured")
         axes.legend(fontsize=6, ncols=2)
+        form = os.path.splitext(name_of(path))[1].removeprefix(".") or "png"
         try:
-            figure.savefig(path, bbox_inches="tight")
-        except (OSError, ValueError) as error:
+            with replacing(path, "the plot") as file:
+                figure.savefig(file, format=form, bbox_inches="tight")
+        except ValueError as error:
             raise Error(f"{path}: cannot write the plot: {error}") from error
         finally:
             pyplot.close(figure)
+
+
+def _label(name: str) -> str:
+    """A layer's name in a legend, which hides names that begin with _ and takes $ for formulas."""
+    shown = plain(name).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def sensitivity(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernelprune.report.tables import (
+    add_row,
     benchmark_table,
     count,
     file_size,
@@ -14,6 +15,7 @@ from kernelprune.report.tables import (
 )
 
 __all__ = [
+    "add_row",
     "benchmark_table",
     "count",
     "file_size",

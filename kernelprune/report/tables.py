@@ -1,4 +1,7 @@
-"""rich tables. Every function takes data and returns a table; nobody here measures or prints."""
+"""rich tables. Every function takes data and returns a table; nobody here measures or prints.
+
+Cells are texts, not markup: names and metadata of a file are shown as they are.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from kernelprune.benchmarking import BenchmarkResult, BenchmarkRow
 from kernelprune.format import Graph
 from kernelprune.runtime import LayerProfile, Tuning
+from kernelprune.text import plain
 
 
 def count(number: float) -> str:
@@ -26,12 +31,29 @@ def file_size(size: float) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
-def _table(title: str | None, *columns: str, left: int = 1) -> Table:
-    """The first ``left`` columns hold words, the others numbers."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+def text(words: object, style: str = "") -> Text:
+    """Words as they are: no markup, no control characters."""
+    return Text(plain(words), style)
+
+
+def add_row(table: Table, *cells: object) -> None:
+    """A row of words; a cell may also be a ``Text`` of its own style."""
+    table.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in cells))
+
+
+def _table(title: str | None, *columns: str, left: int = 1, names: int = 0) -> Table:
+    """The first ``left`` columns hold words, the others numbers. Column ``names`` holds names, which
+    go on in another line where the terminal is too narrow; what is cut off would be lost."""
+    heading = None if title is None else text(title, "table.title")
+    table = Table(title=heading, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for position, column in enumerate(columns):
-        words = position < left
-        table.add_column(column, justify="left" if words else "right", no_wrap=True)
+        words, wraps = position < left, position == names
+        table.add_column(
+            column,
+            justify="left" if words else "right",
+            no_wrap=not wraps,
+            overflow="fold",
+        )
     return table
 
 
@@ -67,7 +89,7 @@ def layer_table(
         if measured:
             row.append(f"{layer.milliseconds:.3f}")
             row.append(f"{layer.peak_share:.0%}" if has_weights else "")
-        table.add_row(*row, kernel_name(layer.kernel))
+        add_row(table, *row, kernel_name(layer.kernel))
     kept = sum(layer.connections for layer in layers)
     total = sum(layer.all_connections for layer in layers)
     row = ["total", "", "", f"{kept:,}", f"{kept / max(total, 1):.1%}"]
@@ -76,13 +98,13 @@ def layer_table(
         milliseconds = sum(layer.milliseconds for layer in layers)
         row += [f"{milliseconds:.3f}", f"batch {batch}"]
     table.add_section()
-    table.add_row(*row, "")
+    add_row(table, *row, "")
     return table
 
 
 def tuning_table(tuning: Tuning) -> Table:
     """Every layer that can be computed in several ways, mode by mode, and the whole network."""
-    table = _table(None, "images", "layer", "default", "ms", "tuned", "ms", left=3)
+    table = _table(None, "images", "layer", "default", "ms", "tuned", "ms", left=3, names=1)
     table.columns[4].justify = "left"
     for lanes, (before, after) in tuning.milliseconds.items():
         for layer in tuning.layers:
@@ -91,9 +113,9 @@ def tuning_table(tuning: Tuning) -> Table:
             row = [str(lanes), layer.layer, layer.default, f"{layer.default_milliseconds:.3f}"]
             changed = layer.chosen != layer.default
             row += [layer.chosen, f"{layer.milliseconds:.3f}"] if changed else ["", ""]
-            table.add_row(*row)
+            add_row(table, *row)
         gain = f"{before / after:.2f}x"
-        table.add_row(str(lanes), "network", "", f"{before:.3f}", gain, f"{after:.3f}")
+        add_row(table, lanes, "network", "", f"{before:.3f}", gain, f"{after:.3f}")
         table.add_section()
     return table
 
@@ -101,8 +123,8 @@ def tuning_table(tuning: Tuning) -> Table:
 def model_table(graph: Graph, metadata: Mapping[str, str], file_bytes: int) -> Table:
     """What a model file holds as a whole, and where it comes from."""
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
+    table.add_column(style="bold", overflow="fold")
+    table.add_column(overflow="fold")
     shapes = graph.shapes()
     kept, total = graph.kept_connections(), graph.all_connections()
     macs, dense = graph.macs(), graph.macs(dense=True)
@@ -113,9 +135,9 @@ def model_table(graph: Graph, metadata: Mapping[str, str], file_bytes: int) -> T
         "multiply-adds": f"{count(macs)} of {count(dense)} per image ({macs / max(dense, 1):.1%})",
         "file size": file_size(file_bytes),
     }
-    told = {key: text for key, text in sorted(metadata.items()) if key not in rows}
-    for key, text in {**rows, **told}.items():
-        table.add_row(key, text)
+    told = {key: words for key, words in sorted(metadata.items()) if key not in rows}
+    for key, words in {**rows, **told}.items():
+        add_row(table, key, words)
     return table
 
 
@@ -128,12 +150,13 @@ def benchmark_table(result: BenchmarkResult) -> Table:
         f"(1/{result.reduction:.1f}); FMA peak {result.fma_peak / 1e9:.1f} GMAC/s per core"
     )
     columns = ("batch", "engine", "median ms", "mean", "p90", "p99", "min", "images/s", "speed-up")
-    table = _table(title, *columns, left=0)
+    table = _table(title, *columns, left=0, names=1)
     table.columns[1].justify = "left"
     for row in _by_batch(table, result):
         timing = row.timing
-        table.add_row(
-            str(row.batch),
+        add_row(
+            table,
+            row.batch,
             f"{row.name} ({row.mode})",
             f"{timing.median:.3f}",
             f"{timing.mean:.3f}",
@@ -151,14 +174,15 @@ def start_up_table(result: BenchmarkResult) -> Table | None:
     if not any(row.start_up for row in result.rows):
         return None
     columns = ("batch", "engine", "load ms", "first inference ms", "memory growth", "own count")
-    table = _table("start-up, each in a process of its own", *columns, left=0)
+    table = _table("start-up, each in a process of its own", *columns, left=0, names=1)
     table.columns[1].justify = "left"
     for row in _by_batch(table, result):
         if row.start_up is None:
             continue
         memory = row.start_up.memory
-        table.add_row(
-            str(row.batch),
+        add_row(
+            table,
+            row.batch,
             f"{row.name} ({row.mode})",
             f"{row.start_up.load:.1f}",
             f"{row.start_up.first:.2f}",
@@ -191,8 +215,9 @@ def machine_table(machine: Mapping[str, Any]) -> Table:
     for key, value in machine.items():
         if isinstance(value, Mapping):
             for name, version in value.items():
-                table.add_row(name, str(version) if version is not None else "not installed")
+                add_row(table, name, "not installed" if version is None else version)
         else:
-            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-            table.add_row(key.replace("_", " "), text)
+            listed = isinstance(value, (list, tuple))
+            words = ", ".join(map(str, value)) if listed else value
+            add_row(table, key.replace("_", " "), words)
     return table

@@ -21,6 +21,7 @@ from kernelprune.runtime.plan import (
     processor,
     version,
 )
+from kernelprune.text import plain
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class LayerProfile:
 
     def __str__(self) -> str:
         return (
-            f"{self.name:<28} {self.op:<15} {self.density:>7.1%} {self.macs / 1e6:>10.2f} MMAC "
+            f"{plain(self.name):<28} {self.op:<15} {self.density:>7.1%} {self.macs / 1e6:>10.2f} MMAC "
             f"{self.milliseconds:>9.3f} ms {self.peak_share:>6.0%} of peak  {self.kernel}"
         )
 

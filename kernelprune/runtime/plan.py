@@ -16,7 +16,8 @@ from importlib import metadata
 from typing import Any
 
 from kernelprune.errors import Error
-from kernelprune.format.writer import replacing
+from kernelprune.files import opened, read_bytes, write_text
+from kernelprune.text import plain, read_json
 
 _FORMAT = "kernelprune-plan"
 _VERSION = 1
@@ -77,11 +78,7 @@ class Plan:
             "seconds": {str(lanes): value for lanes, value in sorted(self.seconds.items())},
             "choices": layers,
         }
-        try:
-            with replacing(os.fspath(path)) as file:
-                file.write((json.dumps(content, indent=1) + "\n").encode())
-        except OSError as error:
-            raise Error(f"{path}: cannot write the plan: {error.strerror or error}") from error
+        write_text(path, json.dumps(content, indent=1) + "\n", "the plan")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
@@ -90,16 +87,10 @@ class Plan:
         Raises:
             Error: No such file, or it is not a plan.
         """
+        content = read_bytes(path, _MAX_BYTES)
         try:
-            with open(path, "rb") as file:
-                content = file.read(_MAX_BYTES + 1)
-        except OSError as error:
-            raise Error(f"{path}: cannot read the plan: {error.strerror or error}") from error
-        try:
-            if len(content) > _MAX_BYTES:
-                raise ValueError(f"larger than {_MAX_BYTES >> 20} MiB")
-            return _from_json(json.loads(content.decode(), parse_constant=_refuse))
-        except (ValueError, RecursionError) as error:
+            return _from_json(read_json(content))
+        except ValueError as error:
             raise Error(f"{path}: not a plan of this version: {error}") from None
 
     def check_model(self, digest: str, isa: str, precision: str, source: str) -> None:
@@ -115,10 +106,6 @@ class Plan:
                 )
 
 
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")
-
-
 def _from_json(content: Any) -> Plan:
     """Raises ValueError, with what is wrong."""
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
@@ -129,7 +116,7 @@ def _from_json(content: Any) -> Plan:
     if texts["precision"] not in PRECISIONS:
         raise ValueError(f"precision {_short(texts['precision'])}")
     threads = content.get("threads")
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads < 1 << 31:
         raise ValueError(f"threads {_short(threads)}")
     planar_nodes = {}
     for lanes, value in _dict(content.get("planar_nodes"), "planar_nodes").items():
@@ -159,7 +146,7 @@ def _from_json(content: Any) -> Plan:
 
 
 def _short(value: object) -> str:
-    return repr(value)[:40]
+    return plain(repr(value)[:40])
 
 
 def _text(value: object, what: str) -> str:
@@ -191,12 +178,9 @@ def file_digest(path: str | os.PathLike[str]) -> str:
         Error: The file cannot be read.
     """
     digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise Error(f"{path}: {error.strerror or error}") from error
+    with opened(path) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 

@@ -16,6 +16,7 @@ from rich.progress import (
 )
 
 from kernelprune.errors import Error
+from kernelprune.text import plain
 
 # How much of the shown loss and accuracy is the past; about the last 50 steps.
 _SMOOTHING = 0.98
@@ -66,10 +67,10 @@ class TrainProgress:
         self.bar: Progress | None = None
         if console is not None and console.is_terminal:
             self.bar = Progress(
-                TextColumn("{task.description:<12}"),
+                TextColumn("{task.description:<12}", markup=False),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[status]}"),
+                TextColumn("{task.fields[status]}", markup=False),
                 TimeRemainingColumn(),
                 console=console,
             )
@@ -119,6 +120,8 @@ class TrainProgress:
         self.console.print(
             f"{self.title:<12} step {step}/{self.total_steps}  {self.status()}{checked}",
             highlight=False,
+            markup=False,
+            emoji=False,
         )
 
 
@@ -132,10 +135,10 @@ class PhaseProgress:
         self.bar: Progress | None = None
         if console is not None and console.is_terminal:
             self.bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[status]}"),
+                TextColumn("{task.fields[status]}", markup=False),
                 console=console,
                 transient=True,
             )
@@ -151,6 +154,7 @@ class PhaseProgress:
             self.bar.stop()
 
     def __call__(self, phase: str, done: int, total: int, loss: float) -> None:
+        phase = plain(phase)  # has a layer's name in it
         status = f"loss {loss:.4f}"
         if self.bar is not None:
             self.bar.update(
@@ -159,5 +163,8 @@ class PhaseProgress:
         if self.console is not None and done >= total:
             seconds = time.perf_counter() - self.started
             self.console.print(
-                f"{phase}  {done}/{total}  {status}  {seconds:.0f} s", highlight=False
+                f"{phase}  {done}/{total}  {status}  {seconds:.0f} s",
+                highlight=False,
+                markup=False,
+                emoji=False,
             )

@@ -15,7 +15,7 @@ def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch, terminal: bo
     """If this fails, a long command looks as if it hung, or fills log files with bars."""
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=terminal, width=80)
-    monkeypatch.setattr(progress, "Console", lambda stderr: console)
+    monkeypatch.setattr(progress, "PlainConsole", lambda stderr: console)
     with progress.show_progress() as show:
         show("batch 1: setting up torch", None)
         show("batch 1: taking turns", 0.5)

@@ -2,6 +2,7 @@
 // thrown as an Error whose message names the file, the node and the shape concerned.
 #pragma once
 
+#include <cstddef>
 #include <stdexcept>
 #include <string>
 
@@ -24,5 +25,25 @@ class Error : public std::runtime_error {
  private:
   ErrorKind kind_;
 };
+
+// Text of a file as it may appear in a message: at most 80 bytes, all but printable ASCII as \xNN,
+// so that no control code and nothing invisible reaches a terminal.
+inline std::string plain(const std::string& text) {
+  constexpr size_t kShown = 80;
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string out;
+  for (size_t i = 0; i < text.size() && i < kShown; ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if (byte >= 0x20 && byte < 0x7f) {
+      out += text[i];
+    } else {
+      out += {'\\', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
+    }
+  }
+  return text.size() > kShown ? out + "..." : out;
+}
+
+// The same in quotes.
+inline std::string shown(const std::string& text) { return "'" + plain(text) + "'"; }
 
 }  // namespace kernelprune
