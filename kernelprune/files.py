@@ -169,6 +169,21 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise Error(f"{name}: nothing can be written there: {_reason(error)}") from error
 
 
+def is_unused(folder: str | os.PathLike[str]) -> bool:
+    """Whether nothing lies in ``folder``, but for what a killed process left behind.
+
+    Raises:
+        Error: It is a folder and cannot be read.
+    """
+    name = name_of(folder)
+    try:
+        return all(_PART.fullmatch(entry.name) for entry in os.scandir(name))
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError as error:
+        raise Error(f"{name}: cannot be read: {_reason(error)}") from error
+
+
 def name_of(path: str | os.PathLike[str]) -> str:
     """``path`` as text.
 

@@ -61,5 +61,6 @@ def create(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return builder(num_classes=num_classes, in_channels=in_channels, **options)
-    except TypeError as error:
-        raise Error(f"model '{name}': {str(error).split('() ')[-1]}") from error
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].split("() ")[-1]
+        raise Error(f"model '{name}': {reason}") from error

@@ -42,8 +42,8 @@ def add_row(table: Table, *cells: object) -> None:
 
 
 def _table(title: str | None, *columns: str, left: int = 1, names: int = 0) -> Table:
-    """The first ``left`` columns hold words, the others numbers. Column ``names`` holds names, which
-    go on in another line where the terminal is too narrow; what is cut off would be lost."""
+    """The first ``left`` columns hold words, the others numbers. Names, in column ``names``, go on
+    in another line where the terminal is too narrow: cut off, they would be lost."""
     heading = None if title is None else text(title, "table.title")
     table = Table(title=heading, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for position, column in enumerate(columns):

@@ -60,8 +60,9 @@ class LayerProfile:
 
     def __str__(self) -> str:
         return (
-            f"{plain(self.name):<28} {self.op:<15} {self.density:>7.1%} {self.macs / 1e6:>10.2f} MMAC "
-            f"{self.milliseconds:>9.3f} ms {self.peak_share:>6.0%} of peak  {self.kernel}"
+            f"{plain(self.name):<28} {self.op:<15} {self.density:>7.1%} "
+            f"{self.macs / 1e6:>10.2f} MMAC {self.milliseconds:>9.3f} ms "
+            f"{self.peak_share:>6.0%} of peak  {self.kernel}"
         )
 
 

@@ -18,6 +18,7 @@ from torch.nn import functional
 from kernelprune import models
 from kernelprune.data import Dataset, batches, load, steps_per_epoch
 from kernelprune.errors import Error
+from kernelprune.files import check_writable
 from kernelprune.prune.distributed import (
     average_gradients,
     is_first,
@@ -31,9 +32,10 @@ from kernelprune.prune.distributed import (
 )
 from kernelprune.train.checkpoint import (
     Checkpoint,
-    check_writable,
+    check_tensor,
     latest_checkpoint,
     load_checkpoint,
+    load_weights,
     save_checkpoint,
 )
 from kernelprune.train.device import has_fast_bfloat16, pick_device
@@ -45,6 +47,8 @@ from kernelprune.train.schedule import learning_rate
 # Options that may differ between a training and its continuation: they do not change the result
 # (the device: but for rounding).
 _FREE_OPTIONS = ("threads", "device", "data_path", "checkpoint_steps", "tensorboard")
+
+_RANDOM_STATES = ("torch_rng_state", "cuda_rng_state")
 
 
 @dataclass
@@ -191,6 +195,7 @@ class Trainer:
             "epoch": self.step // self.epoch_steps,
             "options": self.options.to_dict(),
             "history": self.history,
+            "momenta": sum(name.startswith("momentum.") for name in tensors),
             **self.extra_state,
         }
         return Checkpoint(self.model.state_dict(), tensors, state)
@@ -199,31 +204,59 @@ class Trainer:
         """Goes on from a checkpoint of the same training.
 
         Raises:
-            Error: It belongs to another model or to other options.
+            Error: It belongs to another model or to other options, or is damaged.
         """
+        source = checkpoint.source
         before, now = checkpoint.state.get("options", {}), self.options.to_dict()
         for name in now:
             if name not in _FREE_OPTIONS and before.get(name) != now[name]:
                 raise Error(
-                    f"the checkpoint in {self.folder} was trained with {name}="
-                    f"{before.get(name)!r}, not {now[name]!r}; use the same options or a new folder"
+                    f"{source} was trained with {name}={before.get(name)!r}, not {now[name]!r}; "
+                    "use the same options or a new folder"
                 )
-        try:
-            self.model.load_state_dict(checkpoint.model)
-        except RuntimeError as error:
-            raise Error(f"the checkpoint in {self.folder} is of another model: {error}") from error
-        for name, parameter in self.model.named_parameters():
-            saved = checkpoint.optimizer.get(f"momentum.{name}")
-            if saved is not None:
-                # In the parameter's own memory order: then every later operation is the same one.
-                buffer = torch.empty_like(parameter).copy_(saved)
-                self.optimizer.state[parameter]["momentum_buffer"] = buffer
-        if "torch_rng_state" in checkpoint.optimizer:
-            torch.set_rng_state(checkpoint.optimizer["torch_rng_state"])
-        if "cuda_rng_state" in checkpoint.optimizer and self.device.type == "cuda":
-            torch.cuda.set_rng_state(checkpoint.optimizer["cuda_rng_state"], self.device)
+        if checkpoint.state.get("total_steps", self.total_steps) != self.total_steps:
+            raise Error(
+                f"{source} is of a training of {checkpoint.state['total_steps']} steps, this one "
+                f"takes {self.total_steps}: the data set is another one"
+            )
+        if checkpoint.step > self.total_steps:
+            raise Error(f"{source}: step {checkpoint.step} of {self.total_steps} is past the end")
+        momenta = self._momenta_in(checkpoint)
+        load_weights(self.model, checkpoint)
+        self._restore_random(checkpoint)
+        for parameter, momentum in momenta:
+            # In the parameter's own memory order: then every later operation is the same one.
+            buffer = torch.empty_like(parameter).copy_(momentum)
+            self.optimizer.state[parameter]["momentum_buffer"] = buffer
         self.step = checkpoint.step
         self.history = list(checkpoint.state.get("history", []))
+
+    def _momenta_in(self, checkpoint: Checkpoint) -> list[tuple[nn.Parameter, torch.Tensor]]:
+        """Each parameter that has momentum, and it. Raises Error for what belongs to nothing."""
+        saved = {
+            name.removeprefix("momentum."): value
+            for name, value in checkpoint.optimizer.items()
+            if name not in _RANDOM_STATES
+        }
+        if len(saved) != checkpoint.state.get("momenta", len(saved)):
+            raise Error(f"{checkpoint.source}: momentum of some parameters is missing")
+        parameters = dict(self.model.named_parameters())
+        for name, value in saved.items():
+            if name not in parameters or f"momentum.{name}" not in checkpoint.optimizer:
+                raise Error(f"{checkpoint.source}: '{name}' is no momentum of this model")
+            what = f"{checkpoint.source}: momentum of '{name}'"
+            check_tensor(value, parameters[name].detach(), what)
+        return [(parameters[name], value) for name, value in saved.items()]
+
+    def _restore_random(self, checkpoint: Checkpoint) -> None:
+        found = checkpoint.optimizer
+        try:
+            if "torch_rng_state" in found:
+                torch.set_rng_state(found["torch_rng_state"])
+            if "cuda_rng_state" in found and self.device.type == "cuda":
+                torch.cuda.set_rng_state(found["cuda_rng_state"], self.device)
+        except (RuntimeError, TypeError) as error:
+            raise Error(f"{checkpoint.source}: the state of the generators is damaged") from error
 
     def save(self) -> None:
         if self.folder is None:
@@ -337,12 +370,22 @@ def load_model(checkpoint: Checkpoint) -> tuple[nn.Module, TrainOptions]:
     Raises:
         Error: The checkpoint's options or weights do not fit this version.
     """
-    options = TrainOptions.from_dict(checkpoint.state.get("options", {}))
-    model = make_model(options, checkpoint.state.get("num_classes"), checkpoint.state.get("shape"))
+    state = checkpoint.state
+    if "options" not in state:
+        raise Error(f"{checkpoint.source} does not say with which options it was trained")
+    options = TrainOptions.from_dict(state["options"])
     try:
-        model.load_state_dict(checkpoint.model)
-    except RuntimeError as error:
-        raise Error(f"the checkpoint is not of a plain {options.model}: {error}") from error
+        # Without memory first: the state may ask for a model far larger than the weights are.
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            sketch = make_model(options, state.get("num_classes"), state.get("shape"))
+        for name, wanted in sketch.state_dict().items():
+            found = checkpoint.model.get(name)
+            if found is None or found.shape != wanted.shape:
+                raise Error(f"its weights are not of a plain {options.model}: tensor '{name}'")
+        model = make_model(options, state.get("num_classes"), state.get("shape"))
+    except Error as error:
+        raise Error(f"{checkpoint.source}: {error}") from error
+    load_weights(model, checkpoint)
     return model.eval(), options
 
 
@@ -350,9 +393,9 @@ def make_model(
     options: TrainOptions, num_classes: int | None, shape: Iterable[int] | None
 ) -> nn.Module:
     """The untrained model for images of ``shape``; its weights depend on ``options.seed``."""
-    if num_classes is None or shape is None:
+    channels = next(iter(shape or ()), None)
+    if num_classes is None or channels is None:
         raise Error("the checkpoint does not say for which images and classes its model is")
-    channels = next(iter(shape))
     torch.manual_seed(options.seed)
     return models.create(
         options.model, num_classes=num_classes, in_channels=channels, **options.model_options

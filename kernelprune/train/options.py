@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from kernelprune.errors import Error
 from kernelprune.prune.threshold import SCOPES
 
@@ -64,24 +66,71 @@ def _check(holds: bool, message: str) -> None:
         raise Error(message)
 
 
-def _check_whole(options: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(options, name)
-        _check(value is None or isinstance(value, int), f"{name} must be whole, got {value}")
-
-
 def _check_finite(options: Any, *names: str) -> None:
     for name in names:
         value = getattr(options, name)
         _check(value is None or math.isfinite(value), f"{name} must be finite, got {value}")
 
 
-def from_dict(cls: type, values: dict[str, Any]) -> Any:
+# Larger whole numbers have no use, and overflow somewhere.
+_MOST = 1 << 53
+_MOST_THREADS = 4096
+_KINDS: dict[str, Any] = {
+    "float": (int, float),
+    "int": int,
+    "str": str,
+    "bool": bool,
+    "list": (list, tuple),
+    "dict": dict,
+}
+
+
+def _check_types(options: Any) -> None:
+    """Every field has a value of its kind: what a file says, or a program, must not end in a
+    traceback from deep inside. Numbers of numpy become Python's, which JSON knows."""
+    for entry in dataclasses.fields(options):
+        value = getattr(options, entry.name)
+        if isinstance(value, np.generic):
+            value = value.item()
+            object.__setattr__(options, entry.name, value)
+        main, _, rest = str(entry.type).partition(" | ")
+        kind = _KINDS[main.partition("[")[0]]
+        is_none = value is None and rest == "None"
+        swapped = isinstance(value, bool) and kind is not bool  # True is an int in Python
+        _check(
+            not swapped and (is_none or isinstance(value, kind)),
+            f"{entry.name}: {repr(value)[:60]} is not of the kind {entry.type}",
+        )
+        _check_size(entry.name, value)
+        for name, part in value.items() if isinstance(value, dict) else ():
+            scalar = part is None or isinstance(part, (bool, int, float, str))
+            _check(isinstance(name, str), f"{entry.name}: {repr(name)[:60]} is not a name")
+            _check(scalar, f"{entry.name}: {name} must be a number or a word")
+            _check_size(f"{entry.name}: {name}", part)
+            _check(
+                not isinstance(part, float) or math.isfinite(part),
+                f"{entry.name}: {name} must be finite, got {part}",
+            )
+
+
+def _check_size(name: str, value: Any) -> None:
+    if isinstance(value, int):
+        _check(abs(value) < _MOST, f"{name} must be below 2^53 in size")
+    if isinstance(value, str):
+        _check("\0" not in value, f"{name} has a zero byte in it")
+
+
+def from_dict(cls: type, values: Any) -> Any:
     """An options object from a dictionary; unknown keys are refused, with the nearest known one."""
+    if not isinstance(values, dict):
+        raise Error(f"{cls.__name__} are {type(values).__name__}, not names and values")
     known = [entry.name for entry in dataclasses.fields(cls)]
-    for name in sorted(set(values) - set(known)):
-        nearest = difflib.get_close_matches(str(name), known, 1, 0.0)[0]
-        raise Error(f"{cls.__name__} has no option {name!r}; did you mean {nearest!r}?")
+    for name in values:
+        if name not in known:
+            nearest = difflib.get_close_matches(str(name)[:80], known, 1, 0.0)[0]
+            raise Error(
+                f"{cls.__name__} has no option {repr(name)[:80]}; did you mean {nearest!r}?"
+            )
     return cls(**values)
 
 
@@ -135,6 +184,7 @@ class TrainOptions:
     tensorboard: str | None = None
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _check(self.epochs > 0, f"epochs must be more than 0, got {self.epochs}")
         _check(self.batch_size > 1, f"batch_size must be at least 2, got {self.batch_size}")
         _check(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
@@ -151,7 +201,10 @@ class TrainOptions:
         for name in ("threads", "checkpoint_steps", "limit"):
             value = getattr(self, name)
             _check(value is None or value > 0, f"{name} must be at least 1, got {value}")
-        _check_whole(self, "batch_size", "threads", "checkpoint_steps", "limit", "seed")
+        _check(
+            self.threads is None or self.threads <= _MOST_THREADS,
+            f"threads must be at most {_MOST_THREADS}, got {self.threads}",
+        )
         _check_finite(self, "epochs", "learning_rate", "weight_decay")
         _check(
             0 <= self.label_smoothing < 1,
@@ -241,6 +294,7 @@ class PruneOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _check(
             self.method in METHODS,
             f"unknown method {self.method!r}; there are: {', '.join(METHODS)}",
@@ -299,17 +353,13 @@ class PruneOptions:
             self.stage_epochs > 0 or self.method not in GREEDY or not self.discrimination,
             "stage_epochs must be at least 1: the auxiliary classifiers have to be trained",
         )
-        _check_whole(
-            self, "rounds", "recalibrate", "latency_batch", "latency_threads", "samples",
-            "losses", "stage_epochs", "seed",
-        )  # fmt: skip
         _check(
             self.method == "dkp" or float(self.channels_per_step).is_integer(),
             f"channels_per_step must be whole, got {self.channels_per_step}",
         )
         _check_finite(
-            self, "penalty", "sparsify_epochs", "finetune_epochs", "discrimination", "adaptive",
-            "latency_ms", *rates,
+            self, "penalty", "channels_per_step", "sparsify_epochs", "finetune_epochs",
+            "discrimination", "adaptive", "latency_ms", *rates,
         )  # fmt: skip
         _check(0 <= self.distill <= 1, f"distill must be in [0, 1], got {self.distill}")
 

@@ -14,12 +14,12 @@ from torch import nn
 from kernelprune.capture import export
 from kernelprune.data import Dataset, load
 from kernelprune.errors import Error
+from kernelprune.files import check_writable, is_unused, name_of
 from kernelprune.format import Graph
 from kernelprune.prune import Plan, count, cubic_densities, recalibrate, round_steps
 from kernelprune.prune.distributed import is_first, join_processes, same_on_all, wait_for_all
 from kernelprune.train.checkpoint import (
     Checkpoint,
-    check_writable,
     latest_checkpoint,
     load_checkpoint,
     save_checkpoint,
@@ -193,8 +193,8 @@ def prune_run(
         Error: No or a damaged checkpoint, unknown method, or ``folder`` is in use.
     """
     join_processes()
-    target = Path(folder)
-    if not resume and target.is_dir() and any(target.iterdir()):
+    target = Path(name_of(folder))
+    if not resume and not is_unused(target):
         raise Error(f"{target} is not empty; go on with --resume or use a new folder")
     checkpoint = load_checkpoint(source)
     model, train = load_model(checkpoint)
@@ -263,7 +263,7 @@ def export_run(
     test = load(train.dataset, "test", path=train.data_path)
     provenance = {"architecture": train.model, "dataset": train.dataset}
     pruned = checkpoint.state.get("prune")
-    provenance["method"] = pruned["method"] if pruned else "dense"
+    provenance["method"] = PruneOptions.from_dict(pruned).method if pruned else "dense"
     if options.evaluate:
         provenance["accuracy"] = f"{accuracy(model, test):.4f}"
     return export(model, test.images[:1], path, **provenance)

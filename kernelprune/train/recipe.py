@@ -7,7 +7,6 @@ channels; what is not said has its default. Unknown keys are refused.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import os
 from dataclasses import dataclass
@@ -19,11 +18,13 @@ from rich.console import Console
 
 from kernelprune import models
 from kernelprune.errors import Error
+from kernelprune.files import read_bytes
 from kernelprune.prune.layers import find_layers
 from kernelprune.train.loop import fit
 from kernelprune.train.options import PruneOptions, TrainOptions
 from kernelprune.train.pruning import PruneResult, prune_run
 
+_MOST_BYTES = 1 << 20
 _SECTIONS: dict[str, type] = {"train": TrainOptions, "prune": PruneOptions, "then": PruneOptions}
 
 
@@ -44,21 +45,14 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
         Error: No such file, not YAML, an unknown section or key (the nearest known one is named),
             or a value of the wrong type or out of range.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise Error(f"{path}: {' '.join(str(error).split())}") from error
+    content = _read_yaml(path)
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
         raise Error(f"{path}: must have sections such as train and prune with keys and values")
     for name in content:
         if name not in _SECTIONS:
-            nearest = difflib.get_close_matches(str(name), _SECTIONS, 1, 0.0)[0]
-            raise Error(f"{path}: no section {name!r}; did you mean {nearest!r}?")
+            nearest = difflib.get_close_matches(str(name)[:80], _SECTIONS, 1, 0.0)[0]
+            raise Error(f"{path}: no section {repr(name)[:80]}; did you mean {nearest!r}?")
     try:
-        for name, values in content.items():
-            _check_types(_SECTIONS[name], values)
         train = TrainOptions.from_dict(content["train"]) if "train" in content else None
         then = PruneOptions.from_dict(content["then"]) if "then" in content else None
         return Recipe(train, PruneOptions.from_dict(content.get("prune", {})), then)
@@ -66,20 +60,33 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
         raise Error(f"{path}: {error}") from error
 
 
-def _check_types(cls: type, values: dict[str, Any]) -> None:
-    """YAML has numbers, words and lists; ``density: a tenth`` must not end in a traceback."""
-    wanted = {entry.name: str(entry.type) for entry in dataclasses.fields(cls)}
-    kinds = {"float": (int, float), "int": int, "str": str, "bool": bool, "list": list}
-    kinds["dict"] = dict
-    for name, value in values.items():
-        if name not in wanted:
-            continue  # from_dict says so
-        main, _, rest = wanted[name].partition(" | ")
-        kind: Any = kinds[main.partition("[")[0]]
-        is_none = value is None and rest == "None"
-        swapped = isinstance(value, bool) and kind is not bool  # True is an int in Python
-        if swapped or not (is_none or isinstance(value, kind)):
-            raise Error(f"{name}: {value!r} is not of the kind {wanted[name]}")
+def _read_yaml(path: str | os.PathLike[str]) -> Any:
+    """The value of a YAML file, read strictly: no key twice, and no aliases, by which a short file
+    can stand for a huge value. Raises Error."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                mark = self.peek_event().start_mark
+                raise yaml.constructor.ConstructorError(
+                    None, None, "aliases (*name) are not for recipes: write it out", mark
+                )
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if len(set(keys)) != len(node.value):
+                problem = "a key stands here twice, or is no word"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(read_bytes(path, _MOST_BYTES), Loader)
+    except RecursionError:
+        raise Error(f"{path}: nested too deep for a recipe") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise Error(f"{path}: {' '.join(str(error).split())[:300]}") from error
 
 
 def _check_ignored(train: TrainOptions, prune: PruneOptions) -> None:

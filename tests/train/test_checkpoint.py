@@ -47,14 +47,14 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing catches it, no clean-up may be relied on."""
 
 
-@pytest.mark.parametrize("function", ["save_file", "_sync", "replace", "rmtree"])
+@pytest.mark.parametrize("function", ["save_file", "fsync", "replace", "rmtree"])
 @pytest.mark.parametrize("call", [0, 1, 2])
 def test_killed_while_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, call: int
 ) -> None:
     """If this fails, a process killed while it writes a checkpoint has lost its training."""
     save_checkpoint(tmp_path, make(1))
-    place = {"replace": os, "rmtree": shutil}.get(function, module)
+    place = {"replace": os, "fsync": os, "rmtree": shutil}.get(function, module)
     genuine = getattr(place, function)
     count = 0
 
