@@ -64,10 +64,9 @@ def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
         Error: As :func:`opened`; it has more than ``limit`` bytes.
     """
     with opened(path) as file:
-        content = file.read() if limit is None else file.read(limit + 1)
-    if limit is not None and len(content) > limit:
-        raise Error(f"{name_of(path)}: larger than {limit:,} bytes, the most that is read here")
-    return content
+        if limit is not None and os.fstat(file.fileno()).st_size > limit:
+            raise Error(f"{name_of(path)}: larger than {limit:,} bytes, the most that is read here")
+        return file.read()
 
 
 # ---------------------------------------------------------------- writing
@@ -132,6 +131,10 @@ def new_folder(path: str | os.PathLike[str], what: str = "the folder") -> Iterat
     name = name_of(path)
     try:
         target = os.path.realpath(name)
+        with suppress(FileNotFoundError):
+            os.lstat(target)
+            if os.listdir(target):
+                raise Error(f"{name}: is there already, and not empty")
         above = os.path.dirname(target)
         os.makedirs(above, exist_ok=True)
         _remove_parts(above)

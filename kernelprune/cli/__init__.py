@@ -5,7 +5,31 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-__all__ = ["main"]
+__all__ = ["main", "missing_package"]
+
+# Package, by the name that is imported -> the smallest extra that brings it.
+_EXTRAS = {
+    "typer": "cli",
+    "rich": "cli",
+    "PIL": "cli",
+    "torch": "train",
+    "safetensors": "train",
+    "yaml": "train",
+    "matplotlib": "report",
+    "sklearn": "digits",
+    "onnx": "bench",
+    "onnxruntime": "bench",
+    "openvino": "bench",
+    "MNN": "bench",
+}
+
+
+def missing_package(error: ModuleNotFoundError) -> str:
+    """One line for a package that is not installed: what to type."""
+    name = (error.name or "").partition(".")[0]
+    extra = _EXTRAS.get(name)
+    wanted = f"'kernelprune[{extra}]'" if extra else name
+    return f"error: the package {name!r} is not installed: pip install {wanted}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -16,9 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         from kernelprune.cli import app
     except ModuleNotFoundError as error:
-        print(
-            f"error: the command line needs {error.name!r}: pip install 'kernelprune[all]'",
-            file=sys.stderr,
-        )
+        print(missing_package(error), file=sys.stderr)
         sys.exit(2)
     app.main(arguments)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 import kernelprune
+from kernelprune.cli import missing_package
 from kernelprune.errors import Error
 from kernelprune.text import plain
 
@@ -93,10 +94,7 @@ def _report(error: Exception) -> int:
         print(f"error: {_one_line(str(error))}", file=sys.stderr)
         return 2
     if isinstance(error, ModuleNotFoundError):
-        print(
-            f"error: the package {error.name!r} is not installed: pip install 'kernelprune[all]'",
-            file=sys.stderr,
-        )
+        print(missing_package(error), file=sys.stderr)
         return 2
     raise error
 

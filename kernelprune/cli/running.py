@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import time
@@ -11,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from kernelprune.errors import Error, ShapeError
-from kernelprune.files import opened, replacing
+from kernelprune.files import opened, write_bytes
 from kernelprune.runtime import Engine
 
 
@@ -72,8 +73,9 @@ def run_file(
         text = f"scores {list(scores.shape)} from {rate}"
     if output_path is None:
         return text
-    with replacing(output_path, "the scores") as stream:
-        np.save(stream, scores)
+    file = io.BytesIO()  # straight to a full disk, numpy says how many numbers, but not why
+    np.save(file, scores)
+    write_bytes(output_path, file.getvalue(), "the scores")
     return f"{text}, written to {output_path}"
 
 

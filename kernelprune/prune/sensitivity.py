@@ -52,8 +52,10 @@ class Sensitivity:
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draws one line per layer into an image file. Needs matplotlib. Raises Error when the file
         cannot be written, or matplotlib does not know its ending."""
-        import matplotlib
-
+        try:
+            import matplotlib
+        except ImportError as error:
+            raise Error("plots need matplotlib: pip install 'kernelprune[report]'") from error
         matplotlib.use("Agg")
         from matplotlib import pyplot
 

@@ -45,7 +45,13 @@ def _table(title: str | None, *columns: str, left: int = 1, names: int = 0) -> T
     """The first ``left`` columns hold words, the others numbers. Names, in column ``names``, go on
     in another line where the terminal is too narrow: cut off, they would be lost."""
     heading = None if title is None else text(title, "table.title")
-    table = Table(title=heading, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(
+        title=heading,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for position, column in enumerate(columns):
         words, wraps = position < left, position == names
         table.add_column(

@@ -24,7 +24,7 @@ from torch import nn
 from kernelprune.errors import Error
 from kernelprune.files import name_of, new_folder, read_bytes
 from kernelprune.text import read_json
-from kernelprune.train.options import PruneOptions, TrainOptions
+from kernelprune.train.options import PruneOptions, TrainOptions, short
 
 _NAME = re.compile(r"checkpoint-(\d{6})")
 _FORMAT = "kernelprune-checkpoint"
@@ -160,18 +160,18 @@ def _check_state(state: Mapping[str, Any]) -> None:
     """Raises Error for a value that no checkpoint has. What is not there has no check here."""
     step = state.get("step")
     if not _is_count(step):
-        raise Error(f"has no whole number 'step' from 0 up, but {_short(step)}")
+        raise Error(f"has no whole number 'step' from 0 up, but {short(step)}")
     total = state.get("total_steps", step)
     if not _is_count(total) or total < step:
-        raise Error(f"'total_steps' is {_short(total)}, at step {step}")
+        raise Error(f"'total_steps' is {short(total)}, at step {step}")
     for name, most in (("num_classes", 1 << 20), ("momenta", 1 << 20)):
         value = state.get(name, 1)
         if not _is_count(value) or value > most:
-            raise Error(f"'{name}' is {_short(value)}")
+            raise Error(f"'{name}' is {short(value)}")
     shape = state.get("shape", [1, 1, 1])
     sides = isinstance(shape, list) and len(shape) == 3
     if not sides or not all(_is_count(side) and 1 <= side <= 1 << 20 for side in shape):
-        raise Error(f"'shape' is {_short(shape)}, not [channels, height, width]")
+        raise Error(f"'shape' is {short(shape)}, not [channels, height, width]")
     history = state.get("history", [])
     if not isinstance(history, list) or not all(map(_is_epoch, history)):
         raise Error("'history' is not a list of epochs with step, loss, accuracy, validation")
@@ -189,10 +189,6 @@ def _is_epoch(entry: Any) -> bool:
         return False
     numbers = [entry["loss"], entry["accuracy"], entry["validation"] or 0.0]
     return _is_count(entry["step"]) and all(type(number) in (int, float) for number in numbers)
-
-
-def _short(value: Any) -> str:
-    return repr(value)[:60]
 
 
 def _read(file: Path, reader: Callable[[Path], Any]) -> Any:

@@ -97,20 +97,27 @@ def _check_types(options: Any) -> None:
         kind = _KINDS[main.partition("[")[0]]
         is_none = value is None and rest == "None"
         swapped = isinstance(value, bool) and kind is not bool  # True is an int in Python
-        _check(
-            not swapped and (is_none or isinstance(value, kind)),
-            f"{entry.name}: {repr(value)[:60]} is not of the kind {entry.type}",
-        )
         _check_size(entry.name, value)
+        if swapped or not (is_none or isinstance(value, kind)):
+            raise Error(f"{entry.name}: {short(value)} is not of the kind {entry.type}")
+        if isinstance(value, (list, tuple)):
+            for part in value:
+                _check_size(entry.name, part)
         for name, part in value.items() if isinstance(value, dict) else ():
+            _check(isinstance(name, str), f"{entry.name}: {short(name)} is not a name")
             scalar = part is None or isinstance(part, (bool, int, float, str))
-            _check(isinstance(name, str), f"{entry.name}: {repr(name)[:60]} is not a name")
             _check(scalar, f"{entry.name}: {name} must be a number or a word")
             _check_size(f"{entry.name}: {name}", part)
-            _check(
-                not isinstance(part, float) or math.isfinite(part),
-                f"{entry.name}: {name} must be finite, got {part}",
-            )
+            finite = not isinstance(part, float) or math.isfinite(part)
+            _check(finite, f"{entry.name}: {name} must be finite, got {part}")
+
+
+def short(value: Any) -> str:
+    """For a message; what a file holds may be long, or have more digits than Python prints."""
+    try:
+        return repr(value)[:60]
+    except (ValueError, RecursionError):
+        return f"a large {type(value).__name__}"
 
 
 def _check_size(name: str, value: Any) -> None:
@@ -127,10 +134,8 @@ def from_dict(cls: type, values: Any) -> Any:
     known = [entry.name for entry in dataclasses.fields(cls)]
     for name in values:
         if name not in known:
-            nearest = difflib.get_close_matches(str(name)[:80], known, 1, 0.0)[0]
-            raise Error(
-                f"{cls.__name__} has no option {repr(name)[:80]}; did you mean {nearest!r}?"
-            )
+            nearest = difflib.get_close_matches(short(name), known, 1, 0.0)[0]
+            raise Error(f"{cls.__name__} has no option {short(name)}; did you mean {nearest!r}?")
     return cls(**values)
 
 

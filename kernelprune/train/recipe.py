@@ -21,7 +21,7 @@ from kernelprune.errors import Error
 from kernelprune.files import read_bytes
 from kernelprune.prune.layers import find_layers
 from kernelprune.train.loop import fit
-from kernelprune.train.options import PruneOptions, TrainOptions
+from kernelprune.train.options import PruneOptions, TrainOptions, short
 from kernelprune.train.pruning import PruneResult, prune_run
 
 _MOST_BYTES = 1 << 20
@@ -50,8 +50,8 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
         raise Error(f"{path}: must have sections such as train and prune with keys and values")
     for name in content:
         if name not in _SECTIONS:
-            nearest = difflib.get_close_matches(str(name)[:80], _SECTIONS, 1, 0.0)[0]
-            raise Error(f"{path}: no section {repr(name)[:80]}; did you mean {nearest!r}?")
+            nearest = difflib.get_close_matches(short(name), _SECTIONS, 1, 0.0)[0]
+            raise Error(f"{path}: no section {short(name)}; did you mean {nearest!r}?")
     try:
         train = TrainOptions.from_dict(content["train"]) if "train" in content else None
         then = PruneOptions.from_dict(content["then"]) if "then" in content else None
