@@ -112,6 +112,10 @@ format: $(VENV)/.stamp-lint  ## format Python and C++
 	@$(BIN)/ruff format --quiet .
 	@git ls-files 'csrc/*.h' 'csrc/*.cc' 'csrc/*.cu' 'csrc/*.cuh' | xargs $(BIN)/clang-format -i
 
+.PHONY: faults
+faults: build  ## kill export, train, prune and tune at 50 points each, fill their disk (10 minutes)
+	@$(BIN)/python tests/faults $(ARGS)
+
 # The sanitizers' run-time libraries must come first in a process whose Python lacks them.
 .PHONY: sanitize
 sanitize: $(VENV)/.stamp-packages  ## engine tests under the address and undefined-behaviour sanitizers

@@ -88,7 +88,11 @@ def _read_array(path: Path) -> np.ndarray:
             raise Error(f"{path}: not an array file of numpy ({error})") from error
     if not np.issubdtype(array.dtype, np.floating):
         raise ShapeError(f"{path}: holds {array.dtype}, the model takes float32")
-    return array.astype(np.float32, copy=False)
+    try:
+        with np.errstate(over="raise"):
+            return array.astype(np.float32, copy=False)
+    except FloatingPointError:
+        raise ShapeError(f"{path}: holds numbers that are too large for float32") from None
 
 
 def _array_of(file: BinaryIO) -> np.ndarray:

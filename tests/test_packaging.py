@@ -1,0 +1,84 @@
+"""What is in the source distribution, and what the extras bring."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from kernelprune.cli import _EXTRAS, missing_package
+
+ROOT = Path(__file__).resolve().parent.parent
+# Of no use without the repository.
+LEFT_OUT = {".clang-format", ".gitignore", ".pre-commit-config.yaml"}
+
+
+def tracked_files() -> set[str]:
+    git = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
+    found = subprocess.run(git, capture_output=True, text=True)
+    if found.returncode != 0:
+        pytest.skip("not a repository")
+    return {name for name in found.stdout.splitlines() if (ROOT / name).is_file()}
+
+
+def test_source_distribution(tmp_path: Path) -> None:
+    """If this fails, the engine cannot be built from the source distribution, or its tests run."""
+    wanted = tracked_files() - LEFT_OUT
+    assert sum(name.startswith("csrc/") for name in wanted) > 50
+    command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "sdist", "-d", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (packed,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(packed) as archive:
+        found = {name.partition("/")[2] for name in archive.getnames()}
+    assert wanted - found == set()
+    built = [name for name in found if name.endswith((".so", ".pyc")) or "__pycache__" in name]
+    assert built == []
+
+
+def extras() -> dict[str, list[str]]:
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return content["project"]["optional-dependencies"]
+
+
+def brought_by(extra: str) -> set[str]:
+    """Packages of an extra and of those that it includes."""
+    found: set[str] = set()
+    for entry in extras()[extra]:
+        name, _, inner = re.split(r"([\[<>=; ])", entry, maxsplit=1)
+        if name == "kernelprune":
+            found = found.union(*(brought_by(other) for other in inner.split("]")[0].split(",")))
+        else:
+            found.add(name.lower())
+    return found
+
+
+def test_messages_name_the_smallest_extra() -> None:
+    """If this fails, a missing package of a few kB is answered with an order for gigabytes."""
+    packages = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "MNN": "mnn"}
+    sizes = {extra: len(brought_by(extra)) for extra in extras()}
+    for module, extra in _EXTRAS.items():
+        package = packages.get(module, module)
+        having = [name for name in sizes if package in brought_by(name)]
+        assert extra in having and sizes[extra] == min(sizes[name] for name in having), module
+        assert f"'kernelprune[{extra}]'" in missing_package(ModuleNotFoundError(name=module))
+    assert brought_by("cli") == {"typer", "rich", "pillow"}
+    assert missing_package(ModuleNotFoundError(name="x.y")).endswith("pip install x")
+
+
+def test_declared_packages_are_used() -> None:
+    """If this fails, users install packages for nothing."""
+    modules = {package: module for module, package in (
+        ("PIL", "pillow"), ("yaml", "pyyaml"), ("sklearn", "scikit-learn"), ("MNN", "mnn"),
+    )}  # fmt: skip
+    sources = "\n".join(path.read_text() for path in (ROOT / "kernelprune").rglob("*.py"))
+    for package in brought_by("all"):
+        name = modules.get(package, package)
+        assert re.search(rf"\b(import|from) {name}\b", sources) or f'"{name}"' in sources, package
