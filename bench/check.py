@@ -20,9 +20,12 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bench.results import load
 from kernelprune.errors import Error
+from kernelprune.report import add_row
+from kernelprune.text import plain
 
 _PEAK = "FMA peak"
 _COPY = "copy"
@@ -190,12 +193,13 @@ def change_table(changes: list[Change], tolerance: float) -> Table:
         left = column in ("row", "speed over", "")
         table.add_column(column, justify="left" if left else "right", no_wrap=True)
     for change in changes:
-        words = ""
+        words = Text()
         if change.ratio < 1 - tolerance:
-            words = "[red]SLOWER[/red]"
+            words = Text("SLOWER", "red")
         elif change.ratio > 1 / (1 - tolerance):
-            words = "[green]faster[/green]"
-        table.add_row(
+            words = Text("faster", "green")
+        add_row(
+            table,
             change.name,
             change.reference,
             f"{change.old:.3f}",
@@ -218,9 +222,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--tolerance", type=float, default=0.1, help="share of the speed that may be lost (0.1)"
     )
     options = parser.parse_args(arguments)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=150)
+        console = Console(highlight=False, markup=False, width=150)
     try:
         if not 0 <= options.tolerance < 1:
             raise Error(f"--tolerance must be at least 0 and below 1, got {options.tolerance}")
@@ -230,7 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     console.print(change_table(changes, options.tolerance))
     for note in notes:
-        console.print(note, soft_wrap=True)
+        console.print(plain(note), soft_wrap=True)
     slower = [change for change in changes if change.ratio < 1 - options.tolerance]
     console.print(
         f"{len(slower)} of {len(changes)} rows lost more than {options.tolerance:.0%}"

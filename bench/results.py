@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kernelprune.errors import Error
-from kernelprune.files import write_text
+from kernelprune.files import read_bytes, write_text
+from kernelprune.text import read_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -29,9 +30,7 @@ def load(path: Path) -> dict[str, Any]:
         Error: No such file, or not a result.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Error(f"{path}: {error.strerror}") from error
+        found = read_json(read_bytes(path))
     except ValueError as error:
         raise Error(f"{path}: not a json file ({error})") from error
     if not isinstance(found, dict) or not isinstance(found.get("rows"), list):

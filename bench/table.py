@@ -9,10 +9,13 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bench.goals import scaling_wanted, verdict
 from bench.results import load_peers
 from kernelprune.benchmarking import PEERS
+from kernelprune.report import add_row
+from kernelprune.text import plain
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -39,7 +42,8 @@ def goal_table(results: Sequence[dict[str, Any]]) -> Table:
             previous = row["batch"]
             words = verdict(row)
             colour = {"goal met": "green", "floor met": "yellow"}.get(words, "red")
-            table.add_row(
+            add_row(
+                table,
                 result["network"],
                 str(row["batch"]),
                 f"{row['density']:g}",
@@ -47,7 +51,7 @@ def goal_table(results: Sequence[dict[str, Any]]) -> Table:
                 *(_peer_cell(row, peer) for peer in peers),
                 "" if row["floor"] is None else f"{row['floor']:.3g}",
                 "" if row["goal"] is None else f"{row['goal']:.3g}",
-                f"[{colour}]{words}[/{colour}]" if words else "",
+                Text(words, colour),
             )
     return table
 
@@ -70,7 +74,8 @@ def scaling_table(results: Sequence[dict[str, Any]]) -> Table:
             one, many = row["one_thread"]["median"], row["timing"]["median"]
             wanted = scaling_wanted(row["batch"]) if result["threads"] == 2 else None
             over = row["speed_up"].get("openvino")
-            table.add_row(
+            add_row(
+                table,
                 result["network"],
                 str(row["batch"]),
                 f"{row['density']:g}",
@@ -88,15 +93,15 @@ def scaling_table(results: Sequence[dict[str, Any]]) -> Table:
 
 def show(folder: Path, console: Console | None = None) -> None:
     """Prints the tables of all results in a folder."""
-    console = console or Console(highlight=False)
+    console = console or Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=180, file=console.file)
+        console = Console(highlight=False, markup=False, width=180, file=console.file)
     found = load_peers(folder)
     if found:
         console.print(goal_table(found))
     for result in found:
         for name, reason in result["missing"].items():
-            console.print(f"{result['network']}: {name}: {reason}")
+            console.print(plain(f"{result['network']}: {name}: {reason}"))
     two = load_peers(folder, threads=2)
     if two:
         console.print(scaling_table(two))

@@ -179,6 +179,31 @@ def test_engine_needs_numpy_alone(pattern: str) -> None:
         assert {name.split(".")[0] for name in imports_of(path)} <= standard | allowed
 
 
+# What has one place, so that no other writes half files, shows control codes, or reads loosely:
+# call -> the files that may use it. (The other two take no file of anybody else.)
+ONE_PLACE = {
+    r"\.write_(?:text|bytes)\(|open\([^)]*[\"'][wax]|np\.save\((?!file,)": {
+        "kernelprune/files.py",
+        "kernelprune/train/checkpoint.py",  # into a folder of files.py
+        "kernelprune/benchmarking/start_up.py",  # of the system
+    },
+    r"json\.loads?\(|yaml\.(?:safe_)?load\(|pickle\.loads?\(": {
+        "kernelprune/text.py",
+        "kernelprune/train/recipe.py",
+        "kernelprune/benchmarking/start_up.py",  # what its own process says
+    },
+    r"table\.add_row\(": {"kernelprune/report/tables.py"},
+}
+
+
+@pytest.mark.parametrize(("call", "files"), ONE_PLACE.items(), ids=["write", "read", "show"])
+def test_one_place(call: str, files: set[str]) -> None:
+    """If this fails, a file is written that a kill or a full disk cuts, or something of a stranger
+    is read or shown without the checks of the one place that has them."""
+    found = {name_of(path) for path in package_files() if re.search(call, path.read_text())}
+    assert found == files
+
+
 # --- instruction sets ----------------------------------------------------------------------------
 
 

@@ -76,9 +76,17 @@ def save_checkpoint(folder: str | os.PathLike[str], checkpoint: Checkpoint) -> P
                 raise Error(f"{target}: cannot write the checkpoint: {error}") from error
         state = {"format": _FORMAT, "version": _VERSION, **checkpoint.state}
         (partial / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-    for _, old in older:
-        shutil.rmtree(old, ignore_errors=True)
+    remove_older(run)
     return target
+
+
+def remove_older(folder: str | os.PathLike[str]) -> None:
+    """Leaves only the newest complete checkpoint in the folder of a run, if there is one."""
+    found = _numbered(Path(name_of(folder)))
+    newest = next((number for number, path in reversed(found) if _is_complete(path)), -1)
+    for number, path in found:
+        if number < newest:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _numbered(run: Path) -> list[tuple[int, Path]]:

@@ -36,6 +36,7 @@ from kernelprune.train.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
     load_weights,
+    remove_older,
     save_checkpoint,
 )
 from kernelprune.train.device import has_fast_bfloat16, pick_device
@@ -230,6 +231,8 @@ class Trainer:
             self.optimizer.state[parameter]["momentum_buffer"] = buffer
         self.step = checkpoint.step
         self.history = list(checkpoint.state.get("history", []))
+        if self.folder is not None and is_first():
+            remove_older(self.folder)  # a run that is killed may have had no time to
 
     def _momenta_in(self, checkpoint: Checkpoint) -> list[tuple[nn.Parameter, torch.Tensor]]:
         """Each parameter that has momentum, and it. Raises Error for what belongs to nothing."""

@@ -177,7 +177,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
     """If this fails, a wrong path ends in a traceback."""
     noise = tmp_path / "noise.json"
     noise.write_text("{")
-    with pytest.raises(Error, match="No such file"):
+    with pytest.raises(Error, match="no such file"):
         compare(tmp_path / "none.json", noise)
     with pytest.raises(Error, match="not a json file"):
         compare(noise, noise)

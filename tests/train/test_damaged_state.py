@@ -285,3 +285,23 @@ def test_mutated_masks(tmp_path: Path) -> None:
         except Error:
             refused += 1
     assert refused > 100
+
+
+def test_resuming_removes_older_ones(
+    saved: dict[str, bytes], dataset: Dataset, tmp_path: Path
+) -> None:
+    """If this fails, a run that was killed between writing its last checkpoint and removing the one
+    before it leaves both for ever."""
+    for number in (3, 4, 7):
+        (tmp_path / f"checkpoint-{number:06d}").mkdir()
+        for name, content in saved.items():
+            if number != 7:
+                (tmp_path / f"checkpoint-{number:06d}" / name).write_bytes(content)
+    again = trainer(dataset)
+    again.folder = tmp_path
+    again.restore(load_checkpoint(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-000004", "checkpoint-000007",
+    ]  # fmt: skip
+    assert save_checkpoint(tmp_path, again.checkpoint()).name == "checkpoint-000008"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000008"]
