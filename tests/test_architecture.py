@@ -182,7 +182,7 @@ def test_engine_needs_numpy_alone(pattern: str) -> None:
 # What has one place, so that no other writes half files, shows control codes, or reads loosely:
 # call -> the files that may use it. (The other two take no file of anybody else.)
 ONE_PLACE = {
-    r"\.write_(?:text|bytes)\(|open\([^)]*[\"'][wax]|np\.save\((?!file,)": {
+    r"\.write_(?:text|bytes)\(|open\([^)]*[\"'][wax]|np\.save\((?!content,)": {
         "kernelprune/files.py",
         "kernelprune/train/checkpoint.py",  # into a folder of files.py
         "kernelprune/benchmarking/start_up.py",  # of the system

@@ -73,9 +73,9 @@ def run_file(
         text = f"scores {list(scores.shape)} from {rate}"
     if output_path is None:
         return text
-    file = io.BytesIO()  # straight to a full disk, numpy says how many numbers, but not why
-    np.save(file, scores)
-    write_bytes(output_path, file.getvalue(), "the scores")
+    content = io.BytesIO()  # straight to a full disk, numpy says how many numbers, but not why
+    np.save(content, scores)
+    write_bytes(output_path, content.getvalue(), "the scores")
     return f"{text}, written to {output_path}"
 
 

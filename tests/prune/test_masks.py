@@ -103,7 +103,7 @@ def test_files_that_are_no_masks(tmp_path):
     other.write_bytes(other.read_bytes()[:20])
     with pytest.raises(FormatError, match="other.safetensors"):
         load_masks(other)
-    with pytest.raises(FormatError, match="missing.safetensors"):
+    with pytest.raises(Error, match="missing.safetensors: no such file"):
         load_masks(tmp_path / "missing.safetensors")
 
 
