@@ -253,7 +253,7 @@ def test_missing_plan(model: Path, tmp_path: Path) -> None:
     """The message names the file that is missing."""
     with pytest.raises(kp.Error, match=r"nowhere\.json: no such file"):
         Engine(model, plan=tmp_path / "nowhere.json")
-    with pytest.raises(kp.Error, match="cannot read the plan"):
+    with pytest.raises(kp.Error, match="not a regular file"):
         Engine(model, plan=tmp_path)
 
 
