@@ -117,6 +117,13 @@ def find_images(folder: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
         raise Error("images in files are read by Pillow: pip install 'kernelprune[cli]'") from error
     if not folder.is_dir():
         raise Error(f"{folder}: no such folder; it must hold one folder of images per class")
+    try:
+        return _list_images(folder)
+    except OSError as error:
+        raise Error(f"{folder}: cannot be read: {error.strerror}") from error
+
+
+def _list_images(folder: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
     classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     if not classes:
         raise Error(f"{folder}: holds no folders, one per class")
