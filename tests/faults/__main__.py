@@ -2,7 +2,7 @@
 write: the good file has to survive, and what is resumed has to end with the same weights.
 
     python tests/faults --points 50          all of it, what `make faults` runs
-    python tests/faults --points 2 --no-disk a cheap part, what the ordinary tests run
+    python tests/faults --points 1 --no-disk a cheap part, what the ordinary tests run
 
 The disk is a small tmpfs, which needs root; without root that part is left out, with a line.
 """
@@ -31,7 +31,7 @@ def try_kills(operation: Operation, points: int, draw: random.Random) -> None:
     seconds = time.perf_counter() - began
     landed = 0
     for point in range(points):
-        by_time = point % 2 == 0
+        by_time = point % 2 == 1
         kill = Kill(after_seconds=draw.random() * seconds if by_time else None,
                     before_write=None if by_time else draw.randint(1, writes))  # fmt: skip
         operation.prepare()
