@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bindings/convolution.h"
+#include "bindings/unlocked.h"
 
 namespace py = pybind11;
 
@@ -55,7 +56,7 @@ py::class_<Made> bind(py::module_* m, const char* name) {
       py::init(&make<Made>), py::arg("row_ptr"), py::arg("col"), py::arg("out_channels"),
       py::arg("count"), py::arg("in_channels"), py::arg("in_h"), py::arg("in_w"), py::arg("kernel"),
       py::arg("stride"), py::arg("padding"), py::arg("dilation"), py::arg("threads") = 1,
-      py::arg("isa") = "", py::call_guard<py::gil_scoped_release>());
+      py::arg("isa") = "", py::call_guard<Unlocked>());
 }
 
 }  // namespace
@@ -65,12 +66,12 @@ void bind_convolution(py::module_* m) {
       .def_property_readonly("out_h", &Convolution::out_h)
       .def_property_readonly("out_w", &Convolution::out_w)
       .def("kernels", &Convolution::kernels, py::arg("batch"))
-      .def("run", &run, py::call_guard<py::gil_scoped_release>());
+      .def("run", &run, py::call_guard<Unlocked>());
   bind<WeightGradient>(m, "WeightGradient")
       .def_property_readonly("out_h", &WeightGradient::out_h)
       .def_property_readonly("out_w", &WeightGradient::out_w)
       .def("places", &WeightGradient::places, py::arg("batch"))
-      .def("run", &run_gradient, py::call_guard<py::gil_scoped_release>());
+      .def("run", &run_gradient, py::call_guard<Unlocked>());
 }
 
 }  // namespace kernelprune

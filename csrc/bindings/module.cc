@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bindings/convolution.h"
+#include "bindings/unlocked.h"
 #include "kernelprune/engine.h"
 
 namespace py = pybind11;
@@ -41,7 +42,7 @@ int64_t check_inputs(const Engine& engine, const std::vector<FloatArray>& inputs
   for (size_t i = 0; i < inputs.size(); ++i) {
     const TensorInfo& info = engine.inputs()[i];
     bool right = inputs[i].ndim() == static_cast<py::ssize_t>(info.shape.size()) + 1 &&
-                 inputs[i].shape(0) == inputs[0].shape(0) && inputs[i].shape(0) > 0;
+                 inputs[i].shape(0) == inputs[0].shape(0);
     for (size_t d = 0; right && d < info.shape.size(); ++d) {
       right = inputs[i].shape(static_cast<py::ssize_t>(d) + 1) == info.shape[d];
     }
@@ -75,14 +76,21 @@ struct Outputs {
   }
 };
 
+// Calls work(cancel) without the GIL; on the main thread Ctrl-C ends it.
+template <typename Work>
+void run_unlocked(const Work& work) {
+  const bool interruptible = on_main_thread();
+  Unlocked unlocked;
+  work(interruptible ? Cancel([&] { return unlocked.interrupted(); }) : Cancel());
+}
+
 std::vector<py::array_t<float>> run(const Engine& engine, const std::vector<FloatArray>& inputs) {
   const int64_t batch = check_inputs(engine, inputs);
   Outputs<float> outputs(engine, batch);
   const std::vector<const float*> pointers = pointers_to(inputs);
-  {
-    py::gil_scoped_release unlocked;
-    engine.run(pointers, outputs.pointers, batch);
-  }
+  run_unlocked([&](const Cancel& cancel) {
+    engine.run(pointers, outputs.pointers, batch, cancel);
+  });
   return outputs.arrays;
 }
 
@@ -105,10 +113,9 @@ std::vector<py::array_t<double>> run_reference(const Engine& engine,
   const int64_t batch = check_inputs(engine, inputs);
   Outputs<double> outputs(engine, batch);
   const std::vector<const float*> pointers = pointers_to(inputs);
-  {
-    py::gil_scoped_release unlocked;
-    engine.run_reference(pointers, outputs.pointers, batch);
-  }
+  run_unlocked([&](const Cancel& cancel) {
+    engine.run_reference(pointers, outputs.pointers, batch, cancel);
+  });
   return outputs.arrays;
 }
 
@@ -117,8 +124,11 @@ std::vector<LayerInfo> profile(const Engine& engine, const std::vector<FloatArra
   const int64_t batch = check_inputs(engine, inputs);
   Outputs<float> outputs(engine, batch);
   const std::vector<const float*> pointers = pointers_to(inputs);
-  py::gil_scoped_release unlocked;
-  return engine.profile(pointers, outputs.pointers, batch, repeats);
+  std::vector<LayerInfo> layers;
+  run_unlocked([&](const Cancel& cancel) {
+    layers = engine.profile(pointers, outputs.pointers, batch, repeats, cancel);
+  });
+  return layers;
 }
 
 // The core's error kinds become the exception classes of kernelprune.errors.
@@ -137,6 +147,8 @@ void set_python_error(const Error& error) {
     case ErrorKind::kDevice:
       name = "DeviceError";
       break;
+    case ErrorKind::kCancelled:
+      return;  // by Unlocked::interrupted(), which has set it
     case ErrorKind::kGeneral:
       break;
   }
@@ -240,7 +252,7 @@ PYBIND11_MODULE(_core, m) {
              const std::string& precision, const Choices& choices, int planar_nodes,
              const Seconds& seconds, const Cuts& cuts, const std::string& device,
              int cuda_variant) {
-            py::gil_scoped_release unlocked;
+            Unlocked unlocked;
             return Engine::load(
                 path, make_options(threads, isa, lanes, precision, choices, planar_nodes, seconds,
                                    cuts, device, cuda_variant));
@@ -256,6 +268,7 @@ PYBIND11_MODULE(_core, m) {
              const Seconds& seconds, const Cuts& cuts, const std::string& device,
              int cuda_variant) {
             const std::string_view view = bytes;
+            Unlocked unlocked;
             return Engine::load_bytes(
                 reinterpret_cast<const uint8_t*>(view.data()), view.size(), name,
                 make_options(threads, isa, lanes, precision, choices, planar_nodes, seconds, cuts,
@@ -279,7 +292,7 @@ PYBIND11_MODULE(_core, m) {
       .def("run_pointers", &run_pointers, py::arg("inputs"), py::arg("outputs"), py::arg("batch"),
            py::arg("half") = false, py::arg("on_device") = false,
            py::arg("streams") = std::vector<uintptr_t>{}, py::arg("queue") = false,
-           py::call_guard<py::gil_scoped_release>())
+           py::call_guard<Unlocked>())
       .def(
           "allocate",
           [](const Engine& engine, size_t bytes) {
@@ -296,11 +309,12 @@ PYBIND11_MODULE(_core, m) {
       .def("profile", &profile, py::arg("inputs"), py::arg("repeats"));
 
   bind_convolution(&m);
+  hold_daemons_at_exit();
 
   m.def("available_isas", &available_isas);
   m.def("select_isa", &select_isa, py::arg("isa"));
   m.def("measure_fma_peak", &measure_fma_peak, py::arg("isa"), py::arg("seconds"),
-        py::call_guard<py::gil_scoped_release>());
+        py::call_guard<Unlocked>());
   m.def("check_file", [](const std::string& path) { Engine::load(path, {}); }, py::arg("path"));
   m.def(
       "check_bytes",

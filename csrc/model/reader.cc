@@ -124,13 +124,10 @@ class GraphBuilder {
     const auto entry = [&](const char* key) -> const std::string& {
       const auto found = file_.metadata.find(key);
       if (found == file_.metadata.end()) {
-        fail(std::string("the metadata has no '") + key + "': not a kernelprune model");
+        fail(std::string("the metadata has no '") + key + "'");
       }
       return found->second;
     };
-    if (entry("format") != "kernelprune") {
-      fail("the metadata says format " + shown(entry("format")) + ", not 'kernelprune'");
-    }
     if (entry("version") != "1") {
       fail("the file has version " + shown(entry("version")) +
            " and this engine reads version 1: update kernelprune or export again");
@@ -306,6 +303,7 @@ struct FileBytes {
 };
 
 FileBytes read_bytes(const std::string& path) {
+  if (path.find('\0') != std::string::npos) fail_to_open(path, "not the path of a file");
   struct stat status;
   if (stat(path.c_str(), &status) != 0) {
     fail_to_open(path, errno == ENOENT ? "no such file" : std::generic_category().message(errno));

@@ -112,15 +112,21 @@ TensorFile parse_safetensors(const uint8_t* bytes, uint64_t size) {
   const uint64_t data_size = size - kPrefix - header_size;
 
   TensorFile file;
+  const auto metadata = header.find("__metadata__");
+  if (metadata != header.end()) {
+    for (const auto& [key, value] : as_object(*metadata, "__metadata__").items()) {
+      file.metadata[key] = as_text(value, kMaxHeaderBytes, "metadata " + shown(key));
+    }
+  }
+  // Said before anything about the tensors, which may be any in a file of another kind.
+  const auto format = file.metadata.find("format");
+  if (format == file.metadata.end() || format->second != "kernelprune") {
+    fail("not a kernelprune model, but a state dict or another file of tensors: load it into its "
+         "torch model and write that with kernelprune.export");
+  }
   std::vector<Range> ranges;
   for (const auto& [name, entry] : header.items()) {
-    if (name == "__metadata__") {
-      for (const auto& [key, value] : as_object(entry, "__metadata__").items()) {
-        file.metadata[key] = as_text(value, kMaxHeaderBytes, "metadata " + shown(key));
-      }
-    } else {
-      ranges.push_back(add_tensor(name, entry, data, data_size, &file));
-    }
+    if (name != "__metadata__") ranges.push_back(add_tensor(name, entry, data, data_size, &file));
   }
   check_coverage(std::move(ranges), data_size);
   return file;

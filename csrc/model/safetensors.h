@@ -31,8 +31,8 @@ struct TensorFile {
   std::map<std::string, std::string> metadata;
 };
 
-// Throws Error (kFormat) unless the tensors fill the data block without gaps or overlaps. The
-// result points into `bytes`.
+// Throws Error (kFormat) unless the metadata's format is "kernelprune" and the tensors fill the
+// data block without gaps or overlaps. The result points into `bytes`.
 TensorFile parse_safetensors(const uint8_t* bytes, uint64_t size);
 
 }  // namespace kernelprune

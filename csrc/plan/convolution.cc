@@ -162,7 +162,7 @@ struct Convolution::Impl {
     const int64_t count = pattern.count() * window.taps();
     const Sample sample = sample_of(call.weight, count);
     {
-      const Lock lock(mutex);
+      const ShortLock lock;
       if (bound[index] && bound[index]->holds(call.version, call.weight, sample)) {
         return bound[index];
       }
@@ -175,7 +175,7 @@ struct Convolution::Impl {
     bind_weights({window, in, out, full, modes[index].lanes, Precision::kStrict}, &made->store,
                  &copy);
     made->stages = std::move(copy.stages);
-    const Lock lock(mutex);
+    const ShortLock lock;
     return bound[index] = made;
   }
 
@@ -276,8 +276,7 @@ struct Convolution::Impl {
   std::vector<Mode> modes;
   std::vector<Program> programs;  // their lanes and costs alone, for the splitter
   std::unique_ptr<const BatchSplitter> splitter;
-  mutable Mutex mutex;                                      // guards what follows
-  mutable std::vector<std::shared_ptr<const Bound>> bound;  // [mode]
+  mutable std::vector<std::shared_ptr<const Bound>> bound;  // [mode]; under a ShortLock
 };
 
 Convolution::Convolution(const ConnectionPattern& pattern, const ConvolutionOptions& options)

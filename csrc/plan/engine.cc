@@ -8,9 +8,10 @@
 #include "core/parallel.h"
 #include "cpu/isa.h"
 #include "model/reader.h"
-#include "ops/reference.h"
 #include "plan/cuda_backend.h"
+#include "plan/interruption.h"
 #include "plan/program.h"
+#include "plan/reference_run.h"
 #include "plan/split.h"
 #include "plan/workspace.h"
 
@@ -52,6 +53,7 @@ struct Engine::Impl {
   struct Tensors {
     const std::vector<const float*>& inputs;
     const std::vector<float*>& outputs;
+    Interruption* interruption;
   };
 
   // What a step works on.
@@ -66,8 +68,8 @@ struct Engine::Impl {
 
   const float* locate(const Operand& operand, const Place& place) const;
   void run_step(const Step& step, const Place& place, int64_t begin, int64_t end) const;
-  void run_alone(const Program& program, const Tensors& tensors, float* arena, int64_t image,
-                 int64_t images) const;
+  void run_alone(const TeamMember& member, const Program& program, const Tensors& tensors,
+                 float* arena, int64_t image, int64_t images) const;
   void run_together(const Program& program, const Tensors& tensors, Workspace* workspace,
                     int64_t image, int64_t images, std::vector<double>* step_seconds) const;
   size_t arenas(const Share& share) const;
@@ -97,7 +99,7 @@ const float* Engine::Impl::locate(const Operand& operand, const Place& place) co
 
 void Engine::Impl::run_step(const Step& step, const Place& place, int64_t begin,
                             int64_t end) const {
-  if (begin == end) return;
+  if (begin == end || place.tensors.interruption->stopped()) return;
   KernelArgs args = step.args;
   args.images = place.images;
   args.in = locate(step.in, place);
@@ -120,12 +122,14 @@ void for_each_step(const Program& program, int64_t image, int64_t images, int64_
   }
 }
 
-void Engine::Impl::run_alone(const Program& program, const Tensors& tensors, float* arena,
-                             int64_t image, int64_t images) const {
+void Engine::Impl::run_alone(const TeamMember& member, const Program& program,
+                             const Tensors& tensors, float* arena, int64_t image,
+                             int64_t images) const {
   for_each_step(
       program, image, images, 0, [&](size_t i, int64_t first, int64_t count, int64_t in_group) {
         const Step& step = program.steps[i];
         run_step(step, {tensors, arena, arena, first, count, in_group}, 0, step.bounds.back());
+        if (member.is_first()) tensors.interruption->poll();
       });
 }
 
@@ -138,6 +142,7 @@ void Engine::Impl::run_together(const Program& program, const Tensors& tensors,
   run_team(threads, [&](const TeamMember& member) {
     Clock::time_point start = Clock::now();
     const auto lap = [&](size_t step) {
+      if (member.is_first()) tensors.interruption->poll();
       if (step_seconds == nullptr || !member.is_first()) return;
       (*step_seconds)[step] += seconds_since(start);
       start = Clock::now();
@@ -196,7 +201,7 @@ std::unique_ptr<Workspace> Engine::Impl::prepare(const Shares& shares) const {
 }
 
 void Engine::Impl::check_run(size_t input_count, size_t output_count, int64_t batch) const {
-  if (batch < 1)
+  if (batch < 0)
     throw Error(ErrorKind::kShape, "the batch has " + std::to_string(batch) + " images");
   if (input_count != inputs.size() || output_count != outputs.size()) {
     throw Error(ErrorKind::kShape, graph.source + ": the model has " +
@@ -382,21 +387,23 @@ CudaBackend& Engine::Impl::cuda_backend() const {
 void Engine::run_cuda(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
                       int64_t batch, const CudaCall& call) const {
   impl_->check_run(inputs.size(), outputs.size(), batch);
-  impl_->cuda_backend().run(inputs, outputs, batch, call);
+  if (batch > 0) impl_->cuda_backend().run(inputs, outputs, batch, call);
 }
 
 void* Engine::allocate(size_t bytes) const { return impl_->cuda_backend().allocate(bytes); }
 void Engine::release(void* memory) const { impl_->cuda_backend().release(memory); }
 
 void Engine::run(const std::vector<const float*>& inputs, const std::vector<float*>& outputs,
-                 int64_t batch) const {
+                 int64_t batch, const Cancel& cancel) const {
   impl_->check_run(inputs.size(), outputs.size(), batch);
+  if (batch == 0) return;
   if (impl_->cuda != nullptr) {
     return run_cuda({inputs.begin(), inputs.end()}, {outputs.begin(), outputs.end()}, batch, {});
   }
   const Shares shares = impl_->splitter->split(batch);
   std::unique_ptr<Workspace> workspace = impl_->prepare(shares);
-  const Impl::Tensors tensors{inputs, outputs};
+  Interruption interruption(cancel);
+  const Impl::Tensors tensors{inputs, outputs, &interruption};
   for (const Share& part : shares) {
     const Program& program = *part.program;
     const auto images_in = [&](int64_t group) {
@@ -408,7 +415,7 @@ void Engine::run(const std::vector<const float*>& inputs, const std::vector<floa
       run_team(impl_->threads, [&](const TeamMember& member) {
         member.for_each_part([&](int thread) {
           for (int64_t group = thread * rounds; group < (thread + 1) * rounds; ++group) {
-            impl_->run_alone(program, tensors, workspace->arenas[thread].data(),
+            impl_->run_alone(member, program, tensors, workspace->arenas[thread].data(),
                              part.first + group * program.lanes, images_in(group));
           }
         });
@@ -420,12 +427,14 @@ void Engine::run(const std::vector<const float*>& inputs, const std::vector<floa
     }
   }
   impl_->workspaces.give_back(std::move(workspace));
+  interruption.check();
 }
 
 std::vector<LayerInfo> Engine::profile(const std::vector<const float*>& inputs,
                                        const std::vector<float*>& outputs, int64_t batch,
-                                       int repeats) const {
+                                       int repeats, const Cancel& cancel) const {
   impl_->check_run(inputs.size(), outputs.size(), batch);
+  if (batch == 0) throw Error(ErrorKind::kShape, "profile needs at least one image");
   if (repeats < 1) throw Error(ErrorKind::kGeneral, "profile needs at least one repeat");
   std::vector<LayerInfo> layers = impl_->layers(batch);
   if (impl_->cuda != nullptr) {
@@ -436,9 +445,10 @@ std::vector<LayerInfo> Engine::profile(const std::vector<const float*>& inputs,
   }
   const Shares shares = impl_->splitter->split(batch);
   std::unique_ptr<Workspace> workspace = impl_->prepare(shares);
-  const Impl::Tensors tensors{inputs, outputs};
+  Interruption interruption(cancel);
+  const Impl::Tensors tensors{inputs, outputs, &interruption};
   std::vector<std::vector<double>> seconds(layers.size());
-  for (int repeat = 0; repeat <= repeats; ++repeat) {
+  for (int repeat = 0; repeat <= repeats && !interruption.stopped(); ++repeat) {
     std::vector<double> node_seconds(layers.size(), 0.0);
     for (const Share& part : shares) {
       const Program& program = *part.program;
@@ -456,33 +466,18 @@ std::vector<LayerInfo> Engine::profile(const std::vector<const float*>& inputs,
     if (repeat == 0) continue;  // warm-up: pages, caches, clock
     for (size_t i = 0; i < layers.size(); ++i) seconds[i].push_back(node_seconds[i]);
   }
-  for (size_t i = 0; i < layers.size(); ++i) layers[i].seconds = median(seconds[i]);
   impl_->workspaces.give_back(std::move(workspace));
+  interruption.check();
+  for (size_t i = 0; i < layers.size(); ++i) layers[i].seconds = median(seconds[i]);
   return layers;
 }
 
 void Engine::run_reference(const std::vector<const float*>& inputs,
-                           const std::vector<double*>& outputs, int64_t batch) const {
+                           const std::vector<double*>& outputs, int64_t batch,
+                           const Cancel& cancel) const {
   impl_->check_run(inputs.size(), outputs.size(), batch);
-  const Graph& graph = impl_->graph;
-  for (int64_t image = 0; image < batch; ++image) {
-    std::vector<ReferenceValue> values(graph.values.size());
-    for (size_t i = 0; i < inputs.size(); ++i) {
-      ReferenceValue& value = values[graph.inputs[i]];
-      value.shape = graph.values[graph.inputs[i]].shape;
-      const float* from = inputs[i] + image * value.shape.elements();
-      value.data.assign(from, from + value.shape.elements());
-    }
-    for (const Node& node : graph.nodes) {
-      std::vector<const ReferenceValue*> node_inputs;
-      for (int input : node.inputs) node_inputs.push_back(&values[input]);
-      values[node.output] = reference(node.op, node.connections, node_inputs);
-    }
-    for (size_t i = 0; i < outputs.size(); ++i) {
-      const ReferenceValue& value = values[graph.outputs[i]];
-      std::copy(value.data.begin(), value.data.end(), outputs[i] + image * value.shape.elements());
-    }
-  }
+  Interruption interruption(cancel);
+  kernelprune::run_reference(impl_->graph, inputs, outputs, batch, &interruption);
 }
 
 double measure_fma_peak(const std::string& isa, double seconds) {

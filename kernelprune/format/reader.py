@@ -72,6 +72,12 @@ def _parse_safetensors(data: bytes) -> tuple[dict[str, str], dict[str, np.ndarra
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise FormatError("__metadata__ does not map names to strings")
+    # Said before anything about the tensors, which may be any in a file of another kind.
+    if metadata.get("format") != "kernelprune":
+        raise FormatError(
+            "not a kernelprune model, but a state dict or another file of tensors: load it into "
+            "its torch model and write that with kernelprune.export"
+        )
     block = np.frombuffer(data, np.uint8, offset=8 + size)
     tensors: dict[str, np.ndarray] = {}
     ranges = []
@@ -141,11 +147,7 @@ def _json_object(text: bytes, what: str) -> dict[str, Any]:
 def _graph(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> Graph:
     for key in RESERVED_KEYS:
         if key not in metadata:
-            raise FormatError(f"the metadata has no '{key}': not a kernelprune model")
-    if metadata["format"] != "kernelprune":
-        raise FormatError(
-            f"the metadata says format {shown(metadata['format'])}, not 'kernelprune'"
-        )
+            raise FormatError(f"the metadata has no '{key}'")
     if metadata["version"] != VERSION:
         raise FormatError(
             f"the file has version {shown(metadata['version'])} and this is a reader of version "

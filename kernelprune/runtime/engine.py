@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,24 @@ from typing import Any
 import numpy as np
 
 from kernelprune import _core
-from kernelprune.errors import DeviceError, Error, ShapeError
+from kernelprune.errors import Error, ShapeError
+from kernelprune.files import name_of, read_bytes
+from kernelprune.runtime.arrays import are_halves, to_arrays
 from kernelprune.runtime.gpu import check_tensors, is_gpu_tensor, run_tensors
-from kernelprune.runtime.plan import (
-    CUDA_PRECISIONS,
-    PRECISIONS,
-    Plan,
-    file_digest,
-    processor,
-    version,
+from kernelprune.runtime.options import (
+    Options,
+    checked_isa,
+    checked_options,
+    duration,
+    shown,
+    whole_number,
 )
+from kernelprune.runtime.plan import Plan, processor, version
 from kernelprune.text import plain
+
+_MAX_BATCH = 1 << 40
+_MAX_REPEATS = 1_000_000
+_MOST_AT_ONCE = 0.1  # seconds
 
 
 @dataclass(frozen=True)
@@ -82,9 +90,15 @@ def fma_peak(isa: str | None = None, seconds: float = 0.05) -> float:
         Multiply-adds per second.
 
     Raises:
+        Error: ``seconds`` is no finite number above 0.
         DeviceError: This machine or build lacks ``isa``.
     """
-    return _core.measure_fma_peak(isa or "", seconds)
+    isa, left = checked_isa(isa), duration(seconds, "seconds")
+    best = 0.0
+    while left > 0:  # in pieces, so that Ctrl-C acts
+        best = max(best, _core.measure_fma_peak(isa, min(left, _MOST_AT_ONCE)))
+        left -= _MOST_AT_ONCE
+    return best
 
 
 class Engine:
@@ -92,7 +106,11 @@ class Engine:
 
     The file is checked completely on loading. Afterwards an engine never changes: several threads
     may call :meth:`run` at once, and the GIL is released while it computes. Results are
-    bit-identical for any number of threads on one instruction set.
+    bit-identical for any number of threads on one instruction set. Ctrl-C ends a long run. In a
+    forked child an engine goes on as in its parent.
+
+    An engine can be pickled, as for workers that are spawned: by its options and the path and
+    digest of its file, which is read again when it is unpickled. Copies are the engine itself.
 
     Args:
         path: The ``.safetensors`` file that :func:`kernelprune.export` wrote.
@@ -133,54 +151,70 @@ class Engine:
         tune: bool = False,
         plan: str | os.PathLike[str] | Plan | None = None,
     ) -> None:
-        if threads is None:
-            threads = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-        if isinstance(threads, bool) or not isinstance(threads, int):
-            raise Error(f"threads must be a whole number or None, got {threads!r}")
-        known = (*PRECISIONS, *CUDA_PRECISIONS)
-        if precision not in known:
-            raise Error(f"precision must be one of {', '.join(known)}, got {precision!r}")
-        if device == "cpu" and precision in CUDA_PRECISIONS:
-            raise DeviceError(
-                f"precision {precision!r} is for CUDA devices; the CPU has {', '.join(PRECISIONS)}"
-            )
+        if not isinstance(tune, (bool, np.bool_)):
+            raise Error(f"tune={shown(tune)}: must be True or False")
         if tune and plan is not None:
             raise Error("give either tune=True or a plan, not both")
-        if device != "cpu" and (tune or plan is not None):
-            raise Error(f"device {device!r}: tuning and plans are for the CPU")
-        self.path = Path(path)
-        self.device = device
-        self.precision = precision
-        isa = _core.select_isa(isa or "")
-        options = (os.fspath(path), threads, isa, lanes or 0, precision)
+        options = checked_options(device, threads, isa, lanes, precision)
+        if options.device != "cpu" and (tune or plan is not None):
+            raise Error(f"device {options.device!r}: tuning and plans are for the CPU")
+        self.path = Path(name_of(path))
+        self._file = os.path.abspath(self.path)
+        content = _read_model(self.path)
+        name = "the plan"
         if tune:
-            from kernelprune.runtime.tuning import tune as measure
+            from kernelprune.runtime.tuning import tune_model
 
-            plan = measure(path, threads=threads, isa=isa, lanes=lanes, precision=precision).plan
-        self._digest: str | None = None
-        self._seconds: dict[int, float] = {}
-        if plan is None:
-            self._core = _core.Engine.load(*options, device=device)
-            return
-        name = "the plan" if isinstance(plan, Plan) else os.fspath(plan)
-        if not isinstance(plan, Plan):
+            plan = tune_model(content, str(self.path), options).plan
+        elif plan is not None and not isinstance(plan, Plan):
+            name = name_of(plan)
             plan = Plan.load(plan)
-        self._digest = file_digest(path)
-        plan.check_model(self._digest, isa, precision, name)
-        self._seconds = dict(plan.seconds)
+        self._load(content, options, plan, name)
+
+    def _load(self, content: bytes, options: Options, plan: Plan | None, plan_name: str) -> None:
+        self._options, self._plan = options, plan
+        self._digest = hashlib.sha256(content).hexdigest()
+        fixed = (options.threads, options.isa, options.lanes or 0, options.precision)
+        if plan is None:
+            self._core = load_core(content, str(self.path), *fixed, device=options.device)
+            return
+        plan.check_model(self._digest, options.isa, options.precision, plan_name)
         try:
-            self._core = _core.Engine.load(
-                *options,
+            self._core = load_core(
+                content,
+                str(self.path),
+                *fixed,
                 choices=dict(plan.choices),
-                seconds=self._seconds,
+                seconds=dict(plan.seconds),
                 cuts=dict(plan.planar_nodes),
             )
         except Error as error:
-            raise type(error)(f"{name}: {error}") from None
+            raise type(error)(f"{plan_name}: {error}") from None
+        except (TypeError, ValueError) as error:  # made by hand
+            raise Error(f"{plan_name} is none that tuning makes: {shown(error)}") from None
         layers = {(layer.lanes, layer.node) for layer in self._core.candidates}
         for mode, layer in plan.choices:
-            if (mode, layer) not in layers and lanes in (None, mode):
-                raise Error(f"{name}: the model has no layer {layer[:80]!r} with {mode} lanes")
+            if (mode, layer) not in layers and options.lanes in (None, mode):
+                raise Error(f"{plan_name}: the model has no layer {layer[:80]!r} with {mode} lanes")
+
+    def __reduce__(self) -> tuple[Callable[..., Engine], tuple[Any, ...]]:
+        return _reloaded, (type(self), self._file, self._digest, self._options, self._plan)
+
+    def __copy__(self) -> Engine:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
+        return self
+
+    @property
+    def device(self) -> str:
+        """Where it computes: ``"cpu"``, ``"cuda:1"`` and so on."""
+        return self._options.device
+
+    @property
+    def precision(self) -> str:
+        """``"fast"``, ``"strict"``, ``"tf32"`` or ``"half"``."""
+        return self._options.precision
 
     @property
     def inputs(self) -> list[tuple[str, tuple[int, ...]]]:
@@ -203,7 +237,12 @@ class Engine:
         return self._core.threads
 
     def layers(self, batch: int = 1) -> list[LayerProfile]:
-        """What the plan for ``batch`` images does, node by node, without running it."""
+        """What the plan for ``batch`` images does, node by node, without running it.
+
+        Raises:
+            Error: ``batch`` is no whole number from 1 up.
+        """
+        batch = whole_number(batch, "batch", 1, _MAX_BATCH)
         return [_layer_profile(layer) for layer in self._core.layers(batch)]
 
     @property
@@ -211,7 +250,7 @@ class Engine:
         """The way in which each layer is computed; ``Engine(path, plan=...)`` does the same."""
         choices = {(layer.lanes, layer.node): layer.chosen for layer in self._core.candidates}
         return Plan(
-            model=self._digest or file_digest(self.path),
+            model=self._digest,
             isa=self.isa,
             precision=self.precision,
             choices=choices,
@@ -219,7 +258,7 @@ class Engine:
                 lanes: self._core.planar_nodes(lanes)
                 for lanes in sorted({lanes for lanes, _ in choices} - {1})
             },
-            seconds=self._seconds,
+            seconds=dict(self._plan.seconds) if self._plan is not None else {},
             threads=self.threads,
             kernelprune=version(),
             processor=processor(),
@@ -242,19 +281,23 @@ class Engine:
         return self._core.weight_bytes
 
     def workspace_bytes(self, batch: int = 1) -> int:
-        """Bytes of activations that one run of ``batch`` images holds."""
-        return self._core.workspace_bytes(batch)
+        """Bytes of activations that one run of ``batch`` images holds.
+
+        Raises:
+            Error: ``batch`` is no whole number from 1 up.
+        """
+        return self._core.workspace_bytes(whole_number(batch, "batch", 1, _MAX_BATCH))
 
     def run(self, *inputs: Any) -> Any:
         """Computes the outputs for a batch of images.
 
         Args:
             inputs: One array or tensor per input of the model, ``[batch, *shape]`` float32, any
-                batch size; with ``precision="half"`` all of them may be float16, as the outputs
-                are then. numpy in, numpy out; torch in, torch out, on the same device (a GPU only
-                for an engine on that GPU, where torch's current stream goes on behind the run).
-                On an engine's GPU also what has ``__cuda_array_interface__`` or ``__dlpack__``; the
-                outputs are then :class:`kernelprune.runtime.gpu.DeviceArray`.
+                batch size, 0 included; with ``precision="half"`` all of them may be float16, as the
+                outputs are then. numpy in, numpy out; torch in, torch out, on the same device (a
+                GPU only for an engine on that GPU, where torch's current stream goes on behind the
+                run). On an engine's GPU also what has ``__cuda_array_interface__`` or
+                ``__dlpack__``; the outputs are then :class:`kernelprune.runtime.gpu.DeviceArray`.
 
         Returns:
             The output ``[batch, *shape]``; a tuple of them if the model has several.
@@ -262,15 +305,22 @@ class Engine:
         Raises:
             ShapeError: Wrong number, shape or type of inputs.
             DeviceError: A tensor lies on another device.
+            Error: There is not enough memory.
         """
+        try:
+            return self._run(inputs)
+        except MemoryError:
+            raise Error(_too_large(inputs)) from None
+
+    def _run(self, inputs: tuple[Any, ...]) -> Any:
         kind, _, index = self.device.partition(":")
         half = self.precision == "half"
         if kind != "cpu" and any(is_gpu_tensor(value) for value in inputs):
             tensors = check_tensors(inputs, self.inputs, int(index or 0), half)
             outputs = run_tensors(self._core, tensors)
             return outputs[0] if len(outputs) == 1 else tuple(outputs)
-        arrays, torch_in = _to_arrays(inputs, half)
-        outputs = self._run_halves(arrays) if _are_halves(arrays) else self._core.run(arrays)
+        arrays, torch_in = to_arrays(inputs, half)
+        outputs = self._run_halves(arrays) if are_halves(arrays) else self._core.run(arrays)
         if torch_in:
             import torch
 
@@ -280,7 +330,7 @@ class Engine:
     def _run_halves(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         expected = self.inputs
         shapes = [(len(arrays[0]), *shape) for _, shape in expected]
-        if [array.shape for array in arrays] != shapes or len(arrays[0]) == 0:
+        if [array.shape for array in arrays] != shapes:
             got = ", ".join(str(list(array.shape)) for array in arrays)
             wanted = ", ".join(str(["batch", *shape]) for _, shape in expected)
             raise ShapeError(f"the inputs must have the shapes {wanted}, got {got}")
@@ -295,9 +345,14 @@ class Engine:
 
         Returns:
             numpy float64 ``[batch, *shape]``; a tuple if the model has several outputs.
+
+        Raises:
+            ShapeError, DeviceError, Error: As :meth:`run`.
         """
-        arrays, _ = _to_arrays(inputs)
-        outputs = self._core.run_reference(arrays)
+        try:
+            outputs = self._core.run_reference(to_arrays(inputs)[0])
+        except MemoryError:
+            raise Error(_too_large(inputs)) from None
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def profile(self, *inputs: Any, repeats: int = 20) -> list[LayerProfile]:
@@ -309,9 +364,17 @@ class Engine:
 
         Returns:
             One entry per node, in the order of execution.
+
+        Raises:
+            ShapeError, DeviceError, Error: As :meth:`run`; there is no image, or ``repeats`` is no
+                whole number from 1 up.
         """
-        arrays, _ = _to_arrays(inputs)
-        layers = self._core.profile(arrays, repeats)
+        repeats = whole_number(repeats, "repeats", 1, _MAX_REPEATS)
+        try:
+            arrays, _ = to_arrays(inputs)
+            layers = self._core.profile(arrays, repeats)
+        except MemoryError:
+            raise Error(_too_large(inputs)) from None
         # What share of its peak a GPU reaches is not known: nothing here measures that peak.
         peak = fma_peak(self.isa) * self.threads if self.device == "cpu" else 0.0
         return [_layer_profile(layer, peak, len(arrays[0])) for layer in layers]
@@ -337,32 +400,39 @@ def _layer_profile(layer: Any, peak: float = 0.0, batch: int = 1) -> LayerProfil
     )
 
 
-def _are_halves(arrays: list[np.ndarray]) -> bool:
-    return bool(arrays) and all(array.dtype == np.float16 for array in arrays)
+def _too_large(inputs: tuple[Any, ...]) -> str:
+    images = "/".join(str(len(value)) for value in inputs)
+    return f"not enough memory for a run of {images} images; give fewer at a time"
 
 
-def _to_arrays(inputs: tuple[Any, ...], half: bool = False) -> tuple[list[np.ndarray], bool]:
-    """Contiguous float32 numpy views (or copies) of the inputs; whether any was a torch tensor.
+def _read_model(path: Path) -> bytes:
+    try:
+        return read_bytes(path)
+    except MemoryError:
+        raise Error(f"{path}: not enough memory to load the model") from None
 
-    If `half`, all of them may be float16.
+
+def load_core(content: bytes, name: str, *options: Any, **more: Any) -> _core.Engine:
+    """The core's engine of a model file's bytes; ``name`` stands for the file in messages.
+
+    Raises:
+        FormatError, DeviceError, Error: As :class:`Engine`.
     """
-    arrays = []
-    torch_in = False
-    for value in inputs:
-        # Without importing torch: a tensor can only come from a torch that is already loaded.
-        torch = sys.modules.get("torch")
-        if torch is not None and isinstance(value, torch.Tensor):
-            if value.device.type != "cpu":
-                raise DeviceError(f"the input lies on {value.device}; move it with .cpu()")
-            if value.dtype != torch.float32 and not (half and value.dtype == torch.float16):
-                raise ShapeError(f"inputs must be float32, got {value.dtype}; use .float()")
-            torch_in = True
-            value = value.detach().contiguous().numpy()
-        if not isinstance(value, np.ndarray):
-            raise ShapeError(f"inputs must be numpy arrays or torch tensors, got {type(value)}")
-        if value.dtype != np.float32 and not (half and value.dtype == np.float16):
-            raise ShapeError(f"inputs must be float32, got {value.dtype}; use .astype('float32')")
-        arrays.append(np.ascontiguousarray(value))
-    if half and len({array.dtype for array in arrays}) > 1:
-        raise ShapeError("inputs must be all float32 or all float16")
-    return arrays, torch_in
+    try:
+        return _core.Engine.load_bytes(content, plain(name), *options, **more)
+    except MemoryError:
+        raise Error(f"{name}: not enough memory to load the model") from None
+
+
+def _reloaded(
+    kind: type[Engine], path: str, digest: str, options: Options, plan: Plan | None
+) -> Engine:
+    """What a pickled engine becomes."""
+    engine = kind.__new__(kind)
+    engine.path, engine._file = Path(path), path
+    content = _read_model(engine.path)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise Error(f"{path}: the file has been replaced since the engine was made; load it again")
+    checked_isa(options.isa)
+    engine._load(content, options, plan, "the plan")
+    return engine

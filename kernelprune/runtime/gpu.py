@@ -67,7 +67,7 @@ class DeviceArray:
         self.shape = tuple(shape)
         self.dtype = dtype
         self.nbytes = math.prod(self.shape) * (2 if dtype == "float16" else 4)
-        self.address: int = core.allocate(self.nbytes)
+        self.address: int = core.allocate(max(self.nbytes, 1))
         weakref.finalize(self, core.release, self.address)
 
     @property
@@ -194,8 +194,6 @@ def check_tensors(
             raise ShapeError("inputs must be all float32 or all float16")
         got = tensor.shape
         if got[1:] != tuple(shape) or not got or got[0] != (tensors or [tensor])[0].shape[0]:
-            raise ShapeError(_shape_message(name, shape, got))
-        if got[0] == 0:
             raise ShapeError(_shape_message(name, shape, got))
         tensors.append(tensor)
     return tensors

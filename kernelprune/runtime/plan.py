@@ -5,7 +5,6 @@ The file is JSON, and nothing in it is trusted: a plan can make an engine slower
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -16,7 +15,8 @@ from importlib import metadata
 from typing import Any
 
 from kernelprune.errors import Error
-from kernelprune.files import opened, read_bytes, write_text
+from kernelprune.files import read_bytes, write_text
+from kernelprune.runtime.options import PRECISIONS
 from kernelprune.text import plain, read_json
 
 _FORMAT = "kernelprune-plan"
@@ -24,8 +24,6 @@ _VERSION = 1
 _MAX_BYTES = 8 << 20
 _MAX_TEXT = 4096
 _MAX_LANES = 1024
-PRECISIONS = ("fast", "strict")
-CUDA_PRECISIONS = ("tf32", "half")  # for GPUs, which have no plans
 
 
 @dataclass(frozen=True)
@@ -169,19 +167,6 @@ def _lanes(text: str) -> int:
     if not 1 <= int(text) <= _MAX_LANES:
         raise ValueError(f"lanes {text}")
     return int(text)
-
-
-def file_digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, in hexadecimal.
-
-    Raises:
-        Error: The file cannot be read.
-    """
-    digest = hashlib.sha256()
-    with opened(path) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def processor() -> str:

@@ -9,6 +9,7 @@ are clearly slower, so that more runs are left for close decisions.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -17,8 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernelprune import _core
-from kernelprune.errors import Error
-from kernelprune.runtime.plan import Plan, file_digest, processor, version
+from kernelprune.files import name_of, read_bytes
+from kernelprune.runtime.engine import load_core
+from kernelprune.runtime.options import Options, checked_options, duration
+from kernelprune.runtime.plan import Plan, processor, version
 
 # A candidate goes on to the next round if it takes no more than this times the fastest one's time.
 _KEPT = (1.3, 1.1, 1.05)
@@ -73,15 +76,26 @@ def tune(
         threads, isa, lanes, precision: As for :class:`kernelprune.Engine`; ``lanes`` tunes one
             mode only.
         seconds: Time for each candidate of a network in each round; at least two runs are timed.
+            Must be finite and above 0.
         progress: Called with what is being measured and the share that is done, 0..1.
 
     Raises:
         Error, FormatError, DeviceError: As for :class:`kernelprune.Engine`.
     """
-    if not seconds > 0:
-        raise Error(f"seconds must be more than 0, got {seconds}")
-    tuner = _Tuner(os.fspath(path), threads, isa or "", precision, seconds)
-    digest = file_digest(path)
+    options = checked_options("cpu", threads, isa, lanes, precision)
+    return tune_model(read_bytes(path), name_of(path), options, seconds, progress)
+
+
+def tune_model(
+    content: bytes,
+    name: str,
+    options: Options,
+    seconds: float = 0.15,
+    progress: Callable[[str, float], None] | None = None,
+) -> Tuning:
+    """The same for the bytes of a model file; ``name`` stands for it in messages."""
+    tuner = _Tuner(content, name, options, duration(seconds, "seconds"))
+    lanes = options.lanes
     modes = tuner.modes(lanes or 0)
     choices: Choices = {}
     layers: dict[int, list[TunedLayer]] = {}
@@ -108,13 +122,13 @@ def tune(
             after = before
         milliseconds[mode] = before, after
     plan = Plan(
-        model=digest,
-        isa=tuner.isa,
-        precision=precision,
+        model=hashlib.sha256(content).hexdigest(),
+        isa=options.isa,
+        precision=options.precision,
         choices=choices,
         planar_nodes=cuts,
         seconds={mode: milliseconds[mode][1] / 1e3 for mode in modes},
-        threads=threads,
+        threads=options.threads,
         kernelprune=version(),
         processor=processor(),
     )
@@ -129,9 +143,8 @@ def _undone(layer: TunedLayer) -> TunedLayer:
 class _Tuner:
     """Measures one file, mode by mode."""
 
-    def __init__(self, path: str, threads: int, isa: str, precision: str, seconds: float) -> None:
-        self.path, self.threads, self.precision = path, threads, precision
-        self.isa = _core.select_isa(isa)
+    def __init__(self, content: bytes, name: str, options: Options, seconds: float) -> None:
+        self.content, self.name, self.options = content, name, options
         self.seconds = seconds
         self.run_seconds = 1.0  # of the engine measured last
         self.defaults: dict[int, Choices] = {}
@@ -140,12 +153,13 @@ class _Tuner:
     def load(
         self, lanes: int, choices: Choices | None = None, cuts: dict[int, int] | None = None
     ) -> _core.Engine:
-        return _core.Engine.load(
-            self.path,
-            self.threads,
-            self.isa,
+        return load_core(
+            self.content,
+            self.name,
+            self.options.threads,
+            self.options.isa,
             lanes,
-            self.precision,
+            self.options.precision,
             choices=choices or {},
             cuts=cuts or {},
         )

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -103,6 +104,10 @@ struct CudaCall {
   bool queue = false;
 };
 
+// Asked on the calling thread about every 50 ms of a run that takes longer. True ends the run, which
+// then throws Error (kCancelled); what is in its outputs is of no use. It must not throw.
+using Cancel = std::function<bool()>;
+
 class Engine {
  public:
   // Throws Error: kGeneral (no such file, bad option), kFormat (not a valid model), kDevice (the
@@ -133,9 +138,9 @@ class Engine {
 
   // inputs[i] points at [batch, ...shape of input i] floats, outputs[i] likewise; on CUDA they may
   // lie on the device. Safe to call from several threads at once. Allocates only when more runs are
-  // under way than ever before.
+  // under way than ever before. `cancel` is for the CPU.
   void run(const std::vector<const float*>& inputs, const std::vector<float*>& outputs,
-           int64_t batch) const;
+           int64_t batch, const Cancel& cancel = {}) const;
 
   // The same on a CUDA device, with tensors as `call` says.
   void run_cuda(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
@@ -147,11 +152,11 @@ class Engine {
   // run() with a clock around every step, `repeats` times.
   std::vector<LayerInfo> profile(const std::vector<const float*>& inputs,
                                  const std::vector<float*>& outputs, int64_t batch,
-                                 int repeats) const;
+                                 int repeats, const Cancel& cancel = {}) const;
 
   // The reference kernels (naive loops in double) on the same graph, one image at a time.
   void run_reference(const std::vector<const float*>& inputs, const std::vector<double*>& outputs,
-                     int64_t batch) const;
+                     int64_t batch, const Cancel& cancel = {}) const;
 
  private:
   struct Impl;

@@ -15,6 +15,7 @@ enum class ErrorKind {
   kShape,        // an input has the wrong shape
   kUnsupported,  // the file is valid but asks for something this build cannot do
   kDevice,       // the device or instruction set is not available here
+  kCancelled,    // the caller's Cancel said so
 };
 
 class Error : public std::runtime_error {
