@@ -88,9 +88,8 @@ std::vector<py::array_t<float>> run(const Engine& engine, const std::vector<Floa
   const int64_t batch = check_inputs(engine, inputs);
   Outputs<float> outputs(engine, batch);
   const std::vector<const float*> pointers = pointers_to(inputs);
-  run_unlocked([&](const Cancel& cancel) {
-    engine.run(pointers, outputs.pointers, batch, cancel);
-  });
+  run_unlocked(
+      [&](const Cancel& cancel) { engine.run(pointers, outputs.pointers, batch, cancel); });
   return outputs.arrays;
 }
 

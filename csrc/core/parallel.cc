@@ -23,11 +23,16 @@
 namespace kernelprune {
 namespace {
 
+using Clock = std::chrono::steady_clock;
 using Microseconds = std::chrono::microseconds;
 
 // How long to spin: about what it takes to sleep and be woken; only a little where there are more
 // threads than cores, and not at all on a core that whoever is waited for needs.
 constexpr Microseconds kSpin{100}, kShortSpin{5}, kNoSpin{0};
+// How long to do without workers once two threads of a team have met on one core. The system puts
+// them there when others want the cores as well, and leaves them, since they take turns; that takes
+// about twice the time of one thread.
+constexpr Microseconds kAlone{5000};
 constexpr int kMostThreads = 1024;  // of one team
 
 void pause() {
@@ -53,10 +58,18 @@ struct Cores {
   void use() const {
     if (known) (void)sched_setaffinity(0, sizeof(set), &set);
   }
+  // Moves a thread that sleeps away from `core`, if it may be elsewhere.
+  void keep_off(int core, std::thread* thread) const {
+    cpu_set_t others = set;
+    if (known) CPU_CLR(core, &others);
+    if (!known || CPU_COUNT(&others) == 0) return;
+    (void)pthread_setaffinity_np(thread->native_handle(), sizeof(others), &others);
+  }
 #else
   int count() const { return std::max<int>(1, std::thread::hardware_concurrency()); }
   bool operator==(const Cores&) const { return true; }
   void use() const {}
+  void keep_off(int, std::thread*) const {}
 #endif
 };
 
@@ -87,14 +100,15 @@ class Signal {
     // Sequentially consistent, as in sleep_while(): either we see the sleeper, or it the value.
     value_.store(value);
     if (sleepers_.load() == 0) return;
-    { const std::lock_guard<std::mutex> lock(mutex_); }  // who has seen the old value sleeps now
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+    }  // who has seen the old value sleeps now
     changed_.notify_all();
   }
 
   // Returns when the value is no longer `old`. patience(): how long to spin, asked again and again.
   template <typename Patience>
   void wait_while(uint32_t old, const Patience& patience) {
-    using Clock = std::chrono::steady_clock;
     constexpr int kPauses = 20;  // between two looks at the clock
     if (value() != old) return;
     const Clock::time_point start = Clock::now();
@@ -154,14 +168,19 @@ class Team {
   }
 
   // How long a thread should spin for another.
-  Microseconds patience(int thread) const {
+  Microseconds patience(int thread) {
     const int core = current_core();
     for (int other = 0; core >= 0 && other < threads_; ++other) {
       const bool here = seen_on_[other].load(std::memory_order_relaxed) == core;
-      if (other != thread && here) return kNoSpin;
+      if (other == thread || !here) continue;
+      shared_core_.store(true, std::memory_order_relaxed);
+      return kNoSpin;
     }
     return uncrowded(0) ? kSpin : kShortSpin;
   }
+
+  // Whether a thread has waited for another one that was on its core.
+  bool has_shared_core() const { return shared_core_.load(std::memory_order_relaxed); }
 
  private:
   void note_core(int thread) {
@@ -174,6 +193,7 @@ class Team {
   const int threads_;
   std::atomic<int>* const seen_on_;
   std::fenv_t arithmetic_;
+  std::atomic<bool> shared_core_{false};
   // Each on a cache line of its own: one is written by everybody, the other read while waiting.
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) Signal round_;
@@ -210,8 +230,12 @@ class Worker {
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
-  // What `job` points at, and `allowed`, must live until wait() returns.
+  // What `job` points at, and `allowed`, must live until wait() returns. The worker does not begin
+  // on the caller's core, where the system likes to wake it.
   void assign(const Job& job, const Cores& allowed) {
+    const int core = current_core();
+    moved_ = core >= 0 && core == last_core_;
+    if (moved_) allowed.keep_off(core, &thread_);
     job_ = job, allowed_ = &allowed;
     started_.set(started_.value() + 1);
   }
@@ -227,15 +251,14 @@ class Worker {
 
  private:
   void loop() {
-    bool has_core = false;  // while the team of the last job computes
     for (uint32_t job = 0;; ++job) {
       // Whoever gave the last job needs a core, and so would we.
-      started_.wait_while(job, [&] { return has_core && uncrowded(2) ? kSpin : kNoSpin; });
+      started_.wait_while(job, [] { return uncrowded(2) ? kSpin : kNoSpin; });
       if (job_.team == nullptr) return;
-      if (!(cores_ == *allowed_)) cores_ = *allowed_, cores_.use();
+      if (moved_ || !(cores_ == *allowed_)) cores_ = *allowed_, cores_.use();
       job_.team->join(job_.thread);
       job_.body(job_.context, TeamMember(job_.team, job_.thread, job_.team->threads(), job_.parts));
-      has_core = job_.thread < cores.load(std::memory_order_relaxed);
+      last_core_ = current_core();
       done_.set(job + 1);
     }
   }
@@ -244,6 +267,8 @@ class Worker {
   Job job_;
   const Cores* allowed_ = nullptr;  // to the caller
   Cores cores_;                     // of this thread, which begins with those of its maker
+  int last_core_ = -1;              // that it worked on
+  bool moved_ = false;              // before this job
   std::thread thread_;
 };
 
@@ -281,19 +306,25 @@ void give_back(Worker* worker) {
   computing = 0;
 });
 
-// How many threads a run of `parts` gets: as many while nobody else computes; beside others what
-// they leave of the cores, since threads that take turns on a core are slower than one.
+// How many threads a run of `parts` gets: as many as there are cores that nobody computes on, since
+// threads that take turns on a core are slower than one.
 int take_threads(int parts, int available) {
   int busy = computing.load(), granted = 1;
   do {
-    granted = busy == 0 ? parts : std::max(1, std::min(parts, available - busy));
+    granted = std::max(1, std::min(parts, available - busy));
   } while (!computing.compare_exchange_weak(busy, busy + granted));
   return granted;
 }
 
+// In Clock's ticks: until when runs do without workers.
+std::atomic<Clock::rep> alone_until{0};
+
 }  // namespace
 
 void run_team(int parts, TeamBody body, const void* context) {
+  if (Clock::now().time_since_epoch().count() < alone_until.load(std::memory_order_relaxed)) {
+    return body(context, TeamMember(nullptr, 0, 1, parts));
+  }
   const Cores allowed;
   cores.store(allowed.count(), std::memory_order_relaxed);
   const int granted = take_threads(std::min(parts, kMostThreads), allowed.count());
@@ -317,6 +348,10 @@ void run_team(int parts, TeamBody body, const void* context) {
   body(context, TeamMember(&team, 0, threads, parts));
   for_each_worker([](Worker* worker, int) { worker->wait(); });
   computing -= granted;
+  if (team.has_shared_core()) {
+    const Clock::time_point then = Clock::now() + kAlone;
+    alone_until.store(then.time_since_epoch().count(), std::memory_order_relaxed);
+  }
   for_each_worker([](Worker* worker, int) { give_back(worker); });
 }
 

@@ -1,10 +1,10 @@
 // Runs a body on several threads with barriers: the only place that knows threads.
 //
 // A run borrows idle workers from a pool of the process. Waiting, for work or for the others, is
-// spinning for a while and then sleeping: the steps of a plan take microseconds and waking a sleeper
-// takes more, but an idle engine must not keep a core busy, and a thread that the system has taken
-// off its core comes back sooner if the others give theirs away. Threads of a library are no
-// choice: OpenMP's are those of the whole process, so that a forked child whose parent had used
+// spinning for a while and then sleeping: the steps of a plan take microseconds and waking a
+// sleeper takes more, but an idle engine must not keep a core busy, and a thread that the system
+// has taken off its core comes back sooner if the others give theirs away. Threads of a library are
+// no choice: OpenMP's are those of the whole process, so that a forked child whose parent had used
 // them anywhere would wait for ever, and how long they spin is one setting, torch's included.
 #pragma once
 
@@ -41,7 +41,7 @@ class TeamMember {
 };
 
 // Calls body(context, member) on `parts` threads; the calling thread is the first of them. They are
-// fewer where the system has no more, or where other runs have the cores already. Returns when all
+// fewer where there are not so many cores, or other runs and processes have them. Returns when all
 // are done. `body` must not throw.
 using TeamBody = void (*)(const void* context, const TeamMember& member);
 void run_team(int parts, TeamBody body, const void* context);

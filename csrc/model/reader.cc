@@ -303,7 +303,7 @@ struct FileBytes {
 };
 
 FileBytes read_bytes(const std::string& path) {
-  if (path.find('\0') != std::string::npos) fail_to_open(path, "not the path of a file");
+  if (path.find('\0') != std::string::npos) fail_to_open(plain(path), "not the path of a file");
   struct stat status;
   if (stat(path.c_str(), &status) != 0) {
     fail_to_open(path, errno == ENOENT ? "no such file" : std::generic_category().message(errno));

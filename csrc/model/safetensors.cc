@@ -121,8 +121,9 @@ TensorFile parse_safetensors(const uint8_t* bytes, uint64_t size) {
   // Said before anything about the tensors, which may be any in a file of another kind.
   const auto format = file.metadata.find("format");
   if (format == file.metadata.end() || format->second != "kernelprune") {
-    fail("not a kernelprune model, but a state dict or another file of tensors: load it into its "
-         "torch model and write that with kernelprune.export");
+    fail(
+        "not a kernelprune model, but a state dict or another file of tensors: load it into its "
+        "torch model and write that with kernelprune.export");
   }
   std::vector<Range> ranges;
   for (const auto& [name, entry] : header.items()) {

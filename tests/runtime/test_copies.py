@@ -35,8 +35,8 @@ X = np.random.default_rng(1).standard_normal((5, 3, 8, 7)).astype(np.float32)
 def test_a_plan_is_for_the_file_that_was_loaded(model: Path, tmp_path: Path) -> None:
     """A plan that names the file which has taken the place of the loaded one would be accepted for
     a network that it was not made for, and refused for its own."""
-    engine = Engine(model)
-    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    engine, content = Engine(model), model.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
     model.write_bytes(network(1))
     engine.save_plan(tmp_path / "plan.json")
     assert Plan.load(tmp_path / "plan.json").model == engine.plan.model == digest
@@ -44,7 +44,7 @@ def test_a_plan_is_for_the_file_that_was_loaded(model: Path, tmp_path: Path) -> 
         Engine(model, plan=tmp_path / "plan.json")
     model.unlink()
     assert engine.plan.model == digest
-    model.write_bytes(network(0))
+    model.write_bytes(content)
     assert Engine(model, plan=tmp_path / "plan.json").plan == engine.plan
 
 

@@ -105,7 +105,7 @@ def test_strided_numpy_input(model: Path) -> None:
     [
         (np.zeros((1, 3, 20, 19), np.float32), "input 'x' must have the shape"),
         (np.zeros((3, 20, 18), np.float32), "[batch,3,20,18]"),
-        (np.zeros((0, 3, 20, 18), np.float32), "got [0,3,20,18]"),
+        (np.zeros((0, 3, 20, 17), np.float32), "got [0,3,20,17]"),
         (np.zeros((1, 3, 20, 18), np.float64), "must be float32, got float64"),
         (np.zeros((1, 3, 20, 18), np.int64), "must be float32, got int64"),
         ([[1.0]], "must be numpy arrays or torch tensors"),

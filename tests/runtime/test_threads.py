@@ -149,8 +149,8 @@ def test_several_engines_run_at_once(tmp_path: Path) -> None:
     assert not wrong
 
 
-def test_more_threads_than_the_pool_keeps(tmp_path: Path) -> None:
-    """Workers that find no place in the pool must end, and the next run must do without them."""
+def test_more_threads_than_cores(tmp_path: Path) -> None:
+    """Work is cut for all that were asked for, and who is there must do it all."""
     model, shape = network()
     x = images(1, shape)
     expected = load(model, 1, "").run([x])[0]

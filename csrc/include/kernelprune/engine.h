@@ -104,8 +104,8 @@ struct CudaCall {
   bool queue = false;
 };
 
-// Asked on the calling thread about every 50 ms of a run that takes longer. True ends the run, which
-// then throws Error (kCancelled); what is in its outputs is of no use. It must not throw.
+// Asked on the calling thread about every 50 ms of a run that takes longer. True ends the run,
+// which then throws Error (kCancelled); what is in its outputs is of no use. It must not throw.
 using Cancel = std::function<bool()>;
 
 class Engine {
@@ -151,8 +151,8 @@ class Engine {
 
   // run() with a clock around every step, `repeats` times.
   std::vector<LayerInfo> profile(const std::vector<const float*>& inputs,
-                                 const std::vector<float*>& outputs, int64_t batch,
-                                 int repeats, const Cancel& cancel = {}) const;
+                                 const std::vector<float*>& outputs, int64_t batch, int repeats,
+                                 const Cancel& cancel = {}) const;
 
   // The reference kernels (naive loops in double) on the same graph, one image at a time.
   void run_reference(const std::vector<const float*>& inputs, const std::vector<double*>& outputs,
