@@ -9,7 +9,15 @@ import importlib
 from importlib import metadata as _metadata
 from typing import Any
 
-from kernelprune.errors import DeviceError, Error, FormatError, ShapeError, UnsupportedOperator
+from kernelprune.errors import (
+    DeviceError,
+    Error,
+    FormatError,
+    MissingPackage,
+    ShapeError,
+    SparsityWarning,
+    UnsupportedOperator,
+)
 
 try:
     __version__ = _metadata.version("kernelprune")
@@ -30,6 +38,8 @@ _PUBLIC = {
     "densify": "kernelprune.ops",
     "benchmark": "kernelprune.benchmarking",
 }
+# Package that may be missing -> the extra that brings it; any other comes with "train".
+_EXTRAS = {"matplotlib": "report"}
 _SUBPACKAGES = (
     "benchmarking",
     "capture",
@@ -47,7 +57,9 @@ __all__ = [
     "DeviceError",
     "Error",
     "FormatError",
+    "MissingPackage",
     "ShapeError",
+    "SparsityWarning",
     "UnsupportedOperator",
     "__version__",
     *_PUBLIC,
@@ -55,11 +67,25 @@ __all__ = [
 ]
 
 
+def _import(name: str, module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "kernelprune"):
+            raise
+        raise MissingPackage(
+            f"kernelprune.{name} needs the package {package!r}: "
+            f'pip install "kernelprune[{_EXTRAS.get(package, "train")}]"',
+            name=error.name,
+        ) from error
+
+
 def __getattr__(name: str) -> Any:
     if name in _SUBPACKAGES:
-        return importlib.import_module(f"kernelprune.{name}")
+        return _import(name, f"kernelprune.{name}")
     if name in _PUBLIC:
-        value = getattr(importlib.import_module(_PUBLIC[name]), name)
+        value = getattr(_import(name, _PUBLIC[name]), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'kernelprune' has no attribute {name!r}")

@@ -27,5 +27,13 @@ class ShapeError(Error):
     """An input has the wrong shape or type."""
 
 
+class MissingPackage(Error, ImportError):
+    """A package that this part needs is not installed; says what to type."""
+
+
+class SparsityWarning(UserWarning):
+    """A model has zeros that the engine gains nothing from."""
+
+
 class DeviceError(Error):
     """The device or instruction set that was asked for is not available; says why."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from importlib import metadata
 from typing import Any
 
@@ -13,9 +14,11 @@ import torch.utils._pytree
 from torch import nn
 
 from kernelprune.capture import passes
+from kernelprune.capture.accepted import as_model_wants, check_inputs, reason, unwrapped
 from kernelprune.capture.to_torch import to_torch
-from kernelprune.capture.trace import eval_mode, on_device_of, trace
-from kernelprune.errors import Error
+from kernelprune.capture.trace import eval_mode, trace
+from kernelprune.capture.weights import check_finite, check_fits_float32, idle_zeros
+from kernelprune.errors import Error, SparsityWarning
 from kernelprune.format.graph import Graph
 from kernelprune.format.writer import write
 
@@ -32,7 +35,7 @@ def capture(model: nn.Module, x: Inputs, *, keep_dead: bool = False) -> Graph:
     ``[N, C, H, W]`` or ``[N, F]``, or a tuple of them. Weights are float64 for a float64 model,
     else float32. Raises what trace raises.
     """
-    return _lowered(trace(model, x), keep_dead)
+    return _lowered(trace(unwrapped(model), x), keep_dead)
 
 
 def _lowered(graph: Graph, keep_dead: bool) -> Graph:
@@ -48,13 +51,22 @@ def export(model: nn.Module, x: Inputs, path: str | os.PathLike[str], **provenan
     ``provenance`` (source=, method=, accuracy=, ...) goes into the file as strings, beside source
     (the model's class), created_by, connections and density (kept ones of the model's). The
     file's graph, in float32, must agree with the model on ``x`` to a relative L2 error of 1e-4;
-    else Error, and nothing is written. Also raises what capture and write raise.
+    else Error, and nothing is written. Also raises what capture and write raise, and Error for NaN
+    or infinite weights. Warns (SparsityWarning) of zeros that are no dropped connections.
     """
+    model, inputs = unwrapped(model), check_inputs(x)
     graph = trace(model, x)
+    check_finite(graph, inputs)
+    hint = idle_zeros(graph)
     total = graph.all_connections()
-    _lowered(graph, keep_dead=False)
-    passes.to_dtype(graph, np.float32)
-    _check_same(model, graph, x if isinstance(x, tuple) else (x,))
+    norms = {node.name: node.shape[0] for node in graph.nodes if node.op == "batch_norm"}
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said by the next check
+        _lowered(graph, keep_dead=False)
+        passes.to_dtype(graph, np.float32)
+    check_fits_float32(graph)
+    # A batch norm that folded into no layer has become one, with a connection a channel.
+    total += sum(norms.get(node.name, 0) for node in graph.nodes)
+    _check_same(model, graph, inputs)
     kept = graph.kept_connections()
     described = {
         "source": type(model).__name__,
@@ -64,6 +76,8 @@ def export(model: nn.Module, x: Inputs, path: str | os.PathLike[str], **provenan
         **provenance,
     }
     write(graph, path, described)
+    if hint is not None:
+        warnings.warn(hint, SparsityWarning, stacklevel=2)
     return graph
 
 
@@ -98,10 +112,17 @@ def without_rounding(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tupl
 
 
 def run(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
-    """All outputs of ``model`` in eval mode, as float64 tensors on the CPU."""
+    """All outputs of ``model`` in eval mode, as float64 tensors on the CPU. Raises Error when the
+    model raises anything."""
     with torch.no_grad(), eval_mode(model):
         # Clones: it may overwrite its input.
-        outputs = model(*(tensor.clone() for tensor in on_device_of(model, inputs)))
+        given = [tensor.clone() for tensor in as_model_wants(model, inputs)]
+        try:
+            outputs = model(*given)
+        except Exception as error:  # the model is the user's
+            raise Error(
+                f"{type(model).__name__} cannot compute the example input: {reason(error)}"
+            ) from error
     leaves = torch.utils._pytree.tree_leaves(outputs)
     return [leaf.detach().cpu().double() for leaf in leaves if isinstance(leaf, torch.Tensor)]
 

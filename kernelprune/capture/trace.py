@@ -15,9 +15,18 @@ import torch
 from torch import nn
 from torch.export.graph_signature import OutputKind
 
+from kernelprune.capture.accepted import (
+    as_model_wants,
+    check_inputs,
+    check_module,
+    check_weights,
+    ordinary,
+    quiet_torch,
+    reason,
+)
 from kernelprune.capture.call import Call
 from kernelprune.capture.operators import OPERATORS
-from kernelprune.errors import Error, ShapeError, UnsupportedOperator
+from kernelprune.errors import Error, UnsupportedOperator
 from kernelprune.format.graph import Graph, Node, Shape, Value
 
 _MAX_NAME = 150
@@ -40,30 +49,24 @@ def trace(
     Error when torch.export cannot trace the model with a free batch size.
     """
     check_module(model)
-    for tensor in x if isinstance(x, tuple) else (x,):
-        if not isinstance(tensor, torch.Tensor):
-            raise Error(f"the example input is a {type(tensor).__name__}, not a torch.Tensor")
-    program = _export(model, on_device_of(model, x if isinstance(x, tuple) else (x,)))
-    return _Walk(program, opaque, model).run()
-
-
-def check_module(model: Any) -> None:
-    if not isinstance(model, nn.Module):
-        raise Error(f"the model is a {type(model).__name__}, not a torch.nn.Module")
-
-
-def on_device_of(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """The inputs where the model's parameters lie: an example may come from anywhere."""
-    parameter = next(model.parameters(), None)
-    return inputs if parameter is None else tuple(x.to(parameter.device) for x in inputs)
+    check_weights(model)
+    inputs = as_model_wants(model, check_inputs(x))
+    return _Walk(_export(ordinary(model), inputs), opaque, model).run()
 
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Puts the model in eval mode and afterwards every module back into the mode it had."""
+    """Puts the model in eval mode and afterwards every module back into the mode it had. What
+    torch.export made has one mode, that of the export, and refuses to change it."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    # torch.export gives what it makes an eval of its own, which only raises.
+    exported = [module for module, _ in modes if "eval" in vars(module)]
     try:
+        if exported:
+            for module, _ in modes:
+                module.training = module.training and module in exported
+        else:
+            model.eval()
         yield
     finally:
         for module, training in modes:
@@ -73,16 +76,10 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 def _export(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
     # Two images, so that torch does not specialise on a batch of one; the batch is one symbol, so
     # that no size of an image can be taken for it.
-    for tensor in inputs:
-        if tensor.dim() < 2 or tensor.shape[0] < 1:
-            raise ShapeError(
-                f"the example input has shape {list(tensor.shape)}; it must be a batch of images "
-                "[N,C,H,W] or of vectors [N,F]"
-            )
     examples = tuple(t.detach()[:1].expand(2, *t.shape[1:]).contiguous() for t in inputs)
     dynamic_shapes = _dynamic_shapes(model, len(examples))
     try:
-        with eval_mode(model), torch.no_grad(), warnings.catch_warnings():
+        with eval_mode(model), torch.no_grad(), quiet_torch(), warnings.catch_warnings():
             # About torch's own use of its own pytree module: nothing a user can act on.
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
             program = torch.export.export(
@@ -95,9 +92,9 @@ def _export(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.export.
             # mutated tensors by pure ones.
             return program.run_decompositions({})
     except Exception as error:  # whatever the model or torch raises, the user sees one line
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise Error(
-            f"torch.export cannot trace {type(model).__name__} with a free batch size: {first}"
+            f"torch.export cannot trace {type(model).__name__} with a free batch size: "
+            f"{reason(error)}"
         ) from error
 
 
@@ -109,7 +106,12 @@ def _dynamic_shapes(model: nn.Module, count: int) -> tuple[Any, ...]:
     if inspect.Parameter.VAR_POSITIONAL not in kinds:
         return tuple(axes)
     fixed = kinds.index(inspect.Parameter.VAR_POSITIONAL)
-    return (*axes[:fixed], tuple(axes[fixed:]))  # forward(a, *rest)
+    rest = tuple(axes[fixed:])
+    return (*axes[:fixed], rest) if rest else tuple(axes)  # forward(a, *rest)
+
+
+def _shown(result: Any) -> str:
+    return f"'{result}'" if isinstance(result, torch.fx.Node) else repr(result)
 
 
 class _Walk:
@@ -163,11 +165,6 @@ class _Walk:
         self.batch = str(value.shape[0])
         name = self.unique(fx_node.name)
         shape = tuple(int(side) for side in value.shape[1:])
-        if len(shape) not in (1, 3):
-            raise ShapeError(
-                f"the model's input '{fx_node.name}' has shape {list(shape)} per image; it must be "
-                "[C,H,W] or [F]"
-            )
         self.graph.inputs.append(Value(name, shape))
         self.shapes[name] = shape
         self.env[fx_node] = name
@@ -180,8 +177,13 @@ class _Walk:
                 continue
             value = self.env.get(result)
             if not isinstance(value, str):
-                raise Error(f"the model's output '{result}' does not depend on its input")
+                raise Error(
+                    f"the model's output {_shown(result)} does not depend on its input: return "
+                    "only what does"
+                )
             self.graph.outputs.append(value)
+        if not self.graph.outputs:
+            raise Error("the model returns nothing (None): its forward must return the result")
 
     # ------------------------------------------------------------ operators
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -49,7 +50,8 @@ def common(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 2 wrong usage or an error, 130 interrupted.
 
-    An error is one line on standard error; with ``--debug`` its traceback comes first.
+    An error is one line on standard error; with ``--debug`` its traceback comes first. A warning
+    is one line too.
     """
     import kernelprune.cli.commands  # noqa: F401 -- registers the commands
 
@@ -59,16 +61,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Taken out before parsing: it may stand anywhere, and parsing itself may be what fails.
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    try:
-        code = app(arguments, prog_name="kernelprune", standalone_mode=False)
-    except Exception as error:
-        if debug and not isinstance(error, typer.Abort):
-            raise
-        code = _report(error)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = 130
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            code = app(arguments, prog_name="kernelprune", standalone_mode=False)
+        except Exception as error:
+            if debug and not isinstance(error, typer.Abort):
+                raise
+            code = _report(error)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            code = 130
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Without the file and line of ours that warnings come with."""
+    print(f"warning: {_one_line(str(message))}", file=sys.stderr)
 
 
 def _report(error: Exception) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
 
@@ -33,8 +35,11 @@ def sparsify(
         ignore: Names, types or modules to leave alone.
 
     Raises:
-        Error: ``ignore`` names no module of the model.
+        Error: ``ignore`` names no module of the model; the model is TorchScript or made by
+            torch.export, where a convolution is no layer; a convolution's weights have no values
+            (lazy, meta) or are not float32 or float64.
     """
+    _check_model(model)
     modules = dict(model.named_modules())
     items = [ignore] if isinstance(ignore, (str, type, nn.Module)) else list(ignore)
     for item in items:
@@ -42,12 +47,13 @@ def sparsify(
             raise Error(f"the model has no module {item!r}")
     left = [modules[item] if isinstance(item, str) else item for item in items]
     swapped: dict[nn.Module, Any] = {}
-    for module in modules.values():
+    for name, module in modules.items():
         ignored = any(
             isinstance(module, item) if isinstance(item, type) else module is item for item in left
         )
         if ignored or not isinstance(module, nn.Conv2d) or not _can_be_swapped(module, model):
             continue
+        _check_weight(name, module)
         weight = module.weight.detach()
         if float(weight.flatten(2).ne(0).any(2).float().mean()) >= below:
             continue
@@ -59,6 +65,36 @@ def sparsify(
         made.bias = made.bias if twin is None else twin.bias
         swapped[module] = made
     return _replace(model, swapped)
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise Error(f"the model is a {type(model).__name__}, not a torch.nn.Module")
+    for module in model.modules():
+        if any(is_lazy(parameter) for parameter in module.parameters(recurse=False)):
+            raise Error("the model has lazy layers without weights: call it once on an input first")
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        exported = isinstance(module, torch.fx.GraphModule) and any(
+            str(node.target).startswith("aten.conv") for node in module.graph.nodes
+        )
+        if scripted or exported:
+            maker = "TorchScript (torch.jit)" if scripted else "what torch.export made"
+            raise Error(
+                f"the model is {maker}, in which convolutions are calls and no layers: give the "
+                "torch.nn.Module that it was made from"
+            )
+
+
+def _check_weight(name: str, conv: nn.Conv2d) -> None:
+    weight = conv.weight
+    if weight.is_meta:
+        raise Error(f"layer '{name}' has no weights: it lies on the meta device")
+    if weight.dtype not in (torch.float32, torch.float64):
+        kind = str(weight.dtype).removeprefix("torch.")
+        raise Error(
+            f"layer '{name}' has {kind} weights, and the kernels compute in float32: call "
+            "model.float() first (under torch.autocast its inputs may be of half precision)"
+        )
 
 
 def densify(model: nn.Module) -> nn.Module:

@@ -12,9 +12,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
+from kernelprune.capture.accepted import check_module
 from kernelprune.capture.channels import Channels, analyse, movable, moved_bias
 from kernelprune.capture.export import difference, run, without_rounding
-from kernelprune.capture.trace import check_module, trace
+from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
 from kernelprune.format.graph import Graph, Node
 from kernelprune.ops import SparseConv2d, densify, sparsify
@@ -66,7 +67,7 @@ def compact(model: nn.Module, x: torch.Tensor | tuple[torch.Tensor, ...]) -> nn.
 def _agree(model: nn.Module, inputs: tuple[torch.Tensor, ...], smaller: nn.Module) -> bool:
     try:
         return difference(run(model, inputs), run(smaller, inputs)) <= _TOLERANCE
-    except (RuntimeError, ValueError):
+    except Error:
         return False
 
 

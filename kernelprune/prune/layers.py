@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kernelprune.capture.trace import check_module
+from kernelprune.capture.accepted import check_module
 from kernelprune.errors import Error
 from kernelprune.format.graph import Graph, Node
 

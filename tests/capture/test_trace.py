@@ -136,7 +136,7 @@ def test_wrong_example_input() -> None:
     """If this fails, a wrong example gives a traceback from deep inside torch."""
     with pytest.raises(ShapeError, match="batch of images"):
         trace(nn.Identity(), torch.randn(3))
-    with pytest.raises(ShapeError, match=r"\[C,H,W\] or \[F\]"):
+    with pytest.raises(ShapeError, match=r"\[1, 3, 3\]; it must be a batch"):
         trace(nn.ReLU(), torch.randn(1, 3, 3))
     with pytest.raises(Error, match="cannot trace Conv2d"):
         trace(nn.Conv2d(3, 4, 3), torch.randn(1, 5, 8, 8))
