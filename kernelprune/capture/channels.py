@@ -15,7 +15,7 @@ on any Graph, traced or folded:
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ import numpy as np
 from kernelprune.format.graph import Graph, Node, Shape
 
 # Ops whose output channel c is computed from channel c of every input alone.
-_ELEMENTWISE = (
+ELEMENTWISE = (
     "batch_norm", "activation", "add", "max_pool2d", "avg_pool2d", "global_avg_pool",
 )  # fmt: skip
 
@@ -39,12 +39,20 @@ class Channels:
         return all(mask.all() for mask in self.live.values())
 
 
-def analyse(graph: Graph, pinned: Set[str] = frozenset(), tied: Set[str] = frozenset()) -> Channels:
+def analyse(
+    graph: Graph,
+    pinned: Set[str] = frozenset(),
+    tied: Set[str] = frozenset(),
+    kept: Mapping[str, np.ndarray] | None = None,
+) -> Channels:
     """``pinned``: names of nodes whose inputs and outputs keep all channels. ``tied``: names of
     depthwise convolutions that lose an input channel only together with its output channel (a
-    module cannot have it otherwise; a connection pattern can)."""
-    constant = _constants(graph)
-    return Channels(constant, _live(graph, constant, pinned, tied))
+    module cannot have it otherwise; a connection pattern can). ``kept``: bool [O, I] by node, as
+    ``reads`` gives it, for weights that are zero elsewhere; None asks the weights."""
+    if kept is None:
+        kept = {node.name: reads(node) for node in graph.nodes if node.has_weight()}
+    constant = _constants(graph, kept)
+    return Channels(constant, _live(graph, constant, kept, pinned, tied))
 
 
 def reads(node: Node) -> np.ndarray:
@@ -74,32 +82,43 @@ def movable(node: Node, constant: np.ndarray) -> np.ndarray:
         return np.isfinite(constant)
 
 
-def moved_bias(node: Node, channels: np.ndarray, constant: np.ndarray) -> np.ndarray:
-    """float64 [O]: what the constant input ``channels`` (bool [I]) add to every output pixel."""
+def moved_bias(
+    node: Node, channels: np.ndarray, constant: np.ndarray, kept: np.ndarray | None = None
+) -> np.ndarray:
+    """float64 [O]: what the constant input ``channels`` (bool [I]) add to every output pixel,
+    through the connections of ``kept`` (bool [O, I]; None takes all)."""
     assert node.weight is not None
-    sums = node.weight.astype(np.float64).reshape(*node.weight.shape[:2], -1).sum(axis=2)
-    return expand_groups(sums, node.params.get("groups", 1)) @ np.where(channels, constant, 0.0)
+    used = np.flatnonzero(channels & (constant != 0))  # a few of many columns
+    if not used.size:
+        return np.zeros(node.weight.shape[0])
+    weight, groups = node.weight, int(node.params.get("groups", 1))
+    if groups > 1:
+        weight = expand_groups(weight, groups)
+    sums = weight[:, used].astype(np.float64).reshape(weight.shape[0], used.size, -1).sum(axis=2)
+    if kept is not None:
+        sums = np.where(kept[:, used], sums, 0.0)
+    return np.asarray(sums @ constant[used])
 
 
 # ---------------------------------------------------------------- forward: constants
 
 
-def _constants(graph: Graph) -> dict[str, np.ndarray]:
+def _constants(graph: Graph, kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     found = {value.name: np.full(value.shape[0], np.nan) for value in graph.inputs}
     shapes = graph.shapes()
     for node in graph.nodes:
         inputs = [found[name] for name in node.inputs]
         if node.has_weight():
-            found[node.output] = _layer_constants(node, inputs)
+            found[node.output] = _layer_constants(node, inputs, kept[node.name])
         elif node.op == "concat":
             found[node.output] = np.concatenate(inputs)
         elif node.op == "flatten":
             shape = shapes[node.inputs[0]]
             found[node.output] = np.repeat(inputs[0], node.shape[0] // shape[0])
-        elif node.op in _ELEMENTWISE:
+        elif node.op in ELEMENTWISE:
             found[node.output] = _elementwise_constants(node, inputs)
         else:
-            found[node.output] = np.full(_width(node.shape), np.nan)
+            found[node.output] = np.full(width_of(node.shape), np.nan)
     return found
 
 
@@ -110,10 +129,12 @@ def activate(values: np.ndarray, kind: str) -> np.ndarray:
     return np.clip(values, 0.0, 6.0 if kind == "relu6" else np.inf)
 
 
-def _layer_constants(node: Node, inputs: list[np.ndarray]) -> np.ndarray:
+def _layer_constants(node: Node, inputs: list[np.ndarray], kept: np.ndarray) -> np.ndarray:
     can_move = movable(node, inputs[0])
-    varies = (reads(node) & ~can_move).any(axis=1)
-    total = moved_bias(node, can_move, inputs[0])
+    varies = (kept[:, ~can_move] if can_move.any() else kept).any(axis=1)
+    if varies.all():
+        return np.full(varies.shape, np.nan)
+    total = moved_bias(node, can_move, inputs[0], kept)
     if node.bias is not None:
         total = total + node.bias
     if len(inputs) == 2:
@@ -141,30 +162,34 @@ def _elementwise_constants(node: Node, inputs: list[np.ndarray]) -> np.ndarray:
 # ---------------------------------------------------------------- backward: live channels
 
 
-def _width(shape: Shape) -> int:
+def width_of(shape: Shape) -> int:
     """Channels of a value; an opaque one may have any shape, even none."""
     return max(1, shape[0]) if shape else 1
 
 
 def _live(
-    graph: Graph, constant: dict[str, np.ndarray], pinned: Set[str], tied: Set[str]
+    graph: Graph,
+    constant: dict[str, np.ndarray],
+    kept: Mapping[str, np.ndarray],
+    pinned: Set[str],
+    tied: Set[str],
 ) -> dict[str, np.ndarray]:
-    live = {name: np.zeros(_width(shape), bool) for name, shape in graph.shapes().items()}
+    live = {name: np.zeros(width_of(shape), bool) for name, shape in graph.shapes().items()}
     for name in [value.name for value in graph.inputs] + graph.outputs:
         live[name][:] = True
     for node in graph.nodes:
         if node.name in pinned or not (node.has_weight() or _ties(node)):
             for name in [*node.inputs, node.output]:
                 live[name][:] = True
-    wanted = {
-        node.name: reads(node) & ~movable(node, constant[node.inputs[0]])
+    readings = {
+        node.name: _Reading(kept[node.name], ~movable(node, constant[node.inputs[0]]))
         for node in graph.nodes
         if node.has_weight()
     }
     while True:
         before = sum(int(mask.sum()) for mask in live.values())
         for node in reversed(graph.nodes):
-            _spread(node, live, wanted)
+            _spread(node, live, readings)
             if node.name in tied:
                 _tie(live[node.inputs[0]], live[node.output])
         if before == sum(int(mask.sum()) for mask in live.values()):
@@ -174,18 +199,35 @@ def _live(
             empty[0] = True  # a value keeps one channel: no shape may be empty
 
 
+class _Reading:
+    """Which inputs a layer needs (``kept`` [O, I], of the inputs that ``count``) for more and more
+    of its outputs: each is looked at once."""
+
+    def __init__(self, kept: np.ndarray, count: np.ndarray):
+        self.kept, self.count = kept, count
+        self.seen = np.zeros(kept.shape[0], bool)
+
+    def of(self, out: np.ndarray) -> np.ndarray:
+        fresh = out & ~self.seen
+        self.seen |= fresh
+        if not fresh.any():
+            return np.zeros(self.count.shape, bool)
+        rows = self.kept if fresh.all() else self.kept[fresh]
+        return np.asarray(rows.any(axis=0) & self.count)
+
+
 def _ties(node: Node) -> bool:
-    return node.op in _ELEMENTWISE or node.op in ("concat", "flatten")
+    return node.op in ELEMENTWISE or node.op in ("concat", "flatten")
 
 
-def _spread(node: Node, live: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
+def _spread(node: Node, live: dict[str, np.ndarray], readings: dict[str, _Reading]) -> None:
     out = live[node.output]
     if node.has_weight():
         source = live[node.inputs[0]]
-        source |= wanted[node.name][out].any(axis=0)
+        source |= readings[node.name].of(out)
         for residual in node.inputs[1:]:
             _tie(live[residual], out)
-    elif node.op in _ELEMENTWISE:
+    elif node.op in ELEMENTWISE:
         for name in node.inputs:
             _tie(live[name], out)
         for name in node.inputs:

@@ -20,6 +20,8 @@ def chosen_recipe(context: typer.Context, recipe: Path | None, source: Path | No
     values["ignore"] = list(values["ignore"] or [])
     typed = {name: value for name, value in values.items() if _was_typed(context, name)}
     if recipe is None:
+        if "macs" in typed and "density" not in typed:
+            values["density"] = 1.0  # the budget alone
         chosen = Recipe(None, PruneOptions(**values))
     else:
         chosen = load_recipe(recipe)

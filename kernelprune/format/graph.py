@@ -113,10 +113,14 @@ class Node:
     def macs(self, *, dense: bool = False) -> int:
         """Multiply-adds per image of the kept (or of all) connections; 0 without weights."""
         connections = self.all_connections() if dense else self.kept_connections()
-        if self.op == "conv2d":
-            kernel_h, kernel_w = self.params["kernel"]
-            return connections * kernel_h * kernel_w * self.shape[1] * self.shape[2]
-        return connections
+        return connections * self.macs_of_connection()
+
+    def macs_of_connection(self) -> int:
+        """Multiply-adds per image of one connection; 1 for a linear layer."""
+        if self.op != "conv2d":
+            return 1
+        kernel_h, kernel_w = self.params["kernel"]
+        return int(kernel_h * kernel_w * self.shape[1] * self.shape[2])
 
     def _expanded(self) -> np.ndarray | None:
         return self.__dict__["_weight"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from kernelprune.capture.footprint import Footprint
 from kernelprune.capture.trace import trace
 from kernelprune.prune.strength import Strength
 
@@ -14,8 +15,11 @@ from kernelprune.prune.strength import Strength
 @dataclass(frozen=True)
 class Counts:
     """``connections``, ``macs`` (multiply-adds per image) and ``parameters`` of the dense model,
-    and the same of what is left: a connection is gone when all its weights are zero. A layer that
-    is called twice counts twice in connections and multiply-adds, once in parameters."""
+    and the same of what is left. Connections and multiply-adds are those of the exported network,
+    where channels that nobody reads or writes are gone with their connections, and a batch norm
+    that folds into no layer is one connection a channel. A parameter is gone when its kernel is
+    zero. A layer that is called twice counts twice in connections and multiply-adds, once in
+    parameters."""
 
     connections: int
     connections_kept: int
@@ -30,12 +34,13 @@ class Counts:
 
 
 def count(model: nn.Module, x: torch.Tensor) -> Counts:
-    """Counts of all convolutions and linear layers of ``model`` for an input like ``x``.
+    """Counts of all layers with connections of ``model`` for an input like ``x``.
 
     ``x``: ``[N, C, H, W]``. Parameters include biases and batch norms; those that only Synaptic
     Strength adds while it trains do not count. Raises UnsupportedOperator as ``capture.trace``.
     """
-    graph = trace(model, x)
+    footprint = Footprint(trace(model, x))
+    dense, left = footprint.dense, footprint.size()
     strengths = {id(part.strength) for part in model.modules() if isinstance(part, Strength)}
     parameters = sum(p.numel() for p in model.parameters() if id(p) not in strengths)
     gone = 0
@@ -45,10 +50,10 @@ def count(model: nn.Module, x: torch.Tensor) -> Counts:
             kernels = weight.detach().reshape(*weight.shape[:2], -1)
             gone += int(kernels.eq(0).all(dim=2).sum()) * kernels.shape[2]
     return Counts(
-        connections=graph.all_connections(),
-        connections_kept=graph.kept_connections(),
-        macs=graph.macs(dense=True),
-        macs_kept=graph.macs(),
+        connections=dense.connections,
+        connections_kept=left.connections,
+        macs=dense.macs,
+        macs_kept=left.macs,
         parameters=parameters,
         parameters_kept=parameters - gone,
     )

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from kernelprune.capture.footprint import Footprint
 from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
 from kernelprune.prune.channels import channel_layers, input_scales
@@ -60,9 +61,11 @@ def prune_connections(
     |gradient * weight|) or "gradient" (norm of the kernel's gradient); the last two look at
     ``samples`` images (None: all) of ``loader``, which gives ``(images, labels)``, with ``loss``.
     ``density``: kept share of the connections of all prunable layers; ``macs``: at most this share
-    of the dense model's multiply-adds (needs ``x``, an example input ``[N, C, H, W]``). ``scope``:
-    see ``threshold.comparable``. Without ``x`` the first convolution is the first one among the
-    modules, and the plan has no multiply-adds. ``ignore`` and ``include`` as for Synaptic Strength.
+    of the multiply-adds that the dense network has, both as exported: dead channels gone, batch
+    norms folded (needs ``x``, an example input ``[N, C, H, W]``). ``scope``: see
+    ``threshold.comparable``. Without ``x`` the first convolution is the first one among the
+    modules, the plan has no multiply-adds, and a layer may be cut off, which else is prevented.
+    ``ignore`` and ``include`` as for Synaptic Strength.
 
     The weights of dropped connections are set to zero **once**: training on revives them. With
     ``hold=True`` they are held at zero by masks (``attach_masks``; build the optimiser afterwards)
@@ -88,6 +91,7 @@ def prune_connections(
         scope=scope,
         method=criterion,
         kept=_held(prunable),
+        footprint=None if graph is None else Footprint(graph),
     )
     (attach_masks if hold else apply_masks)(model, plan.masks)
     return plan
@@ -152,6 +156,7 @@ def prune_channels(
         method=f"{criterion} of channels",
         kept=_held(chosen),
         channels=True,
+        footprint=Footprint(graph),
     )
     (attach_masks if hold else apply_masks)(model, plan.masks)
     return plan

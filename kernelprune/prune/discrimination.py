@@ -8,7 +8,7 @@ formulas; ``selection.py`` chooses the channels of one layer.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +17,11 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
+from kernelprune.capture.footprint import Footprint
 from kernelprune.capture.trace import eval_mode, trace
 from kernelprune.errors import Error
 from kernelprune.prune.batches import check_loader, device_of, labelled, recalibrate
+from kernelprune.prune.budget import cut_off_line
 from kernelprune.prune.channels import channel_layers
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.distributed import average_gradients, same_on_all, synchronised_norms
@@ -119,7 +121,9 @@ class DiscriminationAware:
         self.select_epochs = select_epochs
         self.select_sgd = {"lr": select_learning_rate, **self.sgd}
         self.progress = progress
+        self._example = x
         graph = trace(model, x, opaque=True)
+        self._footprint = Footprint(graph)  # as it was given
         self.layers = find_layers(model, graph, ignore=ignore, include=include)
         if stage_epochs and not any(p.requires_grad for p in model.parameters()):
             raise Error("no parameter of the model is trained: stages cannot be fine-tuned")
@@ -168,15 +172,33 @@ class DiscriminationAware:
     def plan(self, ratio: float) -> Plan:
         """How many channels (connections) ``prune(ratio=ratio)`` would keep; changes nothing.
 
-        Which ones is known after the selection only, so the plan has no masks; what other layers
-        lose through ``compact`` is not in it either. DCP-Adapt's numbers cannot be foretold.
+        Which ones is known after the selection only, so the plan has no masks, and counts what is
+        exported for channels (connections) drawn at random: exact where every map has one reader,
+        an estimate behind concatenations and for connections. DCP-Adapt's numbers cannot be
+        foretold.
         """
         check_number("ratio", ratio, least=0, below=1)
-        kept = {}
+        drawn = {}
         for layer in self.chosen:
-            each = layer.out_channels if self.granularity == "channel" else 1
-            kept[layer.name] = each * kept_number(self._available(layer), ratio)
-        return plan_of(self.layers, kept, method=self._method(), scope=self.granularity)
+            number, available = kept_number(self._available(layer), ratio), self._available(layer)
+            order = torch.randperm(available, generator=torch.Generator().manual_seed(0))
+            rows = 1 if self.granularity == "channel" else layer.out_channels
+            drawn[layer.name] = (order < number).reshape(rows, -1).expand(layer.shape)
+        plan = self._plan_of(drawn, self._footprint)
+        plan.masks.clear()
+        return plan
+
+    def left(self) -> Plan:
+        """What the masks leave, of the network as it is now."""
+        masks = self.masks()
+        plan = self._plan_of(masks, Footprint(trace(self.model, self._example, opaque=True)))
+        plan.notes = [cut_off_line(name) for name in self._footprint.cut_off(masks)]
+        return plan
+
+    def _plan_of(self, masks: Mapping[str, torch.Tensor], footprint: Footprint) -> Plan:
+        return plan_of(
+            self.layers, masks, method=self._method(), scope=self.granularity, footprint=footprint
+        )
 
     def prune(self, ratio: float | None = None, adaptive: float | None = None) -> Plan:
         """Fine-tunes and selects, stage by stage; dropped connections stay zero from then on.
@@ -202,7 +224,7 @@ class DiscriminationAware:
             self._finetune(objective, title)
             for layer in stage.layers:
                 self._select(objective, layer, title, ratio, adaptive)
-        return plan_of(self.layers, self.masks(), method=self._method(), scope=self.granularity)
+        return self.left()
 
     def masks(self) -> dict[str, torch.Tensor]:
         """bool ``[O, I]`` by pruned layer: True where a connection is left."""

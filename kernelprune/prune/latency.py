@@ -133,6 +133,7 @@ def select_within_time(
     scope: str,
     density: float | None = None,
     kept: Masks | None = None,
+    forced: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, torch.Tensor], dict[str, float], float]:
     """Masks with which the network takes at most ``limit`` milliseconds, the milliseconds by layer
     and those of the rest, as measured with those masks.
@@ -151,10 +152,12 @@ def select_within_time(
     most, before = 0.0, None  # milliseconds of the best; the choice before
     for _ in range(_ROUNDS):
 
-        def fits(counts: Mapping[str, int], wanted: float = wanted) -> bool:
-            return times.total({n: count / sizes[n] for n, count in counts.items()}) <= wanted
+        def fits(masks: Masks, wanted: float = wanted) -> bool:
+            return times.total({n: int(m.sum()) / sizes[n] for n, m in masks.items()}) <= wanted
 
-        masks = select_fitting(scores, prices, fits, density=density, scope=scope, kept=kept)
+        masks = select_fitting(
+            scores, prices, fits, density=density, scope=scope, kept=kept, forced=forced
+        )
         if masks is None or (before is not None and _same(masks, before)):
             break
         before = masks

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 
-from kernelprune.errors import Error
-from kernelprune.prune.checks import check_number
+from kernelprune.capture.footprint import Footprint
+from kernelprune.prune.budget import choose
 from kernelprune.prune.histogram import Histogram, histogram
 from kernelprune.prune.layers import Layer
-from kernelprune.prune.threshold import select
 from kernelprune.text import plain
 
 _THIN = 0.01  # a layer below this density gets a warning
@@ -21,8 +20,10 @@ _THIN = 0.01  # a layer below this density gets a warning
 
 @dataclass
 class LayerPlan:
-    """One layer. ``map_size`` (of the output) and the multiply-adds per image are None when no
-    example input was given; ``prunable`` is False for a layer that is kept whole;
+    """One layer. ``kept``: connections that pruning leaves; ``exported``: those of them that the
+    exported network has, without dead channels. ``macs`` and ``macs_kept``: multiply-adds per
+    image, dense and of what is exported. They, ``exported`` and ``map_size`` (of the output) are
+    None when no example input was given; ``prunable`` is False for a layer that is kept whole;
     ``milliseconds`` per batch were measured if the plan is for a time limit."""
 
     name: str
@@ -36,6 +37,7 @@ class LayerPlan:
     macs_kept: int | None
     prunable: bool
     milliseconds: float | None = None
+    exported: int | None = None
 
     @property
     def density(self) -> float:
@@ -51,8 +53,11 @@ class Plan:
     """Result of a dry run or of pruning; ``print(plan)`` shows it as a table.
 
     ``masks``: bool ``[O, I/groups]`` per prunable layer, True where a connection is kept.
-    ``connections``, ``kept``, ``density``, ``macs``, ``macs_kept`` count the whole model;
+    ``connections``, ``kept``, ``density`` count the layers; ``macs`` and ``macs_kept`` the whole
+    network as exported, with ``unfolded`` (dense and kept): batch norms that fold into no layer,
+    and layers without a module.
     ``prunable_density`` counts the layers that may be pruned, as the argument ``density`` does.
+    ``notes``: what should be known of the choice, a line each.
     ``histogram``: how the scores are spread and what is kept of them; ``print`` it too.
     ``milliseconds``: of the whole network per batch, as measured, if the plan is for a time limit.
     """
@@ -63,6 +68,8 @@ class Plan:
     scope: str = ""
     histogram: Histogram | None = field(repr=False, default=None)
     milliseconds: float | None = None
+    unfolded: tuple[int, int] = (0, 0)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def connections(self) -> int:
@@ -90,24 +97,31 @@ class Plan:
 
     @property
     def macs(self) -> int | None:
-        """Multiply-adds per image of the dense model; None when no example input was given."""
-        return _sum([row.macs for row in self.rows])
+        """Multiply-adds per image of the dense network as exported; None when no example input was
+        given."""
+        return _sum([*(row.macs for row in self.rows), self.unfolded[0]])
 
     @property
     def macs_kept(self) -> int | None:
-        return _sum([row.macs_kept for row in self.rows])
+        """Multiply-adds per image of the exported network, without dead channels."""
+        return _sum([*(row.macs_kept for row in self.rows), self.unfolded[1]])
+
+    @property
+    def exported(self) -> int | None:
+        """Connections of the layers in the exported network."""
+        return _sum([row.exported for row in self.rows])
 
     @property
     def macs_density(self) -> float | None:
-        """Kept multiply-adds / those of the dense model."""
+        """Multiply-adds of the exported network / those of the dense one."""
         if self.macs is None or self.macs_kept is None:
             return None
         return self.macs_kept / self.macs
 
     @property
     def warnings(self) -> list[str]:
-        """One line per layer that keeps less than 1 % of its connections."""
-        return [
+        """The notes, and one line per layer that keeps less than 1 % of its connections."""
+        return self.notes + [
             f"layer '{row.name}' keeps {row.kept} of {row.connections} connections "
             f"({row.density:.2%}): it may be cut off in effect"
             for row in self.rows
@@ -117,7 +131,8 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the masks, as plain numbers, strings and lists (json)."""
         names = ["connections", "kept", "density", "prunable_connections", "prunable_kept"]
-        names += ["prunable_density", "macs", "macs_kept", "macs_density", "milliseconds"]
+        names += ["prunable_density", "exported", "macs", "macs_kept", "macs_density"]
+        names += ["milliseconds"]
         return {
             "method": self.method,
             "scope": self.scope,
@@ -132,6 +147,7 @@ class Plan:
                     "connections": row.connections,
                     "kept": row.kept,
                     "density": row.density,
+                    "exported": row.exported,
                     "macs": row.macs,
                     "macs_kept": row.macs_kept,
                     "milliseconds": row.milliseconds,
@@ -145,14 +161,24 @@ class Plan:
 
     def __str__(self) -> str:
         head = ["layer", "in", "out", "kernel", "map", "connections", "kept", "density"]
-        head += ["MACs", "kept MACs", *(["ms"] if self.milliseconds is not None else []), ""]
+        head += [
+            "exported",
+            "MACs",
+            "exported MACs",
+            *(["ms"] if self.milliseconds is not None else []),
+            "",
+        ]
         table = [head, *(_cells(row) for row in self.rows)]
+        if self.unfolded[0]:
+            counts = [_count(number) for number in self.unfolded]
+            table.append(["unfolded batch norms", *[""] * 8, *counts, ""])
         prunable = [row for row in self.rows if row.prunable]
         table.append(_total("prunable layers", prunable))
-        table.append(_total("whole model", self.rows))
+        table.append(_total("whole model", self.rows, self.unfolded))
         if self.milliseconds is not None:
             rest = self.milliseconds - sum(row.milliseconds or 0.0 for row in prunable)
             times = [row.milliseconds for row in self.rows]
+            times += [None] * (len(table) - 3 - len(self.rows))
             times += [self.milliseconds - rest, self.milliseconds]
             for line, value in zip(table[1:], times, strict=True):
                 line.insert(-1, "" if value is None else f"{value:.3f}")
@@ -189,17 +215,20 @@ def _cells(row: LayerPlan) -> list[str]:
         _count(row.connections),
         _count(row.kept),
         f"{row.density:.4f}",
+        _count(row.exported),
         _count(row.macs),
         _count(row.macs_kept),
         "under 1 %" if row.thin else note,
     ]
 
 
-def _total(label: str, rows: Sequence[LayerPlan]) -> list[str]:
+def _total(label: str, rows: Sequence[LayerPlan], unfolded: tuple[int, int] = (0, 0)) -> list[str]:
     connections, kept = sum(row.connections for row in rows), sum(row.kept for row in rows)
-    dense, remaining = _sum([row.macs for row in rows]), _sum([row.macs_kept for row in rows])
+    exported = _sum([row.exported for row in rows])
+    dense = _sum([*(row.macs for row in rows), unfolded[0]])
+    remaining = _sum([*(row.macs_kept for row in rows), unfolded[1]])
     share = "" if dense is None or remaining is None else f"{remaining / dense:.2%} of the MACs"
-    numbers = [_count(connections), _count(kept), f"{kept / connections:.4f}"]
+    numbers = [_count(connections), _count(kept), f"{kept / connections:.4f}", _count(exported)]
     return [label, "", "", "", "", *numbers, _count(dense), _count(remaining), share]
 
 
@@ -222,66 +251,66 @@ def make_plan(
     method: str,
     kept: Mapping[str, torch.Tensor] | None = None,
     channels: bool = False,
+    footprint: Footprint | None = None,
 ) -> Plan:
     """What to keep of ``layers`` by ``scores`` (``[O, I/groups]`` per prunable layer).
 
-    ``density``: kept share of the connections of all prunable layers. ``macs``: kept share of
-    the multiply-adds of the whole dense model, layers that are kept whole included. ``channels``:
-    whole input channels are kept or dropped, ``scores`` are ``[1, I]`` and ``density`` counts them.
-    Raises Error as ``threshold.select``, and when ``macs`` is given without a traced input.
+    ``density``: kept share of the connections of all prunable layers. ``macs``: at most this share
+    of the multiply-adds of the dense network, both as exported. ``channels``: whole input channels
+    are kept or dropped, ``scores`` are ``[1, I]`` and ``density`` counts them. ``footprint``: of
+    the model; None where there was no example input. Raises Error as ``budget.choose``.
     """
-    budget, costs = None, None
-    if macs is not None:
-        check_number("macs", macs, above=0, most=1)
-        if any(layer.cost is None for layer in layers):
-            raise Error("macs= needs an example input x: without it the map sizes are unknown")
-        costs = {layer.name: layer.cost or 0 for layer in layers}
-        dense = sum(math.prod(layer.shape) * costs[layer.name] for layer in layers)
-        fixed = sum(
-            int(layer.present().sum()) * costs[layer.name] for layer in layers if not layer.prunable
-        )
-        if fixed > macs * dense:
-            raise Error(
-                f"macs={macs}: the layers that are kept whole take {fixed / dense:.1%} of the "
-                "multiply-adds already; raise the budget or include= them"
-            )
-        budget = int(macs * dense) - fixed
     if channels:
-        rows = {layer.name: layer.out_channels for layer in layers}
-        costs = None if costs is None else {n: cost * rows[n] for n, cost in costs.items()}
         kept = {name: mask.any(0, keepdim=True) for name, mask in (kept or {}).items()}
-    masks = select(scores, density=density, scope=scope, macs=budget, costs=costs, kept=kept)
+    masks, notes = choose(
+        layers, scores, density=density, macs=macs, scope=scope, kept=kept, footprint=footprint
+    )
     spread = histogram(scores, masks, scope)
     if channels:
+        rows = {layer.name: layer.out_channels for layer in layers}
         masks = {name: mask.repeat(rows[name], 1) for name, mask in masks.items()}
-    plan = plan_of(layers, masks, method=method, scope=scope)
+    plan = plan_of(layers, masks, method=method, scope=scope, footprint=footprint)
     plan.histogram = spread
+    plan.notes = notes
     return plan
 
 
 def plan_of(
-    layers: Sequence[Layer], kept: Mapping[str, torch.Tensor | int], *, method: str, scope: str
+    layers: Sequence[Layer],
+    masks: Mapping[str, torch.Tensor],
+    *,
+    method: str,
+    scope: str,
+    footprint: Footprint | None,
 ) -> Plan:
-    """What is kept, by layer: a mask ``[O, I/groups]``, or a number where no choice was made."""
-    rows = [_row(layer, kept.get(layer.name)) for layer in layers]
-    masks = {name: mask for name, mask in kept.items() if isinstance(mask, torch.Tensor)}
-    return Plan(rows, masks, method, scope)
+    """What is kept, by layer, with masks ``[O, I/groups]``, and what of it ``footprint`` says will
+    be exported (None where there was no example input)."""
+    plan = Plan(
+        [_row(layer, masks.get(layer.name)) for layer in layers], dict(masks), method, scope
+    )
+    if footprint is None:
+        return plan
+    dense, left = footprint.dense, footprint.size(masks)
+    for row in plan.rows:
+        row.macs, row.macs_kept = (size.layer_macs.get(row.name, 0) for size in (dense, left))
+        row.exported = left.layer_connections.get(row.name, 0)
+    plan.unfolded = (
+        dense.macs - sum(row.macs or 0 for row in plan.rows),
+        left.macs - sum(row.macs_kept or 0 for row in plan.rows),
+    )
+    return plan
 
 
-def _row(layer: Layer, chosen: torch.Tensor | int | None) -> LayerPlan:
-    connections = math.prod(layer.shape)
-    if not isinstance(chosen, int):
-        chosen = int((layer.present() if chosen is None else chosen).sum())
-    kept = chosen
+def _row(layer: Layer, mask: torch.Tensor | None) -> LayerPlan:
     return LayerPlan(
         name=layer.name,
         in_channels=layer.in_channels,
         out_channels=layer.out_channels,
         kernel=layer.kernel,
         map_size=layer.map_size,
-        connections=connections,
-        kept=kept,
-        macs=None if layer.cost is None else connections * layer.cost,
-        macs_kept=None if layer.cost is None else kept * layer.cost,
+        connections=math.prod(layer.shape),
+        kept=int((layer.present() if mask is None else mask).sum()),
+        macs=None,
+        macs_kept=None,
         prunable=layer.prunable,
     )

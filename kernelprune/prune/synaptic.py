@@ -15,9 +15,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from kernelprune.capture.footprint import Footprint
 from kernelprune.capture.trace import eval_mode, trace
 from kernelprune.errors import Error
 from kernelprune.prune.batches import device_of, inputs
+from kernelprune.prune.budget import connected
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.distributed import as_first_has
 from kernelprune.prune.histogram import histogram
@@ -208,7 +210,7 @@ class SynapticStrength:
         """What ``prune`` would keep; changes nothing.
 
         ``density``: kept share of the connections of all prunable layers. ``macs``: at most this
-        share of the dense model's multiply-adds, layers that are kept whole included.
+        share of the multiply-adds that the dense network has, both as exported.
         ``latency_ms``: at most so many milliseconds of the engine for ``batch`` images on
         ``threads`` threads of this machine; layers are exported and measured at a few densities
         (once for each batch and threads), and so is the choice. Raises Error when the limits cannot
@@ -217,6 +219,7 @@ class SynapticStrength:
         scope = self.scope if scope is None else scope
         strengths = self.strengths()
         kept = {name: part.mask for name, part in self._parts.items()}
+        footprint = self._footprint()
         if latency_ms is None:
             return make_plan(
                 self.layers,
@@ -226,6 +229,7 @@ class SynapticStrength:
                 scope=scope,
                 method="Synaptic Strength",
                 kept=kept,
+                footprint=footprint,
             )
         if macs is not None:
             raise Error(f"latency_ms={latency_ms}: only without macs=")
@@ -239,17 +243,26 @@ class SynapticStrength:
             self._times[batch, threads] = layer_times(
                 measure, lambda share: select(strengths, density=share, scope="layer", kept=kept)
             )
-        masks, found, rest = select_within_time(
-            strengths,
-            self._times[batch, threads],
-            latency_ms,
-            measure,
-            scope=scope,
-            density=density,
-            kept=kept,
-        )
-        masks = as_first_has(masks)
-        plan = plan_of(self.layers, masks, method="Synaptic Strength", scope=scope)
+        found: dict[str, float] = {}
+        rest = 0.0
+
+        def pick(forced: Mapping[str, int] | None) -> dict[str, torch.Tensor]:
+            nonlocal found, rest
+            masks, found, rest = select_within_time(
+                strengths,
+                self._times[batch, threads],
+                latency_ms,
+                measure,
+                scope=scope,
+                density=density,
+                kept=kept,
+                forced=forced,
+            )
+            return as_first_has(masks)
+
+        masks, notes = connected(pick, strengths, scope, kept, footprint)
+        plan = self._plan_of(masks, scope, footprint)
+        plan.notes = notes
         plan.histogram = histogram(strengths, masks, scope)
         plan.milliseconds = rest + sum(found.values())
         for row in plan.rows:
@@ -271,7 +284,7 @@ class SynapticStrength:
         Arguments and errors as ``plan``. May be called again with a lower density.
         """
         plan = self.plan(density, macs, scope, latency_ms=latency_ms, batch=batch, threads=threads)
-        self.keep(plan.masks)
+        self._drop(plan.masks)
         return plan
 
     def keep(self, masks: Mapping[str, torch.Tensor]) -> Plan:
@@ -283,9 +296,21 @@ class SynapticStrength:
             if part is None or mask.shape != part.mask.shape:
                 wanted = "no such layer" if part is None else f"shape {list(part.mask.shape)}"
                 raise Error(f"mask for '{name}' {list(mask.shape)}: the model has {wanted}")
+        self._drop(masks)
+        return self._plan_of(self.masks(), self.scope, self._footprint())
+
+    def _drop(self, masks: Mapping[str, torch.Tensor]) -> None:
         for name, mask in masks.items():
             self._parts[name].prune(mask)
-        return plan_of(self.layers, self.masks(), method="Synaptic Strength", scope=self.scope)
+
+    def _footprint(self) -> Footprint:
+        """Of the network with the weights that it has now."""
+        return Footprint(trace(self.model, self._example, opaque=True))
+
+    def _plan_of(self, masks: Mapping[str, torch.Tensor], scope: str, footprint: Footprint) -> Plan:
+        return plan_of(
+            self.layers, masks, method="Synaptic Strength", scope=scope, footprint=footprint
+        )
 
     def masks(self) -> dict[str, torch.Tensor]:
         """bool ``[O, I/groups]`` by layer: True where a connection is left."""

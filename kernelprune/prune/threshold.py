@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -50,93 +51,85 @@ def comparable(scores: torch.Tensor, scope: str) -> np.ndarray:
 def select(
     scores: Mapping[str, torch.Tensor],
     *,
-    density: float | None,
+    density: float,
     scope: str,
-    macs: int | None = None,
-    costs: Mapping[str, int] | None = None,
     kept: Mapping[str, torch.Tensor] | None = None,
+    forced: Mapping[str, int] | None = None,
 ) -> dict[str, torch.Tensor]:
     """The kept connections, bool ``[O, I/groups]`` per layer.
 
     Exactly ``round(density * all)`` connections are kept (halves round up), those with the
-    highest scores, but at least one of every layer; connections that ``kept`` says are gone stay
-    gone. Equal scores are decided by the order of layers, output channels, input channels.
+    highest scores, but at least one of every layer: the best one, or the one whose index in the
+    flattened scores ``forced`` has. Connections that ``kept`` says are gone stay gone. Equal
+    scores are decided by the order of layers, output channels, input channels.
 
-    With ``macs`` at most so many multiply-adds are kept, a connection of a layer costing
-    ``costs[layer]``: the kept set is then the one of that size with the highest sum of
-    ``score - factor * cost`` for the smallest factor that holds the budget, found by bisection
-    (the Lagrange relaxation of "highest sum of scores within the budget"; the multiply-adds fall
-    monotonically with the factor). Without ``density`` the best connections that fit are kept.
-
-    Raises Error for arguments out of range, for scores that are not finite, and when no choice
-    of that many connections holds the budget.
+    Raises Error for arguments out of range and for scores that are not finite.
     """
-    if density is None and macs is None:
-        raise Error("say how much to keep: density=, macs= or both")
-    if density is not None:
-        check_number("density", density, above=0, most=1)
-    ranked = [
-        _rank(name, score, scope, None if kept is None else kept.get(name))
-        for name, score in scores.items()
-    ]
-    per_layer = [1] * len(ranked) if costs is None else [costs[layer.name] for layer in ranked]
-    available = sum(len(layer.values) for layer in ranked)
-    if density is None:
-        number = available
-    else:
-        total = sum(score.numel() for score in scores.values())
-        number = min(available, int(np.floor(density * total + 0.5)))
-    number = max(number, sum(layer.forced for layer in ranked))
-    if macs is None:
-        counts = _counts(ranked, number, [0.0] * len(ranked))
-    elif density is None:
-        counts = _fit_number(ranked, number, per_layer, macs)
-    else:
-        counts = _fit_factor(ranked, number, per_layer, macs)
-    return {
-        layer.name: layer.mask(count, scores[layer.name])
-        for layer, count in zip(ranked, counts, strict=True)
-    }
+    check_number("density", density, above=0, most=1)
+    ranked = _rank_all(scores, scope, kept, forced)
+    number = _number(ranked, scores, density)
+    return _masks(ranked, _counts(ranked, number, [0.0] * len(ranked)), scores)
 
 
 def select_fitting(
     scores: Mapping[str, torch.Tensor],
     prices: Mapping[str, float],
-    fits: Callable[[Mapping[str, int]], bool],
+    fits: Callable[[Mapping[str, torch.Tensor]], bool],
     *,
     density: float | None,
     scope: str,
     kept: Mapping[str, torch.Tensor] | None = None,
+    forced: Mapping[str, int] | None = None,
 ) -> dict[str, torch.Tensor] | None:
-    """The kept connections, as ``select`` with ``macs``, for a budget that only ``fits`` knows: it
-    says whether the kept number of each layer is within it, and says so of fewer when it does of
-    more. ``prices``: about how much of the budget a connection of a layer takes; they only count
-    with ``density``. None when nothing fits.
+    """The kept connections, as ``select``, for a budget that only ``fits`` knows: it says whether
+    masks are within it, and (but for rare cases) says so of fewer connections when it does of more.
+    None when nothing fits.
+
+    Without ``density`` the best connections that fit are kept. With it, of all choices of that size
+    the one with the highest sum of ``score - factor * price`` for the smallest factor that fits,
+    found by bisection (the Lagrange relaxation of "highest sum of scores within the budget").
+    ``prices``: about how much of the budget a connection of a layer takes.
     """
     if density is not None:
         check_number("density", density, above=0, most=1)
-    ranked = [
-        _rank(name, score, scope, None if kept is None else kept.get(name))
-        for name, score in scores.items()
-    ]
-    zero = [0.0] * len(ranked)
+    ranked = _rank_all(scores, scope, kept, forced)
 
     def fitting(counts: list[int]) -> bool:
-        names = [layer.name for layer in ranked]
-        return fits(dict(zip(names, counts, strict=True)))
+        return fits(_masks(ranked, counts, scores))
 
     fewest, available = (sum(each) for each in zip(*(_range(r) for r in ranked), strict=True))
     if density is None:
+        zero = [0.0] * len(ranked)
         counts = _fit_nested(
             lambda number: _counts(ranked, number, zero), fewest, available, fitting
         )
     else:
-        total = sum(score.numel() for score in scores.values())
-        number = max(min(available, int(np.floor(density * total + 0.5))), fewest)
         rates = [prices[layer.name] for layer in ranked]
-        counts = _fit_prices(ranked, number, rates, fitting)
-    if counts is None:
-        return None
+        counts = _fit_prices(ranked, _number(ranked, scores, density), rates, fitting)
+    return None if counts is None else _masks(ranked, counts, scores)
+
+
+def _rank_all(
+    scores: Mapping[str, torch.Tensor],
+    scope: str,
+    kept: Mapping[str, torch.Tensor] | None,
+    forced: Mapping[str, int] | None,
+) -> list[_Ranked]:
+    return [
+        _rank(name, score, scope, (kept or {}).get(name), (forced or {}).get(name))
+        for name, score in scores.items()
+    ]
+
+
+def _number(ranked: list[_Ranked], scores: Mapping[str, torch.Tensor], density: float) -> int:
+    total = sum(score.numel() for score in scores.values())
+    fewest, available = (sum(each) for each in zip(*(_range(r) for r in ranked), strict=True))
+    return max(min(available, int(np.floor(density * total + 0.5))), fewest)
+
+
+def _masks(
+    ranked: list[_Ranked], counts: list[int], scores: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
     return {
         layer.name: layer.mask(count, scores[layer.name])
         for layer, count in zip(ranked, counts, strict=True)
@@ -189,8 +182,8 @@ def _range(layer: _Ranked) -> tuple[int, int]:
 
 
 def _spread(ranked: list[_Ranked]) -> float:
-    values = [value for layer in ranked for value in (layer.values[:1], layer.values[-1:])]
-    return float(np.ptp(np.concatenate(values)))
+    ends = [value for layer in ranked for value in (*layer.values[:2], *layer.values[-1:])]
+    return float(np.ptp(ends))
 
 
 @dataclass
@@ -199,29 +192,41 @@ class _Ranked:
     budget, a layer keeps a prefix of ``order``."""
 
     name: str
+    size: int  # how many there are with those that are gone
     order: np.ndarray  # flat indices
-    values: np.ndarray  # descending
-    negated: np.ndarray  # ascending, without the best one, which is kept in any case
+    values: np.ndarray  # descending, but for the first one, which is kept in any case
+    negated: np.ndarray  # ascending, without that one
 
     @property
     def forced(self) -> int:
         return min(1, len(self.values))
 
+    @cached_property
+    def _place(self) -> np.ndarray:
+        """Place in ``order`` of every flat index; those that are gone come last. To compare with
+        it is several times as fast as to scatter, and a search asks for many masks."""
+        place = np.full(self.size, self.size, np.int32)
+        place[self.order] = np.arange(len(self.order), dtype=np.int32)
+        return place
+
     def mask(self, count: int, like: torch.Tensor) -> torch.Tensor:
-        chosen = np.zeros(like.numel(), dtype=bool)
-        chosen[self.order[:count]] = True
+        chosen = self._place < count
         return torch.from_numpy(chosen.reshape(tuple(like.shape))).to(like.device)
 
 
-def _rank(name: str, score: torch.Tensor, scope: str, kept: torch.Tensor | None) -> _Ranked:
+def _rank(
+    name: str, score: torch.Tensor, scope: str, kept: torch.Tensor | None, forced: int | None
+) -> _Ranked:
     if not bool(torch.isfinite(score).all()):
         raise Error(f"layer '{name}': its scores are not finite; did training diverge?")
     values = comparable(score, scope).reshape(-1)
     order = np.argsort(-values, kind="stable")
     if kept is not None:
         order = order[kept.cpu().numpy().reshape(-1)[order]]
-    values = values[order]
-    return _Ranked(name, order, values, -values[1:])
+    if forced is not None:
+        order = np.concatenate([[forced], order[order != forced]])
+    size, values = values.size, values[order]
+    return _Ranked(name, size, order, values, -values[1:])
 
 
 def _counts(ranked: list[_Ranked], number: int, discounts: list[float]) -> list[int]:
@@ -257,41 +262,3 @@ def _counts(ranked: list[_Ranked], number: int, discounts: list[float]) -> list[
         counts[index] += extra
         left -= extra
     return [count + one for count, one in zip(counts, forced, strict=True)]
-
-
-def _macs(counts: list[int], costs: list[int]) -> int:
-    return sum(count * cost for count, cost in zip(counts, costs, strict=True))
-
-
-def _fit_number(ranked: list[_Ranked], most: int, costs: list[int], macs: int) -> list[int]:
-    def at(number: int) -> list[int]:
-        return _counts(ranked, number, [0.0] * len(ranked))
-
-    fewest = sum(layer.forced for layer in ranked)
-    counts = _fit_nested(at, fewest, most, lambda counts: _macs(counts, costs) <= macs)
-    if counts is None:
-        _refuse(fewest, _macs(at(fewest), costs), macs)
-    assert counts is not None
-    return counts
-
-
-def _fit_factor(ranked: list[_Ranked], number: int, costs: list[int], macs: int) -> list[int]:
-    least = 0
-
-    def fitting(counts: list[int]) -> bool:
-        nonlocal least
-        least = _macs(counts, costs)
-        return least <= macs
-
-    counts = _fit_prices(ranked, number, [float(cost) for cost in costs], fitting)
-    if counts is None:  # the last one tried was for a factor beyond which nothing changes
-        _refuse(number, least, macs)
-    assert counts is not None
-    return counts
-
-
-def _refuse(number: int, least: int, macs: int) -> None:
-    raise Error(
-        f"{number} connections take at least {least} multiply-adds in the layers that may be "
-        f"pruned, the budget leaves {max(macs, 0)} for them: lower the density or raise the budget"
-    )

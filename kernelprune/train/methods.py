@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from kernelprune.capture.footprint import Footprint
 from kernelprune.capture.trace import trace
 from kernelprune.data import Dataset, batches
 from kernelprune.errors import Error
@@ -20,7 +21,6 @@ from kernelprune.prune import (
     SynapticStrength,
     attach_masks,
     finalize_masks,
-    masks_of,
     prune_channels,
     prune_connections,
     scale_penalty,
@@ -56,6 +56,11 @@ def _masks_in(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
         for name, mask in checkpoint.model.items()
         if name.endswith(_MASK)
     }
+
+
+def _beside(density: float, macs: float | None) -> float | None:
+    """The density that holds beside a budget: 1 leaves the budget alone."""
+    return None if macs is not None and density == 1 else density
 
 
 class Method(ABC):
@@ -101,7 +106,7 @@ class Synaptic(Method):
     def prune(self, density: float, macs: float | None) -> Plan:
         limit = self.options.latency_ms
         if limit is None:
-            return self.pruner.prune(density=density, macs=macs)
+            return self.pruner.prune(density=_beside(density, macs), macs=macs)
         if self.held is not None:  # measured times are never the same twice
             return self.pruner.keep(_masks_in(self.held))
         batch, threads = self.options.latency_batch, self.options.latency_threads
@@ -139,12 +144,14 @@ class ByCriterion(Method):
     def prune(self, density: float, macs: float | None) -> Plan:
         if not self.options.by_channel:
             return prune_connections(
-                self.model, density=density, macs=macs, x=self.example, **self.more
+                self.model, density=_beside(density, macs), macs=macs, x=self.example, **self.more
             )
         more = dict(self.more)
         if self.options.method == "reconstruction":
             more["channels_per_step"] = self.options.channels_per_step
-        return prune_channels(self.model, self.example, ratio=1 - density, macs=macs, **more)
+        beside = _beside(density, macs)
+        ratio = None if beside is None else 1 - beside
+        return prune_channels(self.model, self.example, ratio=ratio, macs=macs, **more)
 
 
 class ByDiscrimination(Method):
@@ -180,8 +187,7 @@ class ByDiscrimination(Method):
     def prune(self, density: float, macs: float | None) -> Plan:
         if self.held is not None:  # chosen before the interruption, and dear to choose again
             attach_masks(self.model, _masks_in(self.held))
-            layers = self.pruner.layers
-            return plan_of(layers, masks_of(self.model), method=self.options.method, scope="")
+            return self.pruner.left()
         with PhaseProgress(self.console) as progress:
             self.pruner.progress = progress
             adaptive = self.options.adaptive
@@ -197,6 +203,7 @@ class FromScratch(Method):
         self, model: nn.Module, example: torch.Tensor, train: TrainOptions, dataset: Dataset
     ):
         super().__init__(model)
+        self.example = example
         self.layers = find_layers(model, trace(model, example, opaque=True))
         self.masks = {
             name: module.weight.detach().flatten(2).ne(0).any(2)
@@ -212,7 +219,8 @@ class FromScratch(Method):
         attach_masks(self.model, self.masks)
         prunable = {layer.name for layer in self.layers if layer.prunable}
         masks = {name: mask for name, mask in self.masks.items() if name in prunable}
-        return plan_of(self.layers, masks, method="scratch", scope="")
+        footprint = Footprint(trace(self.model, self.example, opaque=True))
+        return plan_of(self.layers, masks, method="scratch", scope="", footprint=footprint)
 
 
 def make_method(

@@ -238,7 +238,8 @@ class PruneOptions:
         level: ``"connection"`` or ``"channel"`` (input channels, of the layers where those may go);
             only the first five baselines leave a choice, and None takes connections there.
         density: Kept connections (channels) / all of them in the pruned layers, 0..1.
-        macs: At most this share of the multiply-adds is kept; None for no limit.
+        macs: At most this share of the dense network's multiply-adds is in the exported file; None
+            for no limit. With a ``density`` of 1 it is the only limit.
         latency_ms: At most so many milliseconds of the engine on this machine, in place of
             ``density`` (synaptic only); None for no limit.
         latency_batch: Images that those are for.

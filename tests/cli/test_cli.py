@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from kernelprune.cli import main
 from kernelprune.cli.demo import DemoOptions, _seconds_per_step, _time_scale
 from kernelprune.cli.parse import parse_assignments, parse_batches, parse_names
 from kernelprune.data import load
-from kernelprune.errors import Error
+from kernelprune.errors import Error, SparsityWarning
 
 COMMANDS = ["demo", "train", "prune", "export", "run", "tune", "bench", "inspect", "doctor"]
 
@@ -222,6 +223,34 @@ def test_train_prune_export(call, tmp_path: Path) -> None:
     result = call("export", "--from", pruned, "--out", file)
     assert result.code == 0 and file.stat().st_size > 0
     assert "l1" in call("inspect", file).out
+
+
+def test_a_warning_is_one_line(call, monkeypatch) -> None:
+    """If this fails, a warning comes with a path and a line of ours, or not at all."""
+
+    def warn(*_, **__):
+        warnings.warn("zeros\nthat gain nothing", SparsityWarning, stacklevel=2)
+        raise Error("enough")
+
+    monkeypatch.setattr("kernelprune.train.export_run", warn)
+    result = call("export", "--from", "a", "--out", "b")
+    assert result.error == "warning: zeros that gain nothing\nerror: enough\n"
+
+
+def test_a_budget_alone(call, monkeypatch) -> None:
+    """If this fails, --macs 0.5 without a density keeps a tenth of the connections."""
+    seen = []
+
+    def look(recipe, *_, **__):
+        seen.append((recipe.prune.density, recipe.prune.macs))
+        raise Error("enough")
+
+    monkeypatch.setattr("kernelprune.train.recipe_run", look)
+    prune = ("prune", "--from", "a", "--out", "b", "--method", "l1")
+    call(*prune, "--macs", 0.5)
+    call(*prune, "--macs", 0.5, "--density", 0.2)
+    call(*prune)
+    assert seen == [(1.0, 0.5), (0.2, 0.5), (0.1, None)]
 
 
 def test_prune_by_recipe(call, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_prices_with_and_without_a_density() -> None:
     prices = {"dear": 1.0, "cheap": 0.1}
 
     def within(limit):
-        return lambda counts: sum(prices[n] * c for n, c in counts.items()) <= limit
+        return lambda masks: sum(prices[n] * int(m.sum()) for n, m in masks.items()) <= limit
 
     def kept(limit, density=None):
         masks = select_fitting(scores, prices, within(limit), density=density, scope="global")

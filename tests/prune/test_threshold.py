@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernelprune.errors import Error
-from kernelprune.prune.threshold import SCOPES, comparable, select
+from kernelprune.prune.threshold import SCOPES, comparable, select, select_fitting
 
 
 def scores(seed: int = 0, **shapes) -> dict[str, torch.Tensor]:
@@ -111,11 +111,20 @@ def test_dropped_connections_stay_dropped():
         assert torch.equal(everything[name], kept[name])
 
 
+def select_within(values, macs, costs=COSTS, density=None, scope="global"):
+    """The choice for a budget that is linear in the connections; None when there is none."""
+
+    def fits(masks) -> bool:
+        return sum(int(mask.sum()) * costs[name] for name, mask in masks.items()) <= macs
+
+    return select_fitting(values, costs, fits, density=density, scope=scope)
+
+
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("macs", [1400, 2500, 5000, 20000])
 def test_budget_holds_beside_the_density(scope, macs):
     """The multiply-adds go over the budget, or the density is given up for it."""
-    masks = select(scores(**LAYERS), density=0.2, scope=scope, macs=macs, costs=COSTS)
+    masks = select_within(scores(**LAYERS), macs, density=0.2, scope=scope)
     assert count(masks) == 45
     assert spent(masks) <= macs
     if macs < 20000:  # not wasted: less than one connection of the dearest layer is left over
@@ -126,14 +135,14 @@ def test_budget_that_does_not_bind_changes_nothing():
     """A generous budget shifts the choice all the same."""
     values = scores(**LAYERS)
     free = select(values, density=0.3, scope="global")
-    bound = select(values, density=0.3, scope="global", macs=10**9, costs=COSTS)
+    bound = select_within(values, 10**9, density=0.3)
     assert all(torch.equal(free[name], bound[name]) for name in LAYERS)
 
 
 def test_budget_choice_has_the_highest_sum_of_scores():
     """Another choice of the same size and within the cost has higher scores (exhaustive)."""
     values = {"a": torch.tensor([[0.9, 0.8, 0.7]]), "b": torch.tensor([[0.5, 0.35, 0.2, 0.1]])}
-    masks = select(values, density=4 / 7, scope="global", macs=26, costs={"a": 10, "b": 2})
+    masks = select_within(values, 26, {"a": 10, "b": 2}, density=4 / 7)
     best = max(
         (float(values["a"][0, :n].sum() + values["b"][0, : 4 - n].sum()), n)
         for n in (1, 2, 3)
@@ -145,7 +154,7 @@ def test_budget_choice_has_the_highest_sum_of_scores():
 def test_budget_alone_keeps_the_best_that_fit():
     """Without a density the multiply-adds are the only bound."""
     values = scores(**LAYERS)
-    masks = select(values, density=None, scope="global", macs=6000, costs=COSTS)
+    masks = select_within(values, 6000)
     assert 6000 - 900 < spent(masks) <= 6000
     kept = torch.cat([values[name][mask] for name, mask in masks.items()])
     gone = torch.cat([values[name][~mask] for name, mask in masks.items()])
@@ -169,11 +178,10 @@ def test_any_choice_is_exact_or_refused(seed, density, share, scope, coarse):
     budget = int(share * dense)
     number = max(3, int(density * 224 + 0.5))
     cheapest = sum(COSTS.values()) + _cheapest(number - 3)
+    masks = select_within(values, budget, density=density, scope=scope)
     if cheapest > budget:
-        with pytest.raises(Error, match="multiply-adds"):
-            select(values, density=density, scope=scope, macs=budget, costs=COSTS)
+        assert masks is None
         return
-    masks = select(values, density=density, scope=scope, macs=budget, costs=COSTS)
     assert count(masks) == number
     assert spent(masks) <= budget
     assert all(mask.any() for mask in masks.values())
@@ -187,6 +195,16 @@ def _cheapest(number: int) -> int:
         total += take * COSTS[name]
         number -= take
     return total
+
+
+def test_connections_that_are_held() -> None:
+    """A connection that a path needs is dropped, or counts beside the number that was asked for."""
+    values = scores(**LAYERS)
+    worst = {name: int(value.argmin()) for name, value in values.items()}
+    masks = select(values, density=0.2, scope="global", forced=worst)
+    assert count(masks) == 45 and all(m.flatten()[worst[name]] for name, m in masks.items())
+    fewest = select(values, density=0.001, scope="layer", forced=worst)
+    assert {name: int(m.flatten().nonzero()) for name, m in fewest.items()} == worst
 
 
 def test_bad_scores_are_refused():
