@@ -10,6 +10,7 @@ from importlib import metadata as _metadata
 from typing import Any
 
 from kernelprune.errors import (
+    EXTRAS,
     DeviceError,
     Error,
     FormatError,
@@ -38,8 +39,6 @@ _PUBLIC = {
     "densify": "kernelprune.ops",
     "benchmark": "kernelprune.benchmarking",
 }
-# Package that may be missing -> the extra that brings it; any other comes with "train".
-_EXTRAS = {"matplotlib": "report"}
 _SUBPACKAGES = (
     "benchmarking",
     "capture",
@@ -76,7 +75,7 @@ def _import(name: str, module: str) -> Any:
             raise
         raise MissingPackage(
             f"kernelprune.{name} needs the package {package!r}: "
-            f'pip install "kernelprune[{_EXTRAS.get(package, "train")}]"',
+            f'pip install "kernelprune[{EXTRAS.get(package, "train")}]"',
             name=error.name,
         ) from error
 

@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from kernelprune.text import plain
 
+# Package, by the name that is imported -> the smallest extra that brings it.
+EXTRAS = {
+    "typer": "cli",
+    "rich": "cli",
+    "PIL": "cli",
+    "torch": "train",
+    "safetensors": "train",
+    "yaml": "train",
+    "matplotlib": "report",
+    "sklearn": "digits",
+    "onnx": "bench",
+    "onnxruntime": "bench",
+    "openvino": "bench",
+    "MNN": "bench",
+}
+
 
 class Error(Exception):
     """Base class: ``except kernelprune.Error`` catches every error raised on purpose.

@@ -5,29 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-__all__ = ["main", "missing_package"]
+from kernelprune.errors import EXTRAS
 
-# Package, by the name that is imported -> the smallest extra that brings it.
-_EXTRAS = {
-    "typer": "cli",
-    "rich": "cli",
-    "PIL": "cli",
-    "torch": "train",
-    "safetensors": "train",
-    "yaml": "train",
-    "matplotlib": "report",
-    "sklearn": "digits",
-    "onnx": "bench",
-    "onnxruntime": "bench",
-    "openvino": "bench",
-    "MNN": "bench",
-}
+__all__ = ["main", "missing_package"]
 
 
 def missing_package(error: ModuleNotFoundError) -> str:
     """One line for a package that is not installed: what to type."""
     name = (error.name or "").partition(".")[0]
-    extra = _EXTRAS.get(name)
+    extra = EXTRAS.get(name)
     wanted = f"'kernelprune[{extra}]'" if extra else name
     return f"error: the package {name!r} is not installed: pip install {wanted}"
 
