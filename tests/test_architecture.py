@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 import subprocess
-import sysconfig
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from build_folder import build_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
@@ -240,14 +239,6 @@ def test_no_containers_in_kernels() -> None:
     for path in [*kernels, *(CSRC / "cpu").glob("kernels_*.cc")]:
         if path.is_file():
             assert not container.search(path.read_text()), name_of(path)
-
-
-def build_folder() -> Path:
-    """Where `make build` keeps the object files."""
-    default = ROOT / "build" / f"cmake-{sysconfig.get_config_var('SOABI')}"
-    folder = Path(os.environ.get("KERNELPRUNE_BUILD_DIR", default))
-    assert folder.is_dir(), f"{folder} is missing: run `make build` first"
-    return folder
 
 
 def compile_commands() -> dict[str, str]:

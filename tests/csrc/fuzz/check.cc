@@ -1,0 +1,325 @@
+#include "check.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <ctime>
+#include <exception>
+#include <limits>
+#include <map>
+#include <memory>
+
+#include "counting.h"
+#include "expected.h"
+#include "kernelprune/engine.h"
+#include "model/reader.h"
+
+namespace kernelprune::fuzz {
+namespace {
+
+// Of one load. The engine keeps the weights once per form and layout that a kernel wants.
+constexpr int64_t kFreeBytes = int64_t{8} << 20;
+constexpr int64_t kBytesPerByte = 400;
+constexpr int64_t kTotalFreeBytes = int64_t{64} << 20;
+constexpr int64_t kTotalBytesPerByte = 4000;
+constexpr double kFreeSeconds = 0.5;
+constexpr double kSecondsPerByte = 20e-6;
+// Of one run, on top of the tensors: activations of a lane group, padded and transformed.
+constexpr int64_t kFreeRunBytes = int64_t{4} << 20;
+constexpr int64_t kRunBytesPerByte = 16;
+
+constexpr int64_t kMostMacs = 300'000;
+constexpr int64_t kMostElements = 60'000;
+constexpr int kImages = 3;  // different ones; a batch repeats them
+
+double processor_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+// What a refusal says, without what differs from file to file: file, node, names, numbers, shapes.
+std::string without_details(const std::string& message) {
+  size_t begin = message.find(": ");
+  begin = begin == std::string::npos ? 0 : begin + 2;  // behind the name of the file
+  const size_t node = message.find("): ", begin);
+  if (message.compare(begin, 6, "node '") == 0 && node != std::string::npos) begin = node + 3;
+  std::string out;
+  for (size_t i = begin; i < message.size(); ++i) {
+    const char quote = message[i] == '[' ? ']' : message[i];
+    if (quote == '\'' || quote == ']') {
+      i = std::min(message.find(quote, i + 1), message.size() - 1);
+      out += quote == ']' ? "[]" : "''";
+    } else if (std::isdigit(static_cast<unsigned char>(message[i])) != 0) {
+      if (out.empty() || out.back() != '#') out += '#';
+    } else {
+      out += message[i];
+    }
+  }
+  return out;
+}
+
+struct Layout {
+  std::string isa;
+  int64_t lanes;
+};
+
+std::vector<Layout> layouts() {
+  static const std::map<std::string, std::vector<int64_t>> kLanes = {
+      {"avx512", {16, 8, 1}}, {"avx2", {8, 1}}, {"portable", {4, 1}}};
+  std::vector<Layout> all;
+  for (const std::string& isa : available_isas()) {
+    for (const int64_t lanes : kLanes.at(isa)) all.push_back({isa, lanes});
+  }
+  return all;
+}
+
+// Runs `body`; anything but an Error of an allowed kind is a failure.
+template <typename Body>
+bool guarded(const Body& body, bool any_error, const std::string& what, Checked* result) {
+  std::string problem;
+  try {
+    body();
+    return true;
+  } catch (const Error& error) {
+    if (any_error) return false;
+    problem = std::string("an Error of another kind: ") + error.what();
+  } catch (const std::exception& error) {
+    problem = std::string("another exception: ") + error.what();
+  } catch (...) {
+    problem = "another exception";
+  }
+  result->failures.push_back(what + ": " + problem);
+  return false;
+}
+
+// One run's tensors, with a margin around the outputs that must stay as it is.
+class Tensors {
+ public:
+  static constexpr size_t kMargin = 64;
+  static constexpr float kUntouched = -12345.678f;
+
+  Tensors(const Graph& graph, const std::vector<std::vector<std::vector<float>>>& images,
+          int64_t batch) {
+    for (size_t i = 0; i < graph.inputs.size(); ++i) {
+      const size_t size = images[0][i].size();
+      // Exactly as large as the caller's may be: a sanitizer then sees reads past the end.
+      inputs_.emplace_back(new float[size * static_cast<size_t>(batch)]);
+      for (int64_t n = 0; n < batch; ++n) {
+        const auto& image = images[static_cast<size_t>(n % kImages)][i];
+        std::copy(image.begin(), image.end(), inputs_.back().get() + static_cast<size_t>(n) * size);
+      }
+      in.push_back(inputs_.back().get());
+    }
+    for (const int output : graph.outputs) {
+      const auto size =
+          static_cast<size_t>(graph.values[static_cast<size_t>(output)].shape.elements() * batch);
+      outputs_.emplace_back(size + 2 * kMargin, kUntouched);
+      out.push_back(outputs_.back().data() + kMargin);
+    }
+  }
+
+  bool margins_are_whole() const {
+    for (const std::vector<float>& output : outputs_) {
+      for (size_t i = 0; i < kMargin; ++i) {
+        if (output[i] != kUntouched || output[output.size() - 1 - i] != kUntouched) return false;
+      }
+    }
+    return true;
+  }
+
+  std::vector<const float*> in;
+  std::vector<float*> out;
+
+ private:
+  std::vector<std::unique_ptr<float[]>> inputs_;
+  std::vector<std::vector<float>> outputs_;
+};
+
+// A small file that was accepted: the graph, images, and what they must give.
+struct Case {
+  const std::string& file;
+  Graph graph;
+  Precision precision;
+  Work work;
+  std::vector<std::vector<std::vector<float>>> images;  // [image][input]
+  std::vector<std::vector<ExpectedValue>> wanted;       // [image][output]
+};
+
+// The largest error in units of what rounding explains.
+double worst_error(const Case& c, const Tensors& tensors, int64_t batch) {
+  double worst = 0.0;
+  for (int64_t n = 0; n < batch; ++n) {
+    const auto& wanted = c.wanted[static_cast<size_t>(n % kImages)];
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      if (!std::isfinite(wanted[i].error)) continue;
+      const std::vector<double>& data = wanted[i].value.data;
+      const float* got = tensors.out[i] + static_cast<size_t>(n) * data.size();
+      for (size_t at = 0; at < data.size(); ++at) {
+        const double error = std::fabs(static_cast<double>(got[at]) - data[at]);
+        if (!(error <= wanted[i].error + 1e-30)) {
+          worst = std::max(worst, std::isfinite(error) ? error / (wanted[i].error + 1e-30)
+                                                       : std::numeric_limits<double>::infinity());
+        }
+      }
+    }
+  }
+  return worst;
+}
+
+void run_and_compare(const Case& c, const Engine& engine, int64_t lanes, int threads, int64_t batch,
+                     const std::string& what, Checked* result) {
+  Tensors tensors(c.graph, c.images, batch);
+  start_counting(int64_t{1} << 30);
+  if (!guarded([&] { engine.run(tensors.in, tensors.out, batch); }, false, what, result)) return;
+  const int64_t most = kFreeRunBytes + kRunBytesPerByte * 4 * c.work.elements * lanes *
+                                           static_cast<int64_t>(threads);
+  const int64_t peak = allocated().peak;
+  if (peak > most) {
+    result->failures.push_back(what + ": the run took " + std::to_string(peak) + " bytes");
+  }
+  const double worst = worst_error(c, tensors, batch);
+  if (worst > 0.0) {
+    result->failures.push_back(what + ": differs from the reference, " + std::to_string(worst) +
+                               " times what rounding explains");
+  }
+  if (!tensors.margins_are_whole()) {
+    result->failures.push_back(what + ": wrote beside an output");
+  }
+}
+
+// Any of its candidates for every layer.
+void choose_candidates(const Engine& engine, EngineOptions* options, Random* random) {
+  for (const LayerCandidates& layer : engine.candidates()) {
+    options->choices[layer.layer] = random->pick(layer.candidates).name;
+  }
+}
+
+void check_layout(const Case& c, const Layout& layout, Random* random, Checked* result) {
+  EngineOptions options;
+  options.isa = layout.isa;
+  options.lanes = layout.lanes;
+  options.precision = c.precision;
+  const int64_t batches[] = {1, 3, layout.lanes + 1};
+  for (int plan = 0; plan < 2; ++plan) {
+    const int64_t batch = batches[random->below(3)];
+    const std::string what = layout.isa + ", " + std::to_string(layout.lanes) + " lanes, batch " +
+                             std::to_string(batch) + (plan > 0 ? ", other candidates" : "");
+    guarded(
+        [&] {
+          const auto* bytes = reinterpret_cast<const uint8_t*>(c.file.data());
+          const Engine engine = Engine::load_bytes(bytes, c.file.size(), "file", options);
+          run_and_compare(c, engine, layout.lanes, 1, batch, what, result);
+          choose_candidates(engine, &options, random);
+        },
+        false, what, result);
+  }
+}
+
+// Options as a damaged plan file or a careless caller would give them: an engine that computes the
+// same, or an Error.
+void check_options(const Case& c, Random* random, Checked* result) {
+  static const std::vector<std::string> kIsas = {"", "avx512", "avx2", "portable", "sse9", "\n"};
+  static const std::vector<int64_t> kLanes = {0, 1, 4, 8, 16, -1, 3, int64_t{1} << 62};
+  static const std::vector<double> kSeconds = {0.0, -1.0, 1e-9, 1.0, 1e300, 5e-324, NAN, INFINITY};
+  EngineOptions options;
+  options.precision = c.precision;
+  options.isa = random->pick(kIsas);
+  if (random->chance(0.5)) options.lanes = random->pick(kLanes);
+  if (random->chance(0.5)) options.planar_nodes = static_cast<int>(random->within(-2, 12));
+  if (random->chance(0.1)) options.threads = static_cast<int>(random->within(-1, 3));
+  for (const int64_t lanes : kLanes) {
+    if (random->chance(0.3)) options.seconds[lanes] = random->pick(kSeconds);
+    if (random->chance(0.1)) options.cuts[lanes] = static_cast<int>(random->within(-2, 12));
+  }
+  guarded(
+      [&] {
+        const auto* bytes = reinterpret_cast<const uint8_t*>(c.file.data());
+        for (int plan = 0; plan < 2; ++plan) {
+          const Engine engine = Engine::load_bytes(bytes, c.file.size(), "file", options);
+          run_and_compare(c, engine, 16, engine.threads(), random->within(1, 20), "options",
+                          result);
+          choose_candidates(engine, &options, random);
+          if (options.choices.empty() || random->chance(0.5)) continue;
+          auto& [layer, name] = *options.choices.begin();
+          name = random->chance(0.5) ? name + "x" : options.choices.rbegin()->second;
+        }
+      },
+      true, "options", result);
+}
+
+void check_results(const std::string& file, bool spoil, Random* random, Checked* result) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(file.data());
+  const Precision precision = random->chance(0.5) ? Precision::kFast : Precision::kStrict;
+  Case c{file, read_graph_bytes(bytes, file.size(), "file"), precision, {}, {}, {}};
+  c.work = work_of(c.graph);
+  if (c.work.macs > kMostMacs || c.work.elements > kMostElements) return;
+  result->ran = true;
+  for (Node& node : c.graph.nodes) {
+    if (spoil && !node.connections.weight.empty()) node.connections.weight[0] += 0.1f;
+  }
+  for (int n = 0; n < kImages; ++n) {
+    std::vector<std::vector<float>> image;
+    for (const int input : c.graph.inputs) {
+      const Shape& shape = c.graph.values[static_cast<size_t>(input)].shape;
+      image.emplace_back(static_cast<size_t>(shape.elements()));
+      for (float& value : image.back()) value = random->normal();
+    }
+    c.wanted.push_back(expected(c.graph, image, precision == Precision::kFast));
+    c.images.push_back(std::move(image));
+  }
+  for (const Layout& layout : layouts()) check_layout(c, layout, random, result);
+  if (random->chance(0.3)) check_options(c, random, result);
+}
+
+void check_limits(size_t file_bytes, double slowness, Checked* result) {
+  const auto bytes = static_cast<int64_t>(file_bytes);
+  const auto over = [&](double got, double most, const std::string& what) {
+    if (got <= most) return;
+    result->failures.push_back("to load " + std::to_string(bytes) + " bytes took " +
+                               std::to_string(std::llround(got)) + " " + what);
+  };
+  over(static_cast<double>(result->peak_bytes),
+       static_cast<double>(kFreeBytes + kBytesPerByte * bytes), "bytes at once");
+  over(static_cast<double>(result->total_bytes),
+       static_cast<double>(kTotalFreeBytes + kTotalBytesPerByte * bytes), "bytes in all");
+  over(1e3 * result->seconds,
+       1e3 * slowness * (kFreeSeconds + kSecondsPerByte * static_cast<double>(bytes)),
+       "ms of one processor");
+}
+
+}  // namespace
+
+Checked check(const std::string& file, const CheckOptions& options, Random* random) {
+  Checked result;
+  // As the caller's: no byte more.
+  const std::unique_ptr<uint8_t[]> bytes(new uint8_t[file.size()]);
+  std::copy(file.begin(), file.end(), bytes.get());
+  start_counting(int64_t{3} << 30);
+  const double start = processor_seconds();
+  guarded(
+      [&] {
+        try {
+          const Engine engine = Engine::load_bytes(bytes.get(), file.size(), "file", {});
+          result.accepted = true;
+        } catch (const Error& error) {
+          if (error.kind() != ErrorKind::kFormat) throw;
+          result.reason = without_details(error.what());
+        }
+      },
+      false, "load", &result);
+  result.seconds = processor_seconds() - start;
+  const Allocated memory = allocated();
+  result.peak_bytes = memory.peak, result.total_bytes = memory.total;
+  check_limits(file.size(), options.slowness, &result);
+  if (memory.live - static_cast<int64_t>(result.reason.capacity()) > 4096) {
+    result.failures.push_back("load: " + std::to_string(memory.live) + " bytes were not freed");
+  }
+  if (result.accepted && result.failures.empty()) {
+    guarded([&] { check_results(file, options.spoil, random, &result); }, false, "run", &result);
+  }
+  start_counting(std::numeric_limits<int64_t>::max() / 2);
+  return result;
+}
+
+}  // namespace kernelprune::fuzz

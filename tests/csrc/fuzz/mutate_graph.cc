@@ -1,0 +1,226 @@
+// Changes of the graph: parameters, shapes, wiring, nodes.
+#include <algorithm>
+#include <utility>
+
+#include "mutate.h"
+
+namespace kernelprune::fuzz {
+namespace {
+
+struct Parts {
+  Tree* inputs;
+  Tree* outputs;
+  Tree* nodes;
+};
+
+// The three lists; false when an earlier change has left one out.
+bool parts_of(ModelFile* model, Parts* parts) {
+  *parts = {model->graph.find("inputs"), model->graph.find("outputs"), model->graph.find("nodes")};
+  return parts->inputs != nullptr && parts->outputs != nullptr && parts->nodes != nullptr &&
+         !parts->nodes->items.empty() && !parts->inputs->items.empty();
+}
+
+// The names of all values, some of none.
+std::vector<std::string> value_names(const Parts& parts) {
+  std::vector<std::string> names = {"nothing"};
+  for (const auto& [key, input] : parts.inputs->items) {
+    if (const Tree* name = input.find("name")) names.push_back(name->plain());
+  }
+  for (const auto& [key, node] : parts.nodes->items) {
+    if (const Tree* name = node.find("output")) names.push_back(name->plain());
+  }
+  return names;
+}
+
+// Small numbers that often fit, so that a repaired graph is accepted.
+void change_window(Tree* node, Random* random) {
+  static const std::vector<int64_t> kSmall = {1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 8, 9, 11, 64};
+  const auto small = [&] { return random->pick(kSmall); };
+  if (node->find("kernel") == nullptr) return;
+  const int64_t side = small();
+  const bool square = random->chance(0.5);
+  if (random->chance(0.6)) {
+    node->set("kernel", Tree::numbers({square ? side : small(), square ? side : small()}));
+  }
+  if (random->chance(0.5)) node->set("stride", Tree::numbers({small(), small()}));
+  if (node->find("dilation") != nullptr && random->chance(0.4)) {
+    node->set("dilation", Tree::numbers({small(), small()}));
+  }
+  if (random->chance(0.6)) {
+    const int64_t pad = random->chance(0.7) ? side / 2 : random->within(0, 6);
+    const int64_t end = random->chance(0.7) ? pad : random->within(0, 6);
+    node->set("padding", Tree::numbers({pad, pad, end, end}));
+  }
+}
+
+// A parameter that the format knows, with a value that it may not.
+void change_parameter(Tree* node, Random* random) {
+  static const std::vector<std::string> kActivations = {"none", "relu", "relu6",
+                                                        "Relu", "tanh", ""};
+  static const std::vector<std::string> kOps = {
+      "conv2d",          "linear",  "max_pool2d", "avg_pool2d",
+      "global_avg_pool", "add",     "concat",     "flatten",
+      "activation",      "softmax", "conv",       ""};
+  if (node->items.empty()) return;
+  auto& [key, value] = random->pick(node->items);
+  if (key == "activation") {
+    value = Tree::string(random->pick(kActivations));
+  } else if (key == "op") {
+    value = Tree::string(random->pick(kOps));
+  } else if (key == "count_include_pad") {
+    value = Tree::scalar(random->chance(0.5) ? "true" : edge_number(random));
+  } else if (value.kind == Tree::Kind::kArray && !value.items.empty()) {
+    random->pick(value.items).second = Tree::scalar(edge_number(random));
+  } else {
+    change_tree(node, random);
+  }
+}
+
+// Sides of a graph input, or the channels of a layer.
+void change_extent(const Parts& parts, Random* random) {
+  static const std::vector<int64_t> kSides = {
+      1,  1,  2,  2,  3,   4,    5,    6,     7,     8,     9,       15,           16,
+      17, 31, 33, 64, 100, 1024, 4096, 65535, 65536, 65537, 1 << 20, (1 << 20) + 1};
+  const bool input = random->chance(0.5);
+  Tree* owner = &random->pick((input ? parts.inputs : parts.nodes)->items).second;
+  Tree* shape = owner->find("shape");
+  if (shape == nullptr || shape->items.empty()) return;
+  // Mostly small: nothing but the small can be run.
+  const size_t likely = random->chance(0.7) ? 16 : kSides.size();
+  const size_t from = input ? random->below(shape->items.size()) : 0;
+  const size_t to = input && random->chance(0.5) ? shape->items.size() : from + 1;
+  for (size_t i = from; i < to; ++i) {
+    shape->items[i].second = Tree::scalar(std::to_string(kSides[random->below(likely)]));
+  }
+  if (random->chance(0.05)) shape->add(Tree::scalar("1"));
+}
+
+void change_wiring(const Parts& parts, Random* random) {
+  const std::vector<std::string> names = value_names(parts);
+  Tree* node = &random->pick(parts.nodes->items).second;
+  Tree* inputs = node->find("inputs");
+  const Tree name = Tree::string(random->pick(names));
+  switch (random->below(6)) {
+    case 0:
+      node->set("output", name);  // defined twice, or a cycle
+      break;
+    case 1:
+      parts.outputs->add(name);
+      break;
+    case 2:
+      if (!parts.outputs->items.empty()) random->pick(parts.outputs->items).second = name;
+      break;
+    default:
+      if (inputs == nullptr || inputs->kind != Tree::Kind::kArray) break;
+      if (inputs->items.empty() || random->chance(0.25)) {
+        inputs->add(name);  // a residual, another part of a concat
+      } else if (random->chance(0.1)) {
+        inputs->items.pop_back();
+      } else {
+        random->pick(inputs->items).second = name;
+      }
+  }
+}
+
+// A node behind a random value, read by whatever comes later.
+void insert_node(const Parts& parts, int64_t number, Random* random) {
+  static const std::vector<std::string> kOps = {
+      "max_pool2d", "avg_pool2d", "global_avg_pool", "add",    "concat",
+      "flatten",    "activation", "softmax",         "conv2d", "linear"};
+  const std::vector<std::string> names = value_names(parts);
+  const std::string op = random->pick(kOps), name = "extra" + std::to_string(number);
+  Tree node = Tree::object(), inputs = Tree::array();
+  size_t count = op == "add" ? 2 : 1;
+  if (op == "concat") count = random->chance(0.98) ? 2 + random->below(3) : 70000;
+  const std::string value = random->pick(names);
+  for (size_t i = 0; i < count; ++i) inputs.add(Tree::string(value));
+  node.set("op", Tree::string(op));
+  node.set("name", Tree::string(name));
+  node.set("inputs", std::move(inputs));
+  node.set("output", Tree::string(name));
+  node.set("shape", op == "linear" ? Tree::numbers({random->within(1, 9)})
+                                   : Tree::numbers({random->within(1, 9), 4, 4}));
+  if (op == "max_pool2d" || op == "avg_pool2d" || op == "conv2d") {
+    node.set("kernel", Tree::numbers({3, 3}));
+    node.set("stride", Tree::numbers({1, 1}));
+    node.set("padding", Tree::numbers({1, 1, 1, 1}));
+    if (op != "avg_pool2d") node.set("dilation", Tree::numbers({1, 1}));
+    if (op == "avg_pool2d") node.set("count_include_pad", Tree::scalar("false"));
+    change_window(&node, random);
+  }
+  if (op == "add" || op == "conv2d" || op == "linear") node.set("activation", Tree::string("none"));
+  if (op == "activation") node.set("activation", Tree::string("relu"));
+  auto& nodes = parts.nodes->items;
+  const auto at = static_cast<int64_t>(random->below(nodes.size() + 1));
+  nodes.insert(nodes.begin() + at, {"", std::move(node)});
+  if (random->chance(0.5)) {
+    parts.outputs->add(Tree::string(name));
+  } else {
+    for (size_t i = static_cast<size_t>(at) + 1; i < nodes.size(); ++i) {
+      Tree* later = nodes[i].second.find("inputs");
+      if (later != nullptr && !later->items.empty() && random->chance(0.3)) {
+        random->pick(later->items).second = Tree::string(name);
+      }
+    }
+  }
+}
+
+void change_nodes(const Parts& parts, Random* random) {
+  auto& nodes = parts.nodes->items;
+  const size_t at = random->below(nodes.size());
+  switch (random->below(4)) {
+    case 0:
+      std::swap(nodes[at], random->pick(nodes));
+      break;
+    case 1: {
+      const auto copy = nodes[at];  // two of one name
+      nodes.insert(nodes.begin() + static_cast<int64_t>(random->below(nodes.size() + 1)), copy);
+      break;
+    }
+    case 2:
+      nodes.erase(nodes.begin() + static_cast<int64_t>(at));
+      break;
+    default: {
+      Tree input = Tree::object();
+      input.set("name", Tree::string("more" + std::to_string(parts.inputs->items.size())));
+      input.set("shape", random->chance(0.5) ? Tree::numbers({3, 8, 8}) : Tree::numbers({5}));
+      parts.inputs->add(std::move(input));
+    }
+  }
+}
+
+}  // namespace
+
+void change_graph(ModelFile* model, Random* random) {
+  Parts parts{};
+  if (!parts_of(model, &parts)) return;
+  switch (random->below(12)) {
+    case 0:
+      change_parameter(&random->pick(parts.nodes->items).second, random);
+      break;
+    case 1:
+    case 2:
+    case 3:
+      change_window(&random->pick(parts.nodes->items).second, random);
+      break;
+    case 4:
+    case 5:
+      change_extent(parts, random);
+      break;
+    case 6:
+    case 7:
+      change_wiring(parts, random);
+      break;
+    case 8:
+    case 9:
+      insert_node(parts, static_cast<int64_t>(parts.nodes->items.size()), random);
+      break;
+    case 10:
+      change_nodes(parts, random);
+      break;
+    default:
+      change_tree(&model->graph, random);
+  }
+}
+
+}  // namespace kernelprune::fuzz
