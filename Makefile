@@ -99,35 +99,58 @@ bench: build  ## measure kernels and models against the peers; writes bench/resu
 
 # --- development ---------------------------------------------------------------------------------
 
+CPP_FILES := 'csrc/*.h' 'csrc/*.cc' 'csrc/*.cu' 'csrc/*.cuh' 'tests/csrc/*.h' 'tests/csrc/*.cc'
+
 .PHONY: lint
 lint: $(VENV)/.stamp-lint  ## ruff, clang-format, mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@git ls-files 'csrc/*.h' 'csrc/*.cc' 'csrc/*.cu' 'csrc/*.cuh' | xargs $(BIN)/clang-format --dry-run --Werror
+	@git ls-files $(CPP_FILES) | xargs $(BIN)/clang-format --dry-run --Werror
 	@$(BIN)/mypy
 
 .PHONY: format
 format: $(VENV)/.stamp-lint  ## format Python and C++
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format --quiet .
-	@git ls-files 'csrc/*.h' 'csrc/*.cc' 'csrc/*.cu' 'csrc/*.cuh' | xargs $(BIN)/clang-format -i
+	@git ls-files $(CPP_FILES) | xargs $(BIN)/clang-format -i
 
 .PHONY: faults
 faults: build  ## kill export, train, prune and tune at 50 points each, fill their disk (10 minutes)
 	@$(BIN)/python tests/faults $(ARGS)
 
-# The sanitizers' run-time libraries must come first in a process whose Python lacks them.
-.PHONY: sanitize
-sanitize: $(VENV)/.stamp-packages  ## engine tests under the address and undefined-behaviour sanitizers
+.PHONY: sanitized
+sanitized: $(VENV)/.stamp-packages
 	@mkdir -p $(SANITIZE_DIR)
 	@KERNELPRUNE_SANITIZE=address,undefined KERNELPRUNE_BUILD_DIR=$(SANITIZE_DIR)/cmake \
 	  $(BIN)/python setup.py -q build --build-base $(SANITIZE_DIR)/base \
 	  --build-lib $(SANITIZE_DIR)/lib
-	@LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) \
+
+# The sanitizers' run-time libraries must come first in a process whose Python lacks them.
+.PHONY: sanitize
+sanitize: sanitized  ## engine tests under the address and undefined-behaviour sanitizers
+	@KERNELPRUNE_BUILD_DIR=$(SANITIZE_DIR)/cmake \
+	  LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) \
 	  $$($${CXX:-c++} -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  PYTHONPATH=$(CURDIR)/$(SANITIZE_DIR)/lib $(BIN)/pytest -p no:cacheprovider \
 	  $(SANITIZE_TESTS) $(ARGS)
+
+# The files that failed are kept in $(FUZZ_DIR)/failed; make fuzz FUZZ_SEED=2 damages others.
+FUZZ_DIR := build/fuzz
+FUZZ_FILES ?= 100000
+FUZZ_NETWORKS ?= 3000
+FUZZ_SEED ?= 0
+FUZZ := --seeds $(FUZZ_DIR)/seeds --save $(FUZZ_DIR)/failed --seed $(FUZZ_SEED) \
+  --count $(FUZZ_FILES) --jobs $$(nproc)
+
+.PHONY: fuzz
+fuzz: build sanitized  ## 100,000 damaged files, twice, and 3,000 random networks (half an hour)
+	@$(BIN)/python tests/csrc/fuzz/seeds.py $(FUZZ_DIR)/seeds
+	@$$($(BIN)/python tests/build_folder.py kernelprune_fuzz) $(FUZZ)
+	@$$(KERNELPRUNE_BUILD_DIR=$(SANITIZE_DIR)/cmake $(BIN)/python tests/build_folder.py \
+	  kernelprune_fuzz) $(FUZZ) --slowness 20
+	@PYTHONPATH=tests:. OMP_WAIT_POLICY=passive $(BIN)/python -m runtime.check_networks \
+	  --seed $$((3000 * $(FUZZ_SEED))) --count $(FUZZ_NETWORKS)
 
 .PHONY: clean
 clean:  ## remove what was built (not the environment)

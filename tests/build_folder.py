@@ -1,10 +1,14 @@
-"""The folder that `make build` keeps its object files in, for tests of what is built and how."""
+"""The folder that `make build` keeps its object files in, for tests of what is built and how.
+
+python tests/build_folder.py TARGET   # builds a program there and prints where it is
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -35,3 +39,7 @@ def build_target(target: str) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return build_folder() / target
+
+
+if __name__ == "__main__":
+    print(build_target(sys.argv[1]))
