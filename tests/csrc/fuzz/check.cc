@@ -23,7 +23,7 @@ constexpr int64_t kBytesPerByte = 400;
 constexpr int64_t kTotalFreeBytes = int64_t{64} << 20;
 constexpr int64_t kTotalBytesPerByte = 4000;
 constexpr double kFreeSeconds = 0.5;
-constexpr double kSecondsPerByte = 20e-6;
+constexpr double kSecondsPerByte = 1e-6;
 // Of one run, on top of the tensors: activations of a lane group, padded and transformed.
 constexpr int64_t kFreeRunBytes = int64_t{4} << 20;
 constexpr int64_t kRunBytesPerByte = 16;

@@ -165,6 +165,41 @@ void insert_node(const Parts& parts, int64_t number, Random* random) {
   }
 }
 
+// Very many nodes, in a chain or side by side: what the planner does may grow with their number
+// alone.
+void insert_many(const Parts& parts, Random* random) {
+  static const std::vector<size_t> kCounts = {20, 20, 100, 1000, 5000};
+  const size_t count = random->pick(kCounts);
+  const bool chain = random->chance(0.5);
+  std::string value = random->pick(value_names(parts));
+  Tree all = Tree::array();
+  for (size_t i = 0; i < count; ++i) {
+    const std::string name = "m" + std::to_string(parts.nodes->items.size());
+    Tree node = Tree::object(), inputs = Tree::array();
+    inputs.add(Tree::string(value));
+    node.set("op", Tree::string("activation"));
+    node.set("name", Tree::string(name));
+    node.set("inputs", std::move(inputs));
+    node.set("output", Tree::string(name));
+    node.set("shape", Tree::numbers({1}));
+    node.set("activation", Tree::string("relu"));
+    parts.nodes->add(std::move(node));
+    all.add(Tree::string(name));
+    if (chain) value = name;
+  }
+  const std::string last = all.items.back().second.plain();
+  parts.outputs->add(Tree::string(last));
+  if (random->chance(0.5)) return;
+  Tree node = Tree::object();
+  node.set("op", Tree::string("concat"));
+  node.set("name", Tree::string("all"));
+  node.set("inputs", std::move(all));
+  node.set("output", Tree::string("all"));
+  node.set("shape", Tree::numbers({1}));
+  parts.nodes->add(std::move(node));
+  parts.outputs->add(Tree::string("all"));
+}
+
 void change_nodes(const Parts& parts, Random* random) {
   auto& nodes = parts.nodes->items;
   const size_t at = random->below(nodes.size());
@@ -216,7 +251,7 @@ void change_graph(ModelFile* model, Random* random) {
       insert_node(parts, static_cast<int64_t>(parts.nodes->items.size()), random);
       break;
     case 10:
-      change_nodes(parts, random);
+      random->chance(0.1) ? insert_many(parts, random) : change_nodes(parts, random);
       break;
     default:
       change_tree(&model->graph, random);
