@@ -18,10 +18,10 @@ namespace kernelprune::fuzz {
 namespace {
 
 // Of one load. The engine keeps the weights once per form and layout that a kernel wants.
-constexpr int64_t kFreeBytes = int64_t{8} << 20;
-constexpr int64_t kBytesPerByte = 400;
-constexpr int64_t kTotalFreeBytes = int64_t{64} << 20;
-constexpr int64_t kTotalBytesPerByte = 4000;
+constexpr int64_t kFreeBytes = int64_t{2} << 20;
+constexpr int64_t kBytesPerByte = 40;
+constexpr int64_t kTotalFreeBytes = int64_t{8} << 20;
+constexpr int64_t kTotalBytesPerByte = 300;
 constexpr double kFreeSeconds = 0.5;
 constexpr double kSecondsPerByte = 1e-6;
 // Of one run, on top of the tensors: activations of a lane group, padded and transformed.
@@ -272,20 +272,46 @@ void check_results(const std::string& file, bool spoil, Random* random, Checked*
   if (random->chance(0.3)) check_options(c, random, result);
 }
 
-void check_limits(size_t file_bytes, double slowness, Checked* result) {
+// Calls load(), which must keep to memory and time that grow with the bytes of the file.
+template <typename Load>
+void measured(const Load& load, size_t file_bytes, double slowness, const std::string& what,
+              Checked* result) {
   const auto bytes = static_cast<int64_t>(file_bytes);
-  const auto over = [&](double got, double most, const std::string& what) {
+  start_counting(int64_t{3} << 30);
+  const double start = processor_seconds();
+  guarded(load, false, what, result);
+  const double seconds = processor_seconds() - start;
+  const Allocated memory = allocated();
+  result->peak_bytes = std::max(result->peak_bytes, memory.peak);
+  result->total_bytes = std::max(result->total_bytes, memory.total);
+  result->seconds = std::max(result->seconds, seconds);
+  const auto limit = [&](double got, double most, const std::string& unit) {
     if (got <= most) return;
-    result->failures.push_back("to load " + std::to_string(bytes) + " bytes took " +
-                               std::to_string(std::llround(got)) + " " + what);
+    result->failures.push_back(what + ": " + std::to_string(bytes) + " bytes took " +
+                               std::to_string(std::llround(got)) + " " + unit);
   };
-  over(static_cast<double>(result->peak_bytes),
-       static_cast<double>(kFreeBytes + kBytesPerByte * bytes), "bytes at once");
-  over(static_cast<double>(result->total_bytes),
-       static_cast<double>(kTotalFreeBytes + kTotalBytesPerByte * bytes), "bytes in all");
-  over(1e3 * result->seconds,
-       1e3 * slowness * (kFreeSeconds + kSecondsPerByte * static_cast<double>(bytes)),
-       "ms of one processor");
+  limit(static_cast<double>(memory.peak), static_cast<double>(kFreeBytes + kBytesPerByte * bytes),
+        "bytes at once");
+  limit(static_cast<double>(memory.total),
+        static_cast<double>(kTotalFreeBytes + kTotalBytesPerByte * bytes), "bytes in all");
+  limit(1e3 * seconds,
+        1e3 * slowness * (kFreeSeconds + kSecondsPerByte * static_cast<double>(bytes)),
+        "ms of one processor");
+  if (memory.live - static_cast<int64_t>(result->reason.capacity()) > 4096) {
+    result->failures.push_back(what + ": " + std::to_string(memory.live) + " bytes were not freed");
+  }
+}
+
+// What is too large to run must not become too large to load when a plan file names the kernels.
+void check_choices(const uint8_t* bytes, size_t size, double slowness, Random* random,
+                   Checked* result) {
+  const Layout layout = random->pick(layouts());
+  EngineOptions options;
+  options.isa = layout.isa;
+  options.lanes = layout.lanes;
+  choose_candidates(Engine::load_bytes(bytes, size, "file", options), &options, random);
+  measured([&] { (void)Engine::load_bytes(bytes, size, "file", options); }, size, slowness,
+           "load as a plan says", result);
 }
 
 }  // namespace
@@ -295,28 +321,23 @@ Checked check(const std::string& file, const CheckOptions& options, Random* rand
   // As the caller's: no byte more.
   const std::unique_ptr<uint8_t[]> bytes(new uint8_t[file.size()]);
   std::copy(file.begin(), file.end(), bytes.get());
-  start_counting(int64_t{3} << 30);
-  const double start = processor_seconds();
-  guarded(
-      [&] {
-        try {
-          const Engine engine = Engine::load_bytes(bytes.get(), file.size(), "file", {});
-          result.accepted = true;
-        } catch (const Error& error) {
-          if (error.kind() != ErrorKind::kFormat) throw;
-          result.reason = without_details(error.what());
-        }
-      },
-      false, "load", &result);
-  result.seconds = processor_seconds() - start;
-  const Allocated memory = allocated();
-  result.peak_bytes = memory.peak, result.total_bytes = memory.total;
-  check_limits(file.size(), options.slowness, &result);
-  if (memory.live - static_cast<int64_t>(result.reason.capacity()) > 4096) {
-    result.failures.push_back("load: " + std::to_string(memory.live) + " bytes were not freed");
-  }
+  const auto load = [&] {
+    try {
+      (void)Engine::load_bytes(bytes.get(), file.size(), "file", {});
+      result.accepted = true;
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kFormat) throw;
+      result.reason = without_details(error.what());
+    }
+  };
+  measured(load, file.size(), options.slowness, "load", &result);
   if (result.accepted && result.failures.empty()) {
-    guarded([&] { check_results(file, options.spoil, random, &result); }, false, "run", &result);
+    const auto run = [&] {
+      check_results(file, options.spoil, random, &result);
+      if (result.ran) return;
+      check_choices(bytes.get(), file.size(), options.slowness, random, &result);
+    };
+    guarded(run, false, "run", &result);
   }
   start_counting(std::numeric_limits<int64_t>::max() / 2);
   return result;
