@@ -228,6 +228,7 @@ void check_options(const Case& c, Random* random, Checked* result) {
   if (random->chance(0.5)) options.lanes = random->pick(kLanes);
   if (random->chance(0.5)) options.planar_nodes = static_cast<int>(random->within(-2, 12));
   if (random->chance(0.1)) options.threads = static_cast<int>(random->within(-1, 3));
+  if (random->chance(0.1)) options.device = "cuda-emulated";
   for (const int64_t lanes : kLanes) {
     if (random->chance(0.3)) options.seconds[lanes] = random->pick(kSeconds);
     if (random->chance(0.1)) options.cuts[lanes] = static_cast<int>(random->within(-2, 12));
