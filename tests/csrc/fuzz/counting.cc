@@ -62,9 +62,13 @@ void __wrap_free(void* memory) {
 }
 }
 
-void* operator new(size_t bytes) {
+void* operator new(size_t bytes, const std::nothrow_t&) noexcept {
   using namespace kernelprune::fuzz;
-  void* memory = may_have(bytes) ? counted(std::malloc(std::max<size_t>(bytes, 1))) : nullptr;
+  return may_have(bytes) ? counted(std::malloc(std::max<size_t>(bytes, 1))) : nullptr;
+}
+
+void* operator new(size_t bytes) {
+  void* memory = operator new(bytes, std::nothrow);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
