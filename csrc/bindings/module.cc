@@ -208,6 +208,7 @@ PYBIND11_MODULE(_core, m) {
   py::class_<StageInfo>(m, "StageInfo")
       .def_readonly("kernel", &StageInfo::kernel)
       .def_readonly("vector_width", &StageInfo::vector_width)
+      .def_readonly("calls", &StageInfo::calls)
       .def_readonly("macs", &StageInfo::macs)
       .def_readonly("visits", &StageInfo::visits)
       .def_readonly("rows", &StageInfo::rows)
@@ -283,6 +284,11 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("threads", &Engine::threads)
       .def("layers", &Engine::layers, py::arg("batch"))
       .def_property_readonly("candidates", &Engine::candidates)
+      .def_property_readonly("plan_size",
+                             [](const Engine& engine) {
+                               const PlanSize size = engine.plan_size();
+                               return std::make_pair(size.steps, size.bytes);
+                             })
       .def_property_readonly("planar_cuts", &Engine::planar_cuts)
       .def("planar_nodes", &Engine::planar_nodes, py::arg("lanes"))
       .def_property_readonly("weight_bytes", &Engine::weight_bytes)

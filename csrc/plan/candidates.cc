@@ -28,21 +28,25 @@ int64_t ceil_div(int64_t value, int64_t unit) { return (value + unit - 1) / unit
 int64_t inside_taps(int64_t kernel, int64_t stride, int64_t dilation, int64_t pad, int64_t in,
                     int64_t out) {
   int64_t count = 0;
-  for (int64_t i = 0; i < out; ++i) {
-    for (int64_t tap = 0; tap < kernel; ++tap) {
-      const int64_t at = i * stride - pad + tap * dilation;
-      if (at >= 0 && at < in) ++count;
-    }
+  for (int64_t tap = 0; tap < kernel; ++tap) {
+    // Output i sees position i * stride + shift: those below 0, and those below `in`.
+    const int64_t shift = tap * dilation - pad;
+    const auto outputs_below = [&](int64_t position) {
+      return std::clamp<int64_t>(ceil_div(std::max<int64_t>(0, position - shift), stride), 0, out);
+    };
+    count += outputs_below(in) - outputs_below(0);
   }
   return count;
 }
 
 class ConvPlanner {
  public:
-  ConvPlanner(const ConvProblem& problem, const KernelSet& kernels, const KernelTable& table)
+  ConvPlanner(const ConvProblem& problem, const KernelSet& kernels, const KernelTable& table,
+              CostModel* costs)
       : problem_(problem),
         kernels_(kernels),
         table_(table),
+        costs_(costs),
         window_(crop_window(problem.window, problem.in, problem.out, &kept_)),
         in_(problem.in),
         out_(problem.out) {}
@@ -63,10 +67,9 @@ class ConvPlanner {
 
   void add_winograd() {
     if (problem_.precision == Precision::kStrict) return;
-    if (problem_.lanes > 1)
-      return add_winograd_candidates(problem_, kernels_, table_, &candidates_);
+    if (problem_.lanes > 1) return add_winograd_candidates(problem_, table_, costs_, &candidates_);
     for (int i = 0; i < kernels_.count; ++i) {
-      add_winograd_candidates(problem_, kernels_, kernels_.tables[i], &candidates_);
+      add_winograd_candidates(problem_, kernels_.tables[i], costs_, &candidates_);
     }
   }
 
@@ -122,8 +125,8 @@ class ConvPlanner {
     }
     const bool small = std::max(in_.pixels(), out_.pixels()) <= table.width;
     add_quads(table);
-    if (small && table.planar_scatter3x3.run != nullptr && problem_.window.kernel_h == 3 &&
-        window_.kernel_h == 3 && window_.taps() == 9) {
+    if (small && table.planar_scatter3x3.run != nullptr && has_most_inputs() &&
+        problem_.window.kernel_h == 3 && window_.kernel_h == 3 && window_.taps() == 9) {
       return add_scatter(table);
     }
     // Maps of up to 4 columns would leave half of every vector empty; im2col fills them.
@@ -141,6 +144,12 @@ class ConvPlanner {
     for (const Kernel& kernel : products(table)) {
       add_unfolded(kernel, table, product_terms(kernel, table, out_.pixels(), window_.taps()));
     }
+  }
+
+  // A table by input channel is not much larger than the connections.
+  bool has_most_inputs() const {
+    constexpr int64_t kMostTimes = 16, kFew = 1024;
+    return in_.c <= kMostTimes * problem_.connections.count() + kFew;
   }
 
   bool pads_by_one() const {
@@ -214,7 +223,13 @@ class ConvPlanner {
     return terms;
   }
 
-  static std::vector<Kernel> products(const KernelTable& table) {
+  // spmm_groups has a table of all output channels for each block of the input's rows.
+  std::vector<Kernel> products(const KernelTable& table) const {
+    constexpr int64_t kMostTimes = 64, kSmall = 65536;
+    const int64_t depth = in_.c * window_.taps();
+    const int64_t blocks = ceil_div(depth, rows_of_block(problem_.connections, depth));
+    const int64_t entries = problem_.connections.count() * window_.taps();
+    if (out_.c * blocks > kMostTimes * (entries + out_.c) + kSmall) return {table.spmm};
     return {table.spmm, table.spmm_groups};
   }
 
@@ -257,7 +272,11 @@ class ConvPlanner {
   }
 
   void finish(ConvCandidate candidate) {
-    add_costs(kernels_, &candidate);
+    if (candidate.form == WeightForm::kDense &&
+        !may_fill(problem_.connections, out_.c, in_.c, window_.taps())) {
+      return;
+    }
+    add_costs(costs_, &candidate);
     candidates_.push_back(std::move(candidate));
   }
 
@@ -312,11 +331,11 @@ class ConvPlanner {
     finish(std::move(candidate));
   }
 
-  // Adds to `candidate` pairs of stages, each for one strip of output rows: the input is copied
-  // into another layout, and the convolution reads it while it is in the second-level cache. Strips
-  // have about equal height, a multiple of `unit` rows if possible. `pack_row_floats`: what one
-  // more output row adds to the packed input. `set(rows, pack, convolution)` completes the
-  // arguments.
+  // Adds to `candidate` two stages for strips of output rows: the input is copied into another
+  // layout, and the convolution reads it while it is in the second-level cache. Strips have about
+  // equal height, a multiple of `unit` rows if possible. `pack_row_floats`: what one more output
+  // row adds to the packed input. `set(rows, pack, convolution)` completes the arguments for a
+  // strip of so many rows and returns the floats of its packed input.
   template <typename SetArgs>
   void add_strips(const Kernel& pack_kernel, const Kernel& kernel, int64_t unit,
                   int64_t pack_row_floats, const CostTerms& terms, ConvCandidate* candidate,
@@ -324,29 +343,31 @@ class ConvPlanner {
     // A quarter of the smallest second-level cache of AVX-512 machines.
     constexpr int64_t kPackedFloats = (int64_t{256} << 10) / sizeof(float);
     const int64_t units = std::max<int64_t>(1, kPackedFloats / (unit * pack_row_floats));
-    const int64_t strips = (out_.h + unit * units - 1) / (unit * units);
-    candidate->scratch.push_back(0);
-    for (int64_t i = 0; i < strips; ++i) {
-      const int64_t first = out_.h * i / strips, last = out_.h * (i + 1) / strips;
-      Stage pack, convolution;
-      pack.kernel = pack_kernel;
-      pack.to = convolution.from = 0;
-      pack.range = convolution.range = static_cast<int>(i);
-      pack.args = convolution.args = convolution_args(problem_, window_);
-      pack.args.pad_top -= first * window_.stride_h;
-      pack.units = in_.c;
-      convolution.kernel = kernel;
-      convolution.args.out_h = last - first;
-      convolution.out_offset = first * out_.w * problem_.lanes;
-      convolution.units = out_.c;
-      convolution.block = candidate->form == WeightForm::kDense ? kDenseBlock : 1;
-      convolution.terms = scaled(terms, 1.0 / static_cast<double>(strips));
-      const int64_t packed_floats = set(last - first, &pack.args, &convolution.args);
-      pack.terms.values = static_cast<double>(packed_floats);
-      candidate->scratch[0] = std::max(candidate->scratch[0], packed_floats);
-      candidate->stages.push_back(pack);
-      candidate->stages.push_back(convolution);
-    }
+    const Ranges strips{(out_.h + unit * units - 1) / (unit * units), out_.h};
+    Stage pack, convolution;
+    pack.kernel = pack_kernel, convolution.kernel = kernel;
+    pack.to = convolution.from = 0;
+    pack.args = convolution.args = convolution_args(problem_, window_);
+    pack.units = in_.c, convolution.units = out_.c;
+    convolution.block = candidate->form == WeightForm::kDense ? kDenseBlock : 1;
+    convolution.terms = scaled(terms, 1.0 / static_cast<double>(strips.count));
+    convolution.larger_terms = convolution.terms;
+    const auto set_rows = [&](int64_t rows) {
+      convolution.args.out_h = rows;
+      return set(rows, &pack.args, &convolution.args);
+    };
+    const int64_t most_floats = set_rows(strips.largest_size());
+    candidate->scratch.push_back(most_floats);
+    pack.larger_terms.values = static_cast<double>(most_floats);
+    pack.rule.larger = RangeRule::Sizes::of(pack.args);
+    convolution.rule.larger = RangeRule::Sizes::of(convolution.args);
+    pack.terms.values = static_cast<double>(set_rows(strips.smaller_size()));
+    pack.rule.smaller = RangeRule::Sizes::of(pack.args);
+    convolution.rule.smaller = RangeRule::Sizes::of(convolution.args);
+    pack.rule.in_rows = window_.stride_h;
+    convolution.rule.out_floats = out_.w * problem_.lanes;
+    candidate->ranges = strips;
+    candidate->stages = {pack, convolution};
   }
 
   // Zero border around every channel, so that the kernels need no edge cases; with strides each
@@ -405,6 +426,7 @@ class ConvPlanner {
   const ConvProblem& problem_;
   const KernelSet& kernels_;
   const KernelTable& table_;
+  CostModel* costs_;
   TapRectangle kept_;
   const Window window_;  // without the taps that only see the border
   const Shape in_, out_;
@@ -415,8 +437,8 @@ class ConvPlanner {
 
 std::vector<ConvCandidate> convolution_candidates(const ConvProblem& problem,
                                                   const KernelSet& kernels,
-                                                  const KernelTable& table) {
-  return ConvPlanner(problem, kernels, table).run();
+                                                  const KernelTable& table, CostModel* costs) {
+  return ConvPlanner(problem, kernels, table, costs).run();
 }
 
 }  // namespace kernelprune

@@ -41,18 +41,36 @@ CandidateInfo describe(const ConvCandidate& candidate) {
   CandidateInfo info;
   info.name = candidate.name;
   info.expected_seconds = candidate.cost * 1e-9;
+  const Ranges& ranges = candidate.ranges;
   for (const Stage& stage : candidate.stages) {
-    const CostTerms& t = stage.terms;
-    info.stages.push_back(
-        {stage.kernel.name, candidate.width, t.macs, t.visits, t.rows, t.values, t.far});
+    CostTerms t = scaled(stage.terms, static_cast<double>(ranges.count - ranges.larger()));
+    add(scaled(stage.larger_terms, static_cast<double>(ranges.larger())), &t);
+    info.stages.push_back({stage.kernel.name, candidate.width, ranges.count, t.macs, t.visits,
+                           t.rows, t.values, t.far});
   }
   return info;
 }
 
-void add_costs(const KernelSet& kernels, ConvCandidate* candidate) {
+double stage_cost(const Ranges& ranges, const Stage& stage, int width, CostModel* costs) {
+  const auto larger = static_cast<double>(ranges.larger());
+  const double smaller = static_cast<double>(ranges.count) - larger;
+  double cost = smaller * costs->step(stage.kernel, width, stage.terms);
+  if (larger > 0) cost += larger * costs->step(stage.kernel, width, stage.larger_terms);
+  return cost;
+}
+
+void add_costs(CostModel* costs, ConvCandidate* candidate) {
   for (const Stage& stage : candidate->stages) {
-    candidate->cost += step_cost(kernels.isa, stage.kernel.name, candidate->width, stage.terms);
+    candidate->cost += stage_cost(candidate->ranges, stage, candidate->width, costs);
   }
+}
+
+bool may_fill(const Connections& connections, int64_t outputs, int64_t inputs, int64_t taps) {
+  constexpr int64_t kMostTimes = 32, kSmall = 4096;  // floats
+  const int64_t blocks = (outputs + kDenseBlock - 1) / kDenseBlock;
+  const auto filled =
+      static_cast<double>(blocks * kDenseBlock * inputs) * static_cast<double>(taps);
+  return filled <= static_cast<double>(kMostTimes * connections.count() * taps + kSmall);
 }
 
 void bind_weights(const ConvProblem& problem, WeightStore* store, ConvCandidate* candidate) {

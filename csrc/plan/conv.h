@@ -10,6 +10,7 @@
 #include "ops/connections.h"
 #include "ops/conv2d.h"
 #include "plan/cost.h"
+#include "plan/ranges.h"
 #include "plan/weights.h"
 
 namespace kernelprune {
@@ -19,7 +20,7 @@ namespace kernelprune {
 // load for each FMA.
 int64_t channel_stride(const Shape& shape, int64_t lanes);
 
-// One kernel call of a convolution.
+// A kernel of a convolution, called once for each range of the output.
 struct Stage {
   // The layer's input or output, in place of a number of scratch memory.
   static constexpr int kLayer = -1;
@@ -27,12 +28,11 @@ struct Stage {
 
   Kernel kernel{};
   KernelArgs args;                               // all but the pointers, and the clamp
+  RangeRule rule;                                // what a range changes of `args`
   int from = kLayer, to = kLayer, work = kNone;  // what it reads, writes, and needs besides
-  int64_t out_offset = 0;                        // floats from the start of a channel; to kLayer
-  int range = 0;                                 // of outputs, which only stages of it compute
   int64_t units = 0;                             // of work, to be shared among threads
   int64_t block = 1;                             // units that are computed together
-  CostTerms terms;                               // see plan/cost.h
+  CostTerms terms, larger_terms;                 // of a smaller and a larger range
 
   // Writes the layer's output: adds the residual, applies the activation, works by output channel.
   bool finishes() const { return to == kLayer; }
@@ -42,8 +42,9 @@ struct Stage {
 struct ConvCandidate {
   std::string name;   // tells the candidates of a layer apart
   int width = 0;      // floats in a vector
-  double cost = 0.0;  // nanoseconds, the sum over the stages
-  std::vector<Stage> stages;
+  double cost = 0.0;  // nanoseconds, the sum over the stages of all ranges
+  Ranges ranges;
+  std::vector<Stage> stages;     // of each range
   std::vector<int64_t> scratch;  // floats of each scratch memory
 
   // The weights that the finishing stages need.
@@ -65,15 +66,23 @@ struct ConvProblem {
 // `lanes`, or the widest for lanes 1; planar kernels may be taken from any table of `kernels`.
 std::vector<ConvCandidate> convolution_candidates(const ConvProblem& problem,
                                                   const KernelSet& kernels,
-                                                  const KernelTable& table);
+                                                  const KernelTable& table, CostModel* costs);
 
 // Points the stages at their weights, which `store` makes if they are not there yet.
 void bind_weights(const ConvProblem& problem, WeightStore* store, ConvCandidate* candidate);
 
 CandidateInfo describe(const ConvCandidate& candidate);
 
+// Nanoseconds of all calls of a stage.
+double stage_cost(const Ranges& ranges, const Stage& stage, int width, CostModel* costs);
+
 // Sets the cost from the terms of the stages.
-void add_costs(const KernelSet& kernels, ConvCandidate* candidate);
+void add_costs(CostModel* costs, ConvCandidate* candidate);
+
+// Whether a kernel for density 1 may compute the layer, with zeros for the connections that are
+// missing, `outputs` x `inputs` kernels of `taps` in all. Where next to all are missing it is never
+// the fastest, and a few bytes of a file would become gigabytes of zeros.
+bool may_fill(const Connections& connections, int64_t outputs, int64_t inputs, int64_t taps);
 
 // Cuts the output channels into parts of equal work, counted in connections, where a multiple of
 // `block` channels ends.

@@ -111,7 +111,8 @@ struct Convolution::Impl {
     mode.lanes = lanes;
     mode.table = &table;
     const ConvProblem problem{window, in, out, pattern, lanes, Precision::kStrict};
-    std::vector<ConvCandidate> all = convolution_candidates(problem, kernels, table);
+    CostModel costs(kernels);
+    std::vector<ConvCandidate> all = convolution_candidates(problem, kernels, table, &costs);
     const auto cheaper = [](const ConvCandidate& a, const ConvCandidate& b) {
       return a.cost < b.cost;
     };
@@ -119,8 +120,8 @@ struct Convolution::Impl {
     mode.in_direct = lanes == 1 && channel_stride(in, 1) == in.pixels();
     mode.out_direct = lanes == 1 && channel_stride(out, 1) == out.pixels();
     *cost = mode.candidate.cost;
-    if (!mode.in_direct) *cost += conversion_cost("nchw_to_lanes", in, mode);
-    if (!mode.out_direct) *cost += conversion_cost("lanes_to_nchw", out, mode);
+    if (!mode.in_direct) *cost += conversion_cost(table.nchw_to_lanes, in, mode, &costs);
+    if (!mode.out_direct) *cost += conversion_cost(table.lanes_to_nchw, out, mode, &costs);
 
     // All live at once: there are three or four.
     std::vector<BufferLifetime> buffers;
@@ -148,10 +149,11 @@ struct Convolution::Impl {
     return bounds;
   }
 
-  double conversion_cost(const char* kernel, const Shape& shape, const Mode& mode) const {
+  static double conversion_cost(const Kernel& kernel, const Shape& shape, const Mode& mode,
+                                CostModel* costs) {
     CostTerms terms;
     terms.values = static_cast<double>(2 * shape.elements() * mode.lanes);
-    return step_cost(kernels.isa, kernel, mode.table->width, terms);
+    return costs->step(kernel, mode.table->width, terms);
   }
 
   // The stages of a mode with these weights: packed if need be, else to be pointed at them by
@@ -198,17 +200,22 @@ struct Convolution::Impl {
       return memory < 0 ? nullptr : arena + mode.scratch_at[static_cast<size_t>(memory)];
     };
     const std::vector<Stage>& stages = packed ? packed->stages : mode.candidate.stages;
-    for (size_t i = 0; i < stages.size(); ++i) {
-      const Stage& stage = stages[i];
-      KernelArgs args = stage.args;
-      if (!packed) args.weight = call.weight;
-      args.bias = call.bias != nullptr ? call.bias : pattern.bias.data();
-      args.images = images;
-      args.in = stage.from == Stage::kLayer ? from : scratch(stage.from);
-      args.out = stage.finishes() ? to + stage.out_offset : scratch(stage.to);
-      args.work = scratch(stage.work);
-      const bool by_part = args.groups != nullptr && stage.finishes();
-      step(stage.kernel, args, by_part ? one_each : mode.bounds[i]);
+    const Ranges& ranges = mode.candidate.ranges;
+    for (int64_t range = 0; range < ranges.count; ++range) {
+      const RangePlace at = RangePlace::of(ranges, range);
+      for (size_t i = 0; i < stages.size(); ++i) {
+        const Stage& stage = stages[i];
+        KernelArgs args = stage.args;
+        if (ranges.count > 1) at.set(stage.rule, &args);
+        if (!packed) args.weight = call.weight;
+        args.bias = call.bias != nullptr ? call.bias : pattern.bias.data();
+        args.images = images;
+        args.in = stage.from == Stage::kLayer ? from : scratch(stage.from);
+        args.out = stage.finishes() ? to + at.first * stage.rule.out_floats : scratch(stage.to);
+        args.work = scratch(stage.work);
+        const bool by_part = args.groups != nullptr && stage.finishes();
+        step(stage.kernel, args, by_part ? one_each : mode.bounds[i]);
+      }
     }
     if (mode.out_direct) return;
     KernelArgs args = conversion_args(out, mode.lanes, images);

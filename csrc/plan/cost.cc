@@ -1,27 +1,31 @@
 #include "plan/cost.h"
 
+#include <string_view>
+
 #include "plan/cost_table.h"
 
 namespace kernelprune {
+namespace {
 
-double step_cost(const std::string& isa, const std::string& kernel, int width,
-                 const CostTerms& terms) {
-  const CostRates* rates = nullptr;
+CostRates find_rates(std::string_view isa, std::string_view kernel, int width) {
+  CostRates rates;
   for (const CostTableRow& row : kCostTable) {
     if (isa != row.isa) continue;
-    const bool any = std::string("any") == row.kernel;
-    if (any && rates == nullptr) rates = &row.rates;
-    if (kernel == row.kernel && width == row.width) {
-      rates = &row.rates;
-      break;
-    }
+    if (kernel == row.kernel && width == row.width) return row.rates;
+    if (row.kernel == std::string_view("any")) rates = row.rates;
   }
-  double cost = kCostPerStep;
-  if (rates != nullptr) {
-    cost += terms.macs * rates->macs + terms.visits * rates->visits + terms.rows * rates->rows +
-            terms.values * rates->values + terms.far * rates->far;
-  }
-  return cost;
+  return rates;
+}
+
+}  // namespace
+
+double CostModel::step(const Kernel& kernel, int width, const CostTerms& terms) {
+  const auto [entry, is_new] = rates_.try_emplace({kernel.name, width});
+  CostRates& rates = entry->second;
+  if (is_new) rates = find_rates(kernels_.isa, kernel.name, width);
+  return kCostPerStep +
+         (terms.macs * rates.macs + terms.visits * rates.visits + terms.rows * rates.rows +
+          terms.values * rates.values + terms.far * rates.far);
 }
 
 }  // namespace kernelprune

@@ -4,8 +4,13 @@
 // decide between candidates and between lane modes, less so. Tuning measures instead.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <string>
+#include <functional>
+#include <unordered_map>
+#include <utility>
+
+#include "cpu/kernel_args.h"
 
 namespace kernelprune {
 
@@ -20,6 +25,11 @@ struct CostTerms {
 
 inline CostTerms scaled(const CostTerms& t, double by) {
   return {t.macs * by, t.visits * by, t.rows * by, t.values * by, t.far * by};
+}
+
+inline void add(const CostTerms& t, CostTerms* to) {
+  to->macs += t.macs, to->visits += t.visits, to->rows += t.rows;
+  to->values += t.values, to->far += t.far;
 }
 
 // Input of a tile that is larger than this does not stay in the first-level cache.
@@ -48,9 +58,26 @@ constexpr double kMemoryCost = 0.3;
 // Nanoseconds to start any step.
 constexpr double kCostPerStep = 100.0;
 
-// One thread, in nanoseconds. A kernel that the table lacks has the rates of the row "any" of its
-// instruction set.
-double step_cost(const std::string& isa, const std::string& kernel, int width,
-                 const CostTerms& terms);
+// The rates of one instruction set; looks for those of a kernel in the table once.
+class CostModel {
+ public:
+  explicit CostModel(const KernelSet& kernels) : kernels_(kernels) {}
+
+  // One call by one thread, in nanoseconds. A kernel that the table lacks has the rates of the row
+  // "any" of its instruction set.
+  double step(const Kernel& kernel, int width, const CostTerms& terms);
+
+ private:
+  // A kernel's name, by its address: there is one of each, whatever the vector width.
+  using Key = std::pair<const char*, int>;
+  struct Hash {
+    size_t operator()(const Key& key) const {
+      return std::hash<const char*>()(key.first) * 31 + static_cast<size_t>(key.second);
+    }
+  };
+
+  const KernelSet& kernels_;
+  std::unordered_map<Key, CostRates, Hash> rates_;
+};
 
 }  // namespace kernelprune

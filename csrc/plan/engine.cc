@@ -2,27 +2,24 @@
 #include "kernelprune/engine.h"
 
 #include <algorithm>
-#include <chrono>
+#include <iterator>
 #include <new>
 
+#include "core/clock.h"
 #include "core/parallel.h"
 #include "cpu/isa.h"
 #include "model/reader.h"
 #include "plan/cuda_backend.h"
 #include "plan/interruption.h"
+#include "plan/layers.h"
 #include "plan/program.h"
 #include "plan/reference_run.h"
+#include "plan/run.h"
 #include "plan/split.h"
 #include "plan/workspace.h"
 
 namespace kernelprune {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 std::vector<int64_t> dimensions(const Shape& shape) {
   if (shape.rank == 1) return {shape.c};
@@ -46,130 +43,16 @@ struct Engine::Impl {
   std::unique_ptr<const BatchSplitter> splitter;
   std::unique_ptr<CudaBackend> cuda;  // set when the device is not the CPU: then no programs
   std::vector<TensorInfo> inputs, outputs;
-  std::vector<LayerCandidates> candidates;
+  std::map<LayerKey, std::string> choices;
+  Precision precision = Precision::kFast;
   mutable WorkspacePool workspaces;
 
-  // The user's tensors of one run.
-  struct Tensors {
-    const std::vector<const float*>& inputs;
-    const std::vector<float*>& outputs;
-    Interruption* interruption;
-  };
-
-  // What a step works on.
-  struct Place {
-    const Tensors& tensors;
-    float* arena;
-    float* group_arena;    // of what the steps per image leave for their lane group
-    int64_t image;         // the first image, in the batch
-    int64_t images;        // so many of them
-    int64_t in_group = 0;  // the image within its lane group, for a step that runs once per image
-  };
-
-  const float* locate(const Operand& operand, const Place& place) const;
-  void run_step(const Step& step, const Place& place, int64_t begin, int64_t end) const;
-  void run_alone(const TeamMember& member, const Program& program, const Tensors& tensors,
-                 float* arena, int64_t image, int64_t images) const;
-  void run_together(const Program& program, const Tensors& tensors, Workspace* workspace,
-                    int64_t image, int64_t images, std::vector<double>* step_seconds) const;
   size_t arenas(const Share& share) const;
   std::unique_ptr<Workspace> prepare(const Shares& shares) const;
   void check_run(size_t input_count, size_t output_count, int64_t batch) const;
   std::vector<LayerInfo> layers(int64_t batch) const;
   CudaBackend& cuda_backend() const;
 };
-
-const float* Engine::Impl::locate(const Operand& operand, const Place& place) const {
-  const auto index = static_cast<size_t>(operand.at);
-  switch (operand.place) {
-    case Operand::Place::kWorkspace:
-      return (operand.image_stride > 0 ? place.group_arena : place.arena) + operand.at +
-             place.in_group * operand.image_stride;
-    case Operand::Place::kInput:
-      return place.tensors.inputs[index] +
-             place.image * graph.values[graph.inputs[index]].shape.elements();
-    case Operand::Place::kOutput:
-      return place.tensors.outputs[index] +
-             place.image * graph.values[graph.outputs[index]].shape.elements();
-    case Operand::Place::kNone:
-      break;
-  }
-  return nullptr;
-}
-
-void Engine::Impl::run_step(const Step& step, const Place& place, int64_t begin,
-                            int64_t end) const {
-  if (begin == end || place.tensors.interruption->stopped()) return;
-  KernelArgs args = step.args;
-  args.images = place.images;
-  args.in = locate(step.in, place);
-  args.residual = locate(step.residual, place);
-  args.out = const_cast<float*>(locate(step.out, place));
-  args.work = const_cast<float*>(locate(step.work, place));
-  step.kernel.run(args, begin, end);
-}
-
-// Calls body(step index, place) for the steps of one lane group in order: those per image for each
-// image but the first `done`, then the others.
-template <typename Body>
-void for_each_step(const Program& program, int64_t image, int64_t images, int64_t done,
-                   const Body& body) {
-  for (int64_t i = done; program.per_image > 0 && i < images; ++i) {
-    for (size_t step = 0; step < program.per_image; ++step) body(step, image + i, int64_t{1}, i);
-  }
-  for (size_t step = program.per_image; step < program.steps.size(); ++step) {
-    body(step, image, images, int64_t{0});
-  }
-}
-
-void Engine::Impl::run_alone(const TeamMember& member, const Program& program,
-                             const Tensors& tensors, float* arena, int64_t image,
-                             int64_t images) const {
-  for_each_step(
-      program, image, images, 0, [&](size_t i, int64_t first, int64_t count, int64_t in_group) {
-        const Step& step = program.steps[i];
-        run_step(step, {tensors, arena, arena, first, count, in_group}, 0, step.bounds.back());
-        if (member.is_first()) tensors.interruption->poll();
-      });
-}
-
-void Engine::Impl::run_together(const Program& program, const Tensors& tensors,
-                                Workspace* workspace, int64_t image, int64_t images,
-                                std::vector<double>* step_seconds) const {
-  float* const arena = workspace->arenas[0].data();
-  // Images that one thread takes through the steps per image alone, an equal number for each.
-  const int64_t owned = program.per_image > 0 ? images / threads * threads : 0;
-  run_team(threads, [&](const TeamMember& member) {
-    Clock::time_point start = Clock::now();
-    const auto lap = [&](size_t step) {
-      if (member.is_first()) tensors.interruption->poll();
-      if (step_seconds == nullptr || !member.is_first()) return;
-      (*step_seconds)[step] += seconds_since(start);
-      start = Clock::now();
-    };
-    member.for_each_part([&](int part) {
-      for (int64_t n = owned * part / threads; n < owned * (part + 1) / threads; ++n) {
-        for (size_t i = 0; i < program.per_image; ++i) {
-          const Step& step = program.steps[i];
-          float* const own = workspace->arenas[static_cast<size_t>(part)].data();
-          run_step(step, {tensors, own, arena, image + n, 1, n}, 0, step.bounds.back());
-          lap(i);
-        }
-      }
-    });
-    if (owned > 0) member.barrier();
-    for_each_step(program, image, images, owned,
-                  [&](size_t i, int64_t first, int64_t count, int64_t in_group) {
-                    const Step& step = program.steps[i];
-                    member.for_each_part([&](int part) {
-                      run_step(step, {tensors, arena, arena, first, count, in_group},
-                               step.bounds[part], step.bounds[part + 1]);
-                    });
-                    if (step.waits) member.barrier();
-                    lap(i);
-                  });
-  });
-}
 
 // One for each thread that has images of its own, be it for the steps per image alone.
 size_t Engine::Impl::arenas(const Share& share) const {
@@ -268,6 +151,7 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
   impl->kernels = &select_kernels(options.isa);
   impl->threads = options.threads;
   impl->weights = WeightStore(options.threads);
+  impl->choices = options.choices, impl->precision = options.precision;
   if (options.device != "cpu") {
     impl->cuda = std::make_unique<CudaBackend>(impl->graph, options.device, options.precision,
                                                options.cuda_variant);
@@ -282,7 +166,7 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
   PlanOptions plan;
   plan.parts = options.threads;
   plan.precision = options.precision;
-  plan.choices = &options.choices;
+  plan.choices = &impl->choices;
   for (int64_t lanes : modes) {
     known += (known.empty() ? "" : ", ") + std::to_string(lanes);
     if (options.lanes != 0 && options.lanes != lanes) continue;
@@ -292,10 +176,6 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
   if (impl->programs.empty() && impl->cuda == nullptr) {
     throw Error(ErrorKind::kDevice, "lanes=" + std::to_string(options.lanes) + ": " +
                                         impl->kernels->isa + " has " + known);
-  }
-  for (const Program& program : impl->programs) {
-    impl->candidates.insert(impl->candidates.end(), program.candidates.begin(),
-                            program.candidates.end());
   }
   const std::vector<int> cuts = kernelprune::planar_cuts(impl->graph);
   for (Program& program : impl->programs) {
@@ -356,7 +236,33 @@ int Engine::planar_nodes(int64_t lanes) const {
   return 0;
 }
 
-const std::vector<LayerCandidates>& Engine::candidates() const { return impl_->candidates; }
+std::vector<LayerCandidates> Engine::candidates() const {
+  std::vector<LayerCandidates> all;
+  for (const Program& program : impl_->programs) {
+    PlanOptions plan;
+    plan.lanes = program.lanes;
+    plan.precision = impl_->precision;
+    plan.choices = &impl_->choices;
+    std::vector<LayerCandidates> layers = layer_candidates(impl_->graph, *impl_->kernels, plan);
+    std::move(layers.begin(), layers.end(), std::back_inserter(all));
+  }
+  return all;
+}
+
+PlanSize Engine::plan_size() const {
+  PlanSize size;
+  for (const Program& program : impl_->programs) {
+    size.steps += static_cast<int64_t>(program.steps.size());
+    size_t bytes =
+        program.steps.capacity() * sizeof(Step) + program.passes.capacity() * sizeof(Pass);
+    for (const Step& step : program.steps) bytes += step.bounds.capacity() * sizeof(int64_t);
+    for (const Pass& pass : program.passes) {
+      bytes += pass.pieces.capacity() * sizeof(Piece) + pass.scratch.capacity() * sizeof(int64_t);
+    }
+    size.bytes += static_cast<int64_t>(bytes);
+  }
+  return size;
+}
 
 int64_t Engine::weight_bytes() const {
   int64_t floats = impl_->weights.floats();
@@ -403,7 +309,7 @@ void Engine::run(const std::vector<const float*>& inputs, const std::vector<floa
   const Shares shares = impl_->splitter->split(batch);
   std::unique_ptr<Workspace> workspace = impl_->prepare(shares);
   Interruption interruption(cancel);
-  const Impl::Tensors tensors{inputs, outputs, &interruption};
+  const ProgramRun run{impl_->graph, impl_->threads, inputs, outputs, &interruption};
   for (const Share& part : shares) {
     const Program& program = *part.program;
     const auto images_in = [&](int64_t group) {
@@ -415,15 +321,15 @@ void Engine::run(const std::vector<const float*>& inputs, const std::vector<floa
       run_team(impl_->threads, [&](const TeamMember& member) {
         member.for_each_part([&](int thread) {
           for (int64_t group = thread * rounds; group < (thread + 1) * rounds; ++group) {
-            impl_->run_alone(member, program, tensors, workspace->arenas[thread].data(),
-                             part.first + group * program.lanes, images_in(group));
+            run.alone(member, program, workspace->arenas[thread].data(),
+                      part.first + group * program.lanes, images_in(group));
           }
         });
       });
     }
     for (int64_t group = rounds * impl_->threads; group < part.groups(); ++group) {
-      impl_->run_together(program, tensors, workspace.get(), part.first + group * program.lanes,
-                          images_in(group), nullptr);
+      run.together(program, workspace.get(), part.first + group * program.lanes, images_in(group),
+                   nullptr);
     }
   }
   impl_->workspaces.give_back(std::move(workspace));
@@ -446,7 +352,7 @@ std::vector<LayerInfo> Engine::profile(const std::vector<const float*>& inputs,
   const Shares shares = impl_->splitter->split(batch);
   std::unique_ptr<Workspace> workspace = impl_->prepare(shares);
   Interruption interruption(cancel);
-  const Impl::Tensors tensors{inputs, outputs, &interruption};
+  const ProgramRun run{impl_->graph, impl_->threads, inputs, outputs, &interruption};
   std::vector<std::vector<double>> seconds(layers.size());
   for (int repeat = 0; repeat <= repeats && !interruption.stopped(); ++repeat) {
     std::vector<double> node_seconds(layers.size(), 0.0);
@@ -455,8 +361,8 @@ std::vector<LayerInfo> Engine::profile(const std::vector<const float*>& inputs,
       std::vector<double> step_seconds(program.steps.size(), 0.0);
       for (int64_t group = 0; group < part.groups(); ++group) {
         const int64_t first = group * program.lanes;
-        impl_->run_together(program, tensors, workspace.get(), part.first + first,
-                            std::min(program.lanes, part.images - first), &step_seconds);
+        run.together(program, workspace.get(), part.first + first,
+                     std::min(program.lanes, part.images - first), &step_seconds);
       }
       for (size_t i = 0; i < program.steps.size(); ++i) {
         const int node = program.steps[i].node;

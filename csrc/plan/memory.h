@@ -13,8 +13,9 @@ struct BufferLifetime {
   int64_t offset = 0;
 };
 
-// Sets the offset of every buffer (each aligned to a cache line, with room for a kernel to read one
-// vector past its end) and returns the size of the whole. Buffers must be sorted by `first`.
+// Sets the offset of every buffer, the lowest that is free (each aligned to a cache line, with room
+// for a kernel to read one vector past its end), and returns the size of the whole. Buffers must be
+// sorted by `first`. Takes O(n log n).
 int64_t assign_offsets(std::vector<BufferLifetime>* buffers);
 
 }  // namespace kernelprune

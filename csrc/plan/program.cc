@@ -9,27 +9,17 @@
 
 #include "plan/conv.h"
 #include "plan/cost.h"
+#include "plan/layers.h"
 #include "plan/memory.h"
 
 namespace kernelprune {
 namespace {
 
-// For each value the last node that reads it; beyond all nodes for the outputs.
-std::vector<int> last_uses(const Graph& graph) {
-  const auto count = static_cast<int>(graph.nodes.size());
-  std::vector<int> last(graph.values.size(), -1);
-  for (int i = 0; i < count; ++i) {
-    for (int value : graph.nodes[static_cast<size_t>(i)].inputs) last[value] = i;
-  }
-  for (int value : graph.outputs) last[value] = count;
-  return last;
-}
-
 class Lowering {
  public:
   Lowering(const Graph& graph, const KernelSet& kernels, const PlanOptions& options,
            WeightStore* weights)
-      : graph_(graph), kernels_(kernels), options_(options), weights_(weights) {
+      : graph_(graph), kernels_(kernels), options_(options), weights_(weights), costs_(kernels) {
     program_.lanes = options.lanes;
     program_.planar_nodes = options.planar_nodes;
     storage_.assign(graph.values.size(), -1);
@@ -59,12 +49,6 @@ class Lowering {
   }
 
  private:
-  struct Use {
-    int buffer;
-    int64_t floats_in;
-    int64_t image_stride;
-  };
-
   int64_t lanes() const { return lanes_; }
   bool planar() const { return lanes_ == 1; }
   bool per_image() const { return planar() && options_.lanes > 1; }
@@ -72,14 +56,12 @@ class Lowering {
   // The mode that nodes are lowered in from now on.
   void set_lanes(int64_t lanes) {
     lanes_ = lanes;
-    for (int i = kernels_.count - 1; i >= 0; --i) {
-      if (planar() || kernels_.tables[i].width == lanes) table_ = &kernels_.tables[i];
-    }
+    table_ = &table_for(kernels_, lanes);
   }
 
   // The end of the steps per image: the value that they leave goes into lanes.
   void cross_bridge() {
-    program_.per_image = program_.steps.size();
+    program_.per_image = program_.passes.size();
     set_lanes(options_.lanes);
     const Shape& s = shape(bridge_value_);
     KernelArgs args = activation_args(s, s);
@@ -93,18 +75,26 @@ class Lowering {
   }
   const Shape& shape(int value) const { return graph_.values[value].shape; }
 
+  int step() const { return static_cast<int>(program_.steps.size()); }
+
   int new_buffer(int64_t floats) {
     BufferLifetime buffer;
     buffer.floats = floats;
-    buffer.first = buffer.last = static_cast<int>(program_.steps.size());
+    buffer.first = buffer.last = step();
     buffers_.push_back(buffer);
+    buffer_last_use_.push_back(-1);
     return static_cast<int>(buffers_.size()) - 1;
   }
 
+  // `value` lies in `buffer` from now on.
+  int store(int value, int buffer) {
+    buffer_last_use_[buffer] = std::max(buffer_last_use_[buffer], last_use_[value]);
+    return storage_[value] = buffer;
+  }
+
   int new_value(int value) {
-    if (per_image() && value == bridge_value_) return storage_[value] = bridge_;
-    storage_[value] = new_buffer(shape(value).c * channel_stride(shape(value), lanes()));
-    return storage_[value];
+    if (per_image() && value == bridge_value_) return store(value, bridge_);
+    return store(value, new_buffer(shape(value).c * channel_stride(shape(value), lanes())));
   }
 
   // The storage of `output`, an element-wise function of `input` among others: in its place if
@@ -112,21 +102,20 @@ class Lowering {
   // a second buffer.
   int new_value_over(int output, int input, int other) {
     const int buffer = storage_[input];
-    bool needed = other >= 0 && storage_[other] == buffer;
-    for (size_t value = 0; value < storage_.size(); ++value) {
-      needed = needed || (storage_[value] == buffer && last_use_[value] > node_);
-    }
+    const bool needed =
+        (other >= 0 && storage_[other] == buffer) || buffer_last_use_[buffer] > node_;
     if (needed || (per_image() && output == bridge_value_)) return new_value(output);
-    return storage_[output] = buffer;
+    return store(output, buffer);
   }
 
-  // An operand `floats_in` floats into `buffer`, needed by the step about to be added. Until
-  // finish() knows the offsets, `at` is an index into uses_.
-  Operand use(int buffer, int64_t floats_in = 0) {
-    buffers_[buffer].last = static_cast<int>(program_.steps.size());
+  // `buffer` is needed by the step about to be added and by those that are repeated with it.
+  void extend(int buffer) { buffers_[buffer].last = std::max(step(), repeated_to_); }
+
+  // The same, and where it lies: until finish() knows the offsets, its number.
+  Operand use(int buffer) {
+    extend(buffer);
     const bool crossing = buffer == bridge_ && per_image();
-    uses_.push_back({buffer, floats_in, crossing ? bridge_stride_ : 0});
-    return {Operand::Place::kWorkspace, static_cast<int64_t>(uses_.size()) - 1};
+    return {Operand::Place::kWorkspace, buffer, crossing ? bridge_stride_ : 0};
   }
 
   // Arguments for a kernel that maps activation `in` to activation `out`.
@@ -142,17 +131,27 @@ class Lowering {
     return args;
   }
 
+  // A step that is a pass of its own.
   Step& add_step(const Kernel& kernel, int width, const KernelArgs& args, int64_t units,
                  const CostTerms& terms) {
+    Pass pass;
+    pass.begin = program_.steps.size(), pass.end = pass.begin + 1;
+    program_.passes.push_back(std::move(pass));
+    Step& step = add_to_pass(kernel, width, args, units);
+    step.cost = costs_.step(kernel, width, terms);
+    return step;
+  }
+
+  Step& add_to_pass(const Kernel& kernel, int width, const KernelArgs& args, int64_t units) {
     Step step;
     step.node = node_;
     step.kernel = kernel;
     step.vector_width = width;
     step.args = args;
     const int parts = options_.parts;
+    step.bounds.reserve(static_cast<size_t>(parts) + 1);
     for (int part = 0; part <= parts; ++part) step.bounds.push_back(units * part / parts);
-    step.cost = step_cost(kernels_.isa, kernel.name, width, terms);
-    program_.steps.push_back(step);
+    program_.steps.push_back(std::move(step));
     return program_.steps.back();
   }
 
@@ -207,90 +206,60 @@ class Lowering {
     step.out = {Operand::Place::kOutput, index};
   }
 
-  void lower(const Conv2d& op, const Node& node) {
-    lower_convolution(op.window, op.activation, node);
-  }
-  void lower(const Linear& op, const Node& node) {
-    lower_convolution(Window{}, op.activation, node);
-  }
+  void lower(const Conv2d& op, const Node& node) { lower_convolution(op.activation, node); }
+  void lower(const Linear& op, const Node& node) { lower_convolution(op.activation, node); }
 
-  void lower_convolution(const Window& window, Activation activation, const Node& node) {
-    const Shape& in = shape(node.inputs[0]);
-    const Shape& out = shape(node.output);
-    const ConvProblem problem{window, in, out, node.connections, lanes(), options_.precision};
-    ConvCandidate chosen = choose(node, convolution_candidates(problem, kernels_, *table_));
+  void lower_convolution(Activation activation, const Node& node) {
+    const ConvProblem problem = problem_of(graph_, node, lanes(), options_.precision);
+    std::vector<ConvCandidate> candidates =
+        convolution_candidates(problem, kernels_, *table_, &costs_);
+    ConvCandidate& chosen = *choose(node, lanes(), options_.choices, &candidates);
     bind_weights(problem, weights_, &chosen);
-    // While there is a range of outputs for every part, each takes its own through all stages, with
-    // scratch memory of its own and no waiting; stages of the ranges that are left are shared.
-    const int parts = options_.parts;
-    const int owned = (chosen.stages.back().range + 1) / parts * parts;
-    std::vector<std::vector<int>> scratch(owned > 0 ? static_cast<size_t>(parts) : 1);
-    for (std::vector<int>& buffers : scratch) {
-      for (int64_t floats : chosen.scratch) buffers.push_back(new_buffer(floats));
+    const int64_t parts = options_.parts;
+    Pass pass;
+    pass.begin = program_.steps.size(), pass.end = pass.begin + chosen.stages.size();
+    pass.ranges = chosen.ranges;
+    if (parts > 1) pass.owned = chosen.ranges.count / parts * parts;
+    if (chosen.ranges.count > 1) repeated_to_ = static_cast<int>(pass.end) - 1;
+    pass.memories = static_cast<int64_t>(chosen.scratch.size());
+    for (int64_t part = 0; part < (pass.owned > 0 ? parts : 1); ++part) {
+      for (int64_t floats : chosen.scratch) pass.scratch.push_back(new_buffer(floats));
     }
     const Clamp clamp = clamp_of(activation);
     for (const Stage& stage : chosen.stages) {
-      const bool is_owned = parts > 1 && stage.range < owned;
-      const auto owner = static_cast<size_t>(is_owned ? stage.range * parts / owned : 0);
-      const auto operand = [&](int memory, int value, int64_t offset) {
+      const auto operand = [&](int memory, int value) {
         if (memory == Stage::kNone) return Operand{};
-        if (memory == Stage::kLayer) return use(storage_[value], offset);
-        return use(scratch[owner][static_cast<size_t>(memory)]);
+        if (memory == Stage::kLayer) return use(storage_[value]);
+        for (size_t i = memory; i < pass.scratch.size(); i += chosen.scratch.size()) {
+          extend(static_cast<int>(pass.scratch[i]));
+        }
+        return Operand{Operand::Place::kScratch, memory};
       };
-      const Operand from = operand(stage.from, node.inputs[0], 0);
-      const Operand work = operand(stage.work, -1, 0);
+      const Operand from = operand(stage.from, node.inputs[0]);
+      const Operand work = operand(stage.work, -1);
       Operand residual;
-      if (stage.finishes()) {
-        const bool sums = node.inputs.size() == 2;
-        if (storage_[node.output] < 0 && sums) {
-          new_value_over(node.output, node.inputs[1], node.inputs[0]);
-        } else if (storage_[node.output] < 0) {
-          new_value(node.output);
-        }
-        if (sums) residual = use(storage_[node.inputs[1]], stage.out_offset);
+      if (stage.finishes() && node.inputs.size() == 2) {
+        new_value_over(node.output, node.inputs[1], node.inputs[0]);
+        residual = use(storage_[node.inputs[1]]);
+      } else if (stage.finishes()) {
+        new_value(node.output);
       }
-      const Operand to = operand(stage.to, node.output, stage.out_offset);
+      const Operand to = operand(stage.to, node.output);
       const bool by_part = stage.args.groups != nullptr;
-      Step& step = add_step(stage.kernel, chosen.width, stage.args, by_part ? parts : stage.units,
-                            stage.terms);
+      Step& step =
+          add_to_pass(stage.kernel, chosen.width, stage.args, by_part ? parts : stage.units);
+      step.rule = stage.rule;
+      step.cost = stage_cost(chosen.ranges, stage, chosen.width, &costs_);
       step.in = from, step.residual = residual, step.out = to, step.work = work;
-      if (stage.finishes()) step.args.low = clamp.low, step.args.high = clamp.high;
-      if (is_owned) {
-        for (size_t p = 1; p < step.bounds.size(); ++p) {
-          step.bounds[p] = p > owner ? step.bounds.back() : 0;
-        }
-        step.waits = stage.finishes() && stage.range == owned - 1;
-      } else if (stage.finishes() && !by_part) {
-        step.bounds = balance_rows(node.connections, parts, stage.block);
+      if (!stage.finishes()) continue;
+      step.args.low = clamp.low, step.args.high = clamp.high;
+      if (!by_part) {
+        step.bounds = balance_rows(node.connections, static_cast<int>(parts), stage.block);
       }
     }
     program_.steps.back().cost += memory_cost(node);
-  }
-
-  // The one that was asked for, else the cheapest; on equal cost the first.
-  ConvCandidate choose(const Node& node, std::vector<ConvCandidate> candidates) {
-    LayerCandidates record{{lanes(), node.name}, {}, {}};
-    for (const ConvCandidate& candidate : candidates) {
-      record.candidates.push_back(describe(candidate));
-    }
-    const auto cheaper = [](const ConvCandidate& a, const ConvCandidate& b) {
-      return a.cost < b.cost;
-    };
-    auto chosen = std::min_element(candidates.begin(), candidates.end(), cheaper);
-    if (options_.choices != nullptr && options_.choices->count(record.layer) > 0) {
-      const std::string& name = options_.choices->at(record.layer);
-      const auto is_it = [&](const ConvCandidate& candidate) { return candidate.name == name; };
-      chosen = std::find_if(candidates.begin(), candidates.end(), is_it);
-      if (chosen == candidates.end()) {
-        throw Error(ErrorKind::kGeneral,
-                    "layer '" + node.name + "' with " + std::to_string(lanes()) +
-                        " images side by side cannot be computed by '" + name +
-                        "': the saved plan is for another model, machine or version; tune again");
-      }
-    }
-    record.chosen = chosen->name;
-    program_.candidates.push_back(record);
-    return std::move(*chosen);
+    program_.passes.push_back(std::move(pass));
+    repeated_to_ = -1;
   }
 
   template <typename Op>
@@ -339,16 +308,22 @@ class Lowering {
                    s.pixels() * lanes());
   }
 
+  // One step, whose pass has a range for each input: files may name hundreds of thousands.
   void lower(const Concat&, const Node& node) {
-    const int buffer = new_value(node.output);
+    const Operand to = use(new_value(node.output));
+    const Shape& out = shape(node.output);
+    Step& step = add_step(table_->copy, table_->width, activation_args(out, out), 0, {});
+    step.out = to, step.cost = 0.0;
+    Pass& pass = program_.passes.back();
+    pass.ranges = {static_cast<int64_t>(node.inputs.size()),
+                   static_cast<int64_t>(node.inputs.size())};
     int64_t floats_in = 0;
     for (int input : node.inputs) {
       const Shape& s = shape(input);
-      const Operand from = use(storage_[input]);
-      const Operand to = use(buffer, floats_in);
-      Step& step =
-          add_step(table_->copy, table_->width, activation_args(s, s), s.c, memory_terms(s, s));
-      step.in = from, step.out = to;
+      // Until finish() knows the offset, the buffer.
+      pass.pieces.push_back({storage_[input], floats_in, s.c});
+      buffers_[storage_[input]].last = static_cast<int>(pass.begin);
+      step.cost += costs_.step(table_->copy, table_->width, memory_terms(s, s));
       floats_in += s.c * channel_stride(s, lanes());
     }
   }
@@ -359,7 +334,7 @@ class Lowering {
     const Shape& in = shape(node.inputs[0]);
     const bool to_bridge = per_image() && node.output == bridge_value_;
     if (channel_stride(in, lanes()) == in.pixels() * lanes() && !to_bridge) {
-      storage_[node.output] = storage_[node.inputs[0]];
+      store(node.output, storage_[node.inputs[0]]);
       return;
     }
     KernelArgs args = activation_args(in, in);
@@ -369,16 +344,18 @@ class Lowering {
 
   void finish() {
     program_.workspace_floats = assign_offsets(&buffers_);
-    const auto resolve = [&](Operand* operand) {
-      if (operand->place != Operand::Place::kWorkspace) return;
-      const Use& use = uses_[static_cast<size_t>(operand->at)];
-      operand->at = buffers_[use.buffer].offset + use.floats_in;
-      operand->image_stride = use.image_stride;
-    };
-    for (size_t i = 0; i < program_.steps.size(); ++i) {
-      Step& step = program_.steps[i];
-      for (Operand* operand : {&step.in, &step.residual, &step.out, &step.work}) resolve(operand);
-      (i < program_.per_image ? program_.image_cost : program_.group_cost) += step.cost;
+    const auto offset = [&](int64_t buffer) { return buffers_[buffer].offset; };
+    for (size_t i = 0; i < program_.passes.size(); ++i) {
+      Pass& pass = program_.passes[i];
+      for (Piece& piece : pass.pieces) piece.in = offset(piece.in);
+      for (int64_t& at : pass.scratch) at = offset(at);
+      for (size_t at = pass.begin; at < pass.end; ++at) {
+        Step& step = program_.steps[at];
+        for (Operand* operand : {&step.in, &step.residual, &step.out, &step.work}) {
+          if (operand->place == Operand::Place::kWorkspace) operand->at = offset(operand->at);
+        }
+        (i < program_.per_image ? program_.image_cost : program_.group_cost) += step.cost;
+      }
     }
   }
 
@@ -388,14 +365,16 @@ class Lowering {
   int64_t lanes_ = 1;
   const PlanOptions options_;
   WeightStore* weights_;
+  CostModel costs_;
   int node_ = -1;
   Program program_;
   std::vector<BufferLifetime> buffers_;  // in the order of their first use
+  std::vector<int> buffer_last_use_;     // the last node that reads a value in it
+  int repeated_to_ = -1;                 // the last step of the pass that is being made
   std::vector<int> storage_;             // value -> buffer
   std::vector<int> last_use_;            // value -> the last node that reads it
   int bridge_value_ = -1, bridge_ = -1;  // the last planar value and its buffer
   int64_t bridge_stride_ = 0;            // floats from one image to the next
-  std::vector<Use> uses_;
 };
 
 }  // namespace
@@ -403,37 +382,6 @@ class Lowering {
 Program make_program(const Graph& graph, const KernelSet& kernels, const PlanOptions& options,
                      WeightStore* weights) {
   return Lowering(graph, kernels, options, weights).run();
-}
-
-std::vector<int> planar_cuts(const Graph& graph) {
-  std::vector<int> cuts{0};
-  if (graph.inputs.size() != 1) return cuts;
-  const auto count = static_cast<int>(graph.nodes.size());
-  const std::vector<int> last_use = last_uses(graph);
-  int latest = last_use[graph.inputs[0]];  // of all values before
-  for (int i = 0; i < count; ++i) {
-    const int of_output = last_use[graph.nodes[i].output];
-    if (latest <= i && of_output < count) cuts.push_back(i + 1);
-    latest = std::max(latest, of_output);
-  }
-  return cuts;
-}
-
-int best_planar_nodes(const Graph& graph, const Program& planar, const Program& in_lanes) {
-  // What a lane group takes more if the first nodes are planar, by their number.
-  std::vector<double> more(graph.nodes.size() + 1);
-  for (const Step& step : planar.steps) {
-    if (step.node >= 0) more[step.node + 1] += static_cast<double>(in_lanes.lanes) * step.cost;
-  }
-  for (const Step& step : in_lanes.steps) {
-    if (step.node >= 0) more[step.node + 1] -= step.cost;
-  }
-  for (size_t i = 1; i < more.size(); ++i) more[i] += more[i - 1];
-  int best = 0;
-  for (int cut : planar_cuts(graph)) {
-    if (more[cut] < more[best]) best = cut;
-  }
-  return best;
 }
 
 }  // namespace kernelprune

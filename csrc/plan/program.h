@@ -19,33 +19,54 @@ namespace kernelprune {
 
 // Where a step finds or leaves an activation.
 struct Operand {
-  enum class Place { kNone, kWorkspace, kInput, kOutput };
+  enum class Place { kNone, kWorkspace, kScratch, kInput, kOutput };
   Place place = Place::kNone;
-  int64_t at = 0;  // kWorkspace: offset in floats; kInput, kOutput: index of the graph's tensor
+  // kWorkspace: offset in floats; kScratch: number of the pass's memory; kInput, kOutput: index of
+  // the graph's tensor.
+  int64_t at = 0;
   int64_t image_stride = 0;  // kWorkspace: floats from one image of the group to the next
 };
 
-// One kernel call. `args` is complete but for the three activation pointers.
+// A kernel, and how it is called. `args` is complete but for the three activation pointers and, if
+// its pass has several ranges, for what they change.
 struct Step {
   int node = -1;  // index into Graph::nodes; -1 for conversion of inputs and outputs
   Kernel kernel{};
   int vector_width = 0;
   KernelArgs args;
+  RangeRule rule;
   Operand in, residual, out, work;
   std::vector<int64_t> bounds;  // part p computes units [bounds[p], bounds[p+1])
-  bool waits = true;            // behind it for all parts, before the next step
-  double cost = 0.0;            // estimate, nanoseconds, see plan/cost.h
+  double cost = 0.0;            // estimate for all ranges, nanoseconds, see plan/cost.h
+};
+
+// One of the inputs that a concat copies, in its pass a range of its own.
+struct Piece {
+  int64_t in = 0, out = 0;  // offsets in floats: in the workspace, from the start of the output
+  int64_t channels = 0;
+};
+
+// Steps [begin, end), all of them for each range in turn.
+struct Pass {
+  size_t begin = 0, end = 0;
+  Ranges ranges;
+  // So many ranges at the beginning are shared out: each thread takes its own through all steps,
+  // with scratch memory of its own and no waiting.
+  int64_t owned = 0;
+  int64_t memories = 0;          // of scratch
+  std::vector<int64_t> scratch;  // [part][memory]: offsets in floats; one part if none is owned
+  std::vector<Piece> pieces;     // of a concat, by range
 };
 
 struct Program {
   int64_t lanes = 1;
   std::vector<Step> steps;
-  int planar_nodes = 0;  // so many nodes at the beginning run one image at a time,
-  size_t per_image = 0;  // in so many steps
+  std::vector<Pass> passes;  // all steps, in order
+  int planar_nodes = 0;      // so many nodes at the beginning run one image at a time,
+  size_t per_image = 0;      // in so many passes
   int64_t workspace_floats = 0;
   double image_cost = 0.0;  // nanoseconds, of the steps per image
   double group_cost = 0.0;  // of the others
-  std::vector<LayerCandidates> candidates;
 
   // Comparable between the programs of one graph.
   double cost(int64_t images) const {
@@ -65,6 +86,9 @@ struct PlanOptions {
 // use. The program keeps pointers into `graph` and `weights`, which must outlive it.
 Program make_program(const Graph& graph, const KernelSet& kernels, const PlanOptions& options,
                      WeightStore* weights);
+
+// For each value the last node that reads it; beyond all nodes for the outputs.
+std::vector<int> last_uses(const Graph& graph);
 
 // The numbers of nodes at the beginning that may be planar: behind them nothing but the last one's
 // value is needed.

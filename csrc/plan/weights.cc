@@ -196,9 +196,15 @@ PackedWeights quads(const Connections& connections, size_t side) {
 }  // namespace
 
 std::vector<uint32_t> live_channels(const Connections& connections, int64_t channels) {
+  std::vector<uint32_t> live;
+  if (channels > 32 * connections.count()) {  // then looking at every channel takes longest
+    live = connections.col;
+    std::sort(live.begin(), live.end());
+    live.erase(std::unique(live.begin(), live.end()), live.end());
+    return live;
+  }
   std::vector<bool> read(static_cast<size_t>(channels));
   for (uint32_t c : connections.col) read[c] = true;
-  std::vector<uint32_t> live;
   for (size_t c = 0; c < read.size(); ++c) {
     if (read[c]) live.push_back(static_cast<uint32_t>(c));
   }
@@ -236,12 +242,11 @@ const PackedWeights& WeightStore::get(const Connections& connections, WeightForm
   const bool grouped = form == WeightForm::kWinogradGroups2 || form == WeightForm::kWinogradGroups4;
   const bool small = form == WeightForm::kWinograd2 || form == WeightForm::kWinogradGroups2;
   packed.live = live_channels(connections, channels);
-  std::vector<uint32_t> index(static_cast<size_t>(channels));
-  for (size_t i = 0; i < packed.live.size(); ++i) {
-    index[packed.live[i]] = static_cast<uint32_t>(i);
-  }
   packed.col.reserve(connections.col.size());
-  for (uint32_t c : connections.col) packed.col.push_back(index[c]);
+  for (uint32_t c : connections.col) {
+    const auto at = std::lower_bound(packed.live.begin(), packed.live.end(), c);
+    packed.col.push_back(static_cast<uint32_t>(at - packed.live.begin()));
+  }
   packed.zeros.assign(connections.bias.size(), 0.0f);
   const size_t depth = packed.live.size(), rows = connections.bias.size();
   if (form == WeightForm::kWinogradPhases) {

@@ -19,17 +19,18 @@ constexpr Method kMethod2{2, 3, 1}, kMethod4{4, 3, 1}, kMethodPhases{4, 4, 2};
 // The map cut into tiles of m x m outputs, and the tiles into ranges that are computed at a time.
 class WinogradPlanner {
  public:
-  WinogradPlanner(const ConvProblem& problem, const KernelSet& kernels, const KernelTable& table,
-                  const Method& method)
+  // `live`: input channels that any connection reads.
+  WinogradPlanner(const ConvProblem& problem, const KernelTable& table, CostModel* costs,
+                  const Method& method, int64_t live)
       : problem_(problem),
-        kernels_(kernels),
         table_(table),
+        costs_(costs),
         m_(method.m),
         stride_(method.stride),
         positions_((m_ + method.taps - 1) * (m_ + method.taps - 1)),
         rows_((problem.out.h + m_ - 1) / m_),
         columns_((problem.out.w + m_ - 1) / m_),
-        live_(static_cast<int64_t>(live_channels(problem.connections, problem.in.c).size())),
+        live_(live),
         planes_(live_ * stride_ * stride_) {}
 
   bool planar() const { return problem_.lanes == 1; }
@@ -43,6 +44,12 @@ class WinogradPlanner {
     return (units * columns_ + table_.width - 1) / table_.width * table_.width;
   }
 
+  // The most units that fill at most `vectors` vectors; one may be too large for them.
+  int64_t most_units(int64_t vectors) const {
+    const int64_t unit = planar() ? columns_ : problem_.lanes;
+    return std::clamp<int64_t>(vectors * table_.width / unit, 1, units());
+  }
+
   ConvCandidate candidate(int64_t most) const {
     ConvCandidate c;
     c.name = "winograd" + (stride_ == 1 ? std::to_string(m_) : "_phases") + "/" +
@@ -54,16 +61,10 @@ class WinogradPlanner {
     if (stride_ > 1) c.form = WeightForm::kWinogradPhases;
     c.window = problem_.window;
     c.kept = {0, c.window.kernel_h, 0, c.window.kernel_w};
-    c.scratch = {0, 0};
-    const int64_t ranges = (units() + most - 1) / most;
-    for (int64_t i = 0; i < ranges; ++i) {
-      const int64_t first = units() * i / ranges;
-      add_range(first, units() * (i + 1) / ranges - first, &c);
-      for (Stage* stage = &c.stages.back() - 1; stage <= &c.stages.back(); ++stage) {
-        stage->range = static_cast<int>(i);
-      }
-    }
-    add_costs(kernels_, &c);
+    c.ranges = {(units() + most - 1) / most, units()};
+    c.stages.resize(2);
+    set_stages(c.ranges, &c);
+    add_costs(costs_, &c);
     return c;
   }
 
@@ -82,19 +83,17 @@ class WinogradPlanner {
            problem_.connections.count() <= kFewConnections * problem_.out.c;
   }
 
-  void add_range(int64_t first, int64_t count, ConvCandidate* c) const {
+  void set_stages(const Ranges& ranges, ConvCandidate* c) const {
+    Stage &input = c->stages[0], &output = c->stages[1];
     const int index = m_ == 2 ? 0 : 1;
-    const int64_t slab_floats = slab(count);
-    Stage input, output;
     input.args = convolution_args(problem_, problem_.window);
-    input.args.tile_first = first, input.args.tiles = count, input.args.tiles_w = columns_;
+    input.args.tiles_w = columns_;
     input.args.channels = planes_;
     output.args = input.args;
     input.kernel = stride_ > 1 ? table_.planar_winograd_phases_input
                    : planar()  ? table_.planar_winograd_input[index]
                                : table_.lanes_winograd_input[index];
     input.to = 0;
-    input.args.out_stride = slab_floats;
     input.units = live_ * stride_;
     if (stride_ > 1) {
       output.kernel = table_.planar_winograd_phases_dense;
@@ -108,44 +107,54 @@ class WinogradPlanner {
           planar() ? table_.planar_winograd_output[index] : table_.lanes_winograd_output[index];
     }
     output.from = 0, output.work = 1;
-    output.args.in_stride = slab_floats;
     output.units = problem_.out.c;
-    c->scratch[0] = std::max(c->scratch[0], positions_ * winograd_stride(planes_, slab_floats));
-    c->scratch[1] =
-        std::max(c->scratch[1], positions_ * winograd_stride(problem_.out.c, slab_floats));
 
+    const int64_t most_floats = slab(ranges.largest_size());
+    c->scratch = {positions_ * winograd_stride(planes_, most_floats),
+                  positions_ * winograd_stride(problem_.out.c, most_floats)};
+    set_size(ranges.largest_size(), &input, &output);
+    for (Stage* stage : {&input, &output}) {
+      stage->larger_terms = stage->terms;
+      stage->rule.larger = RangeRule::Sizes::of(stage->args);
+      stage->rule.tiles = 1;
+    }
+    set_size(ranges.smaller_size(), &input, &output);
+    for (Stage* stage : {&input, &output}) stage->rule.smaller = RangeRule::Sizes::of(stage->args);
+  }
+
+  // What follows from the size of a range: `count` tiles, or rows of tiles in planar mode.
+  void set_size(int64_t count, Stage* input, Stage* output) const {
+    const int64_t slab_floats = slab(count);
+    input->args.tiles = output->args.tiles = count;
+    input->args.out_stride = output->args.in_stride = slab_floats;
     // `values` of the whole step, of which `floats` are one channel's.
     const auto floats = static_cast<double>(positions_ * slab_floats);
     const auto tiles = static_cast<double>(positions_ * ((slab_floats / table_.width + 15) / 16));
     const auto connections =
         static_cast<double>(dense() ? planes_ * problem_.out.c : problem_.connections.count());
-    input.terms.values = static_cast<double>(planes_) * floats;
-    output.terms.values = static_cast<double>(problem_.out.c) * floats;
-    output.terms.macs = connections * floats;
-    output.terms.visits = connections * tiles;
-    output.terms.rows = static_cast<double>(problem_.out.c) * tiles;
-    if (static_cast<double>(planes_ * slab_floats) > kNearFloats)
-      output.terms.far = output.terms.macs;
-    c->stages.push_back(input);
-    c->stages.push_back(output);
+    input->terms.values = static_cast<double>(planes_) * floats;
+    output->terms.values = static_cast<double>(problem_.out.c) * floats;
+    output->terms.macs = connections * floats;
+    output->terms.visits = connections * tiles;
+    output->terms.rows = static_cast<double>(problem_.out.c) * tiles;
+    const bool is_far = static_cast<double>(planes_ * slab_floats) > kNearFloats;
+    output->terms.far = is_far ? output->terms.macs : 0.0;
   }
 
   const ConvProblem& problem_;
-  const KernelSet& kernels_;
   const KernelTable& table_;
+  CostModel* costs_;
   const int m_, stride_;
   const int64_t positions_, rows_, columns_;
   const int64_t live_, planes_;  // input channels, and maps with their phases
 };
 
-void add_all(const Method& method, const ConvProblem& problem, const KernelSet& kernels,
-             const KernelTable& table, std::vector<ConvCandidate>* candidates) {
-  const WinogradPlanner planner(problem, kernels, table, method);
+void add_all(const Method& method, const ConvProblem& problem, const KernelTable& table,
+             int64_t live, CostModel* costs, std::vector<ConvCandidate>* candidates) {
+  const WinogradPlanner planner(problem, table, costs, method, live);
   int64_t last = 0;
   for (int64_t vectors : {8, 4, 2, 1}) {
-    // The most units that fill at most `vectors` vectors.
-    int64_t most = planner.units();
-    while (most > 1 && planner.slab(most) > vectors * table.width) --most;
+    const int64_t most = planner.most_units(vectors);
     if (most == last || planner.slab(most) > vectors * table.width) continue;
     last = most;
     candidates->push_back(planner.candidate(most));
@@ -166,17 +175,20 @@ bool is_large_with_stride_2(const Window& window) {
 
 }  // namespace
 
-void add_winograd_candidates(const ConvProblem& problem, const KernelSet& kernels,
-                             const KernelTable& table, std::vector<ConvCandidate>* candidates) {
+void add_winograd_candidates(const ConvProblem& problem, const KernelTable& table, CostModel* costs,
+                             std::vector<ConvCandidate>* candidates) {
   const Window& window = problem.window;
   if (problem.connections.count() == 0 || window.dilation_h != 1 || window.dilation_w != 1) return;
-  if (is_3x3(window)) {
+  const bool phases = is_large_with_stride_2(window) && problem.lanes == 1 && window.pad_top >= 0 &&
+                      window.pad_left >= 0;
+  if (!is_3x3(window) && !phases) return;
+  const auto live = static_cast<int64_t>(live_channels(problem.connections, problem.in.c).size());
+  if (!phases) {
     for (const Method& method : {kMethod4, kMethod2}) {
-      add_all(method, problem, kernels, table, candidates);
+      add_all(method, problem, table, live, costs, candidates);
     }
-  } else if (is_large_with_stride_2(window) && problem.lanes == 1 && window.pad_top >= 0 &&
-             window.pad_left >= 0) {
-    add_all(kMethodPhases, problem, kernels, table, candidates);
+  } else if (may_fill(problem.connections, problem.out.c, live, window.taps())) {
+    add_all(kMethodPhases, problem, table, live, costs, candidates);
   }
 }
 

@@ -11,7 +11,7 @@ namespace kernelprune {
 // Appends F(4x4, 3x3) and F(2x2, 3x3), or F(4x4, 4x4) on phases, with several sizes of tile ranges;
 // nothing for other convolutions. `table` gives the kernels
 // and the vector width; its width is `problem.lanes`, or anything in planar mode.
-void add_winograd_candidates(const ConvProblem& problem, const KernelSet& kernels,
-                             const KernelTable& table, std::vector<ConvCandidate>* candidates);
+void add_winograd_candidates(const ConvProblem& problem, const KernelTable& table, CostModel* costs,
+                             std::vector<ConvCandidate>* candidates);
 
 }  // namespace kernelprune

@@ -74,10 +74,12 @@ struct LayerInfo {
   double seconds = 0.0;         // profile only: median over the repeats, for the whole batch
 };
 
-// A kernel call of a candidate, and the counts that its expected time is a function of.
+// A kernel of a candidate, and the counts, of all its calls, that its expected time is a function
+// of.
 struct StageInfo {
-  std::string kernel;
+  const char* kernel = "";
   int vector_width = 0;
+  int64_t calls = 1;  // one for each range of outputs
   double macs = 0.0, visits = 0.0, rows = 0.0, values = 0.0, far = 0.0;  // see plan/cost.h
 };
 
@@ -92,6 +94,12 @@ struct LayerCandidates {
   LayerKey layer;
   std::vector<CandidateInfo> candidates;
   std::string chosen;
+};
+
+// How large the plan is: follows the nodes and their inputs, and not the size of maps.
+struct PlanSize {
+  int64_t steps = 0;  // kernels with their arguments, in all programs
+  int64_t bytes = 0;
 };
 
 // How a run on a CUDA device finds its tensors.
@@ -129,8 +137,10 @@ class Engine {
   std::vector<int> planar_cuts() const;
   // The nodes that run one image at a time in front of lane groups of `lanes` images.
   int planar_nodes(int64_t lanes) const;
-  // The convolutions and linear layers of every program.
-  const std::vector<LayerCandidates>& candidates() const;
+  // The convolutions and linear layers of every program. Finds them anew.
+  std::vector<LayerCandidates> candidates() const;
+  // What the plan holds, weights and activations apart.
+  PlanSize plan_size() const;
   // Bytes of weights, with the copies that kernels wanted in another form.
   int64_t weight_bytes() const;
   // Bytes of activations that one run of `batch` images holds.
