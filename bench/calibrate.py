@@ -213,14 +213,15 @@ class Group:
 
 
 def _calls(stages: Sequence[Any]) -> list[Call]:
-    """Added up by kernel: a Winograd convolution has a stage for each block of channels."""
-    found: dict[tuple[str, int], list[tuple[float, ...]]] = {}
-    for stage in stages:
-        counts = tuple(getattr(stage, term) for term in TERMS)
-        found.setdefault((stage.kernel, stage.vector_width), []).append(counts)
+    """One for each stage: their counts are those of all its calls."""
     return [
-        Call(*key, len(counts), tuple(map(sum, zip(*counts, strict=True))))
-        for key, counts in found.items()
+        Call(
+            stage.kernel,
+            stage.vector_width,
+            stage.calls,
+            tuple(getattr(stage, term) for term in TERMS),
+        )
+        for stage in stages
     ]
 
 

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <map>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -67,10 +68,15 @@ struct Outputs {
   std::vector<T*> pointers;
 
   Outputs(const Engine& engine, int64_t batch) {
+    engine.check_outputs(batch, sizeof(T));
     for (const TensorInfo& info : engine.outputs()) {
       std::vector<py::ssize_t> shape{static_cast<py::ssize_t>(batch)};
       shape.insert(shape.end(), info.shape.begin(), info.shape.end());
-      arrays.emplace_back(shape);
+      try {
+        arrays.emplace_back(shape);
+      } catch (const py::error_already_set&) {
+        throw std::bad_alloc();
+      }
       pointers.push_back(arrays.back().mutable_data());
     }
   }
@@ -198,6 +204,8 @@ PYBIND11_MODULE(_core, m) {
       if (pointer) std::rethrow_exception(pointer);
     } catch (const Error& error) {
       set_python_error(error);
+    } catch (const std::bad_alloc&) {
+      set_python_error(Error(ErrorKind::kGeneral, "not enough memory"));
     }
   });
 

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
 #include <utility>
+
+#include "core/machine_memory.h"
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -22,7 +25,7 @@ constexpr size_t kSlackFloats = 64;
 // pages of its own, else waits for address translation (1x1 convolutions of 16 images: 5 to 25 %).
 constexpr size_t kHugePage = size_t{2} << 20;
 
-// Owns `size` floats plus the slack, all zero after construction. Move-only.
+// Owns `size` floats plus the slack, all zero after construction. Throws std::bad_alloc. Move-only.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
@@ -30,6 +33,7 @@ class AlignedBuffer {
     const size_t bytes = (size + kSlackFloats) * sizeof(float);
     const size_t align = bytes >= kHugePage ? kHugePage : kCacheLine;
     const size_t rounded = (bytes + align - 1) / align * align;
+    if (rounded > static_cast<uint64_t>(machine_memory())) throw std::bad_alloc();
     data_ = static_cast<float*>(std::aligned_alloc(align, rounded));
     if (data_ == nullptr) throw std::bad_alloc();
 #ifdef __linux__

@@ -23,6 +23,8 @@ constexpr size_t kMaxNodes = 65536;
 constexpr size_t kMaxValues = 65536;
 constexpr uint64_t kMaxExtent = uint64_t{1} << 20;
 constexpr int64_t kMaxElements = int64_t{1} << 31;
+constexpr size_t kMaxNodeInputs = size_t{1} << 20;  // of all nodes
+constexpr int64_t kMaxGrowth = 4096;                // see check_growth()
 constexpr size_t kMaxParameterBytes = 64;
 constexpr size_t kMaxParameterNumbers = 8;
 
@@ -92,7 +94,8 @@ std::vector<T> copy_of(const TensorView& tensor) {
 // Builds the Graph from the parsed header and moves the tensors into it.
 class GraphBuilder {
  public:
-  explicit GraphBuilder(const TensorFile& file) : file_(file) {}
+  GraphBuilder(const TensorFile& file, size_t file_bytes)
+      : file_(file), given_(static_cast<int64_t>(file_bytes)) {}
 
   Graph build() {
     const std::string text = checked_metadata();
@@ -103,6 +106,7 @@ class GraphBuilder {
       check_keys(as_object(input, "an input"), {"name", "shape"}, "an input");
       const std::string& name = as_name(input["name"], "the name of an input");
       graph_.inputs.push_back(add_value(name, shape_from(input["shape"], "input " + shown(name))));
+      given_ += graph_.values.back().shape.elements();
     }
     if (graph_.inputs.empty()) fail("the graph has no inputs");
 
@@ -177,7 +181,14 @@ class GraphBuilder {
     node.name = name;
     node.op = parse_op(op, attributes_from(json));
     std::vector<Shape> input_shapes;
-    for (const Json& input : as_array(json["inputs"], kMaxValues, "the list of inputs")) {
+    const Json& inputs = as_array(json["inputs"], kMaxValues, "the list of inputs");
+    node_inputs_ += inputs.size();
+    if (node_inputs_ > kMaxNodeInputs) {
+      fail("with this node there are more than " + std::to_string(kMaxNodeInputs) +
+           " inputs of nodes");
+    }
+    node.inputs.reserve(inputs.size());
+    for (const Json& input : inputs) {
       node.inputs.push_back(find_value(input, "an input"));
       input_shapes.push_back(graph_.values[node.inputs.back()].shape);
     }
@@ -186,11 +197,21 @@ class GraphBuilder {
     if (declared != inferred) {
       fail("declares the shape " + declared.text() + " but computes " + inferred.text());
     }
+    check_growth(declared);
     if (has_connections(node.op)) {
       node.connections = connections_of(node, input_shapes[0].c, declared.c);
     }
     node.output = add_value(as_name(json["output"], "the output"), declared);
     return node;
+  }
+
+  // What a run has to compute and to hold follows from what it is given: the images and the file.
+  // Else a few nodes with padding, or that concatenate a value with itself, would make gigabytes
+  // out of one pixel.
+  void check_growth(const Shape& shape) const {
+    if (shape.elements() / kMaxGrowth <= given_) return;
+    fail("computes " + shape.text() + ", more than " + std::to_string(kMaxGrowth) +
+         " numbers for each number of the inputs and each byte of the file");
   }
 
   Connections connections_of(const Node& node, int64_t in_channels, int64_t out_channels) {
@@ -286,6 +307,8 @@ class GraphBuilder {
   }
 
   const TensorFile& file_;
+  int64_t given_;  // numbers of the inputs and bytes of the file
+  size_t node_inputs_ = 0;
   Graph graph_;
   std::unordered_map<std::string, int> value_index_;
   std::set<std::string> node_names_;
@@ -327,7 +350,7 @@ FileBytes read_bytes(const std::string& path) {
 Graph read_graph_bytes(const uint8_t* bytes, size_t size, const std::string& name) {
   try {
     const TensorFile file = parse_safetensors(bytes, size);
-    Graph graph = GraphBuilder(file).build();
+    Graph graph = GraphBuilder(file, size).build();
     graph.source = name;
     return graph;
   } catch (const Error& error) {

@@ -29,12 +29,6 @@ std::vector<uint32_t> group_by_inputs(const Connections& connections, int group)
   const uint32_t channels = connections.col.empty()
                                 ? 0
                                 : *std::max_element(connections.col.begin(), connections.col.end());
-  std::vector<Bits> inputs(outputs, Bits(channels / 64 + 1, 0));
-  for (size_t o = 0; o < outputs; ++o) {
-    for (uint32_t k = connections.row_ptr[o]; k < connections.row_ptr[o + 1]; ++k) {
-      inputs[o][connections.col[k] / 64] |= uint64_t{1} << connections.col[k] % 64;
-    }
-  }
   std::vector<uint32_t> left(outputs), order;
   std::iota(left.begin(), left.end(), 0u);
   const auto length = [&](uint32_t o) {
@@ -42,6 +36,17 @@ std::vector<uint32_t> group_by_inputs(const Connections& connections, int group)
   };
   std::stable_sort(left.begin(), left.end(),
                    [&](uint32_t a, uint32_t b) { return length(a) > length(b); });
+  // Every pair of outputs is compared, channel by channel: where so few are connected that this
+  // would take long, groups of outputs with equally many connections must do.
+  constexpr double kMostSteps = 16384.0;  // for each connection
+  const double steps = static_cast<double>(outputs) * outputs * (channels / 64 + 1.0);
+  if (steps > kMostSteps * static_cast<double>(connections.col.size() + outputs)) order.swap(left);
+  std::vector<Bits> inputs(left.size(), Bits(channels / 64 + 1, 0));
+  for (size_t o = 0; o < inputs.size(); ++o) {
+    for (uint32_t k = connections.row_ptr[o]; k < connections.row_ptr[o + 1]; ++k) {
+      inputs[o][connections.col[k] / 64] |= uint64_t{1} << connections.col[k] % 64;
+    }
+  }
   while (!left.empty()) {
     Bits all(channels / 64 + 1, 0);
     for (int i = 0; i < group && !left.empty(); ++i) {

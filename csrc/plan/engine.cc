@@ -6,6 +6,7 @@
 #include <new>
 
 #include "core/clock.h"
+#include "core/machine_memory.h"
 #include "core/parallel.h"
 #include "cpu/isa.h"
 #include "model/reader.h"
@@ -68,7 +69,9 @@ std::unique_ptr<Workspace> Engine::Impl::prepare(const Shares& shares) const {
     floats = std::max(floats, share.program->workspace_floats);
   }
   std::unique_ptr<Workspace> workspace = workspaces.take();
+  const int64_t bytes = floats * static_cast<int64_t>(count * sizeof(float));
   try {
+    if (bytes > machine_memory()) throw std::bad_alloc();
     if (workspace->arenas.size() < count) workspace->arenas.resize(count);
     for (size_t i = 0; i < count; ++i) {
       AlignedBuffer& arena = workspace->arenas[i];
@@ -78,7 +81,8 @@ std::unique_ptr<Workspace> Engine::Impl::prepare(const Shares& shares) const {
     }
   } catch (const std::bad_alloc&) {
     throw Error(ErrorKind::kGeneral, graph.source + ": not enough memory for " +
-                                         std::to_string(floats * 4 >> 20) + " MiB of activations");
+                                         std::to_string(bytes >> 20) +
+                                         " MiB of activations: run fewer or smaller images");
   }
   return workspace;
 }
@@ -132,12 +136,21 @@ Engine::Engine(Engine&&) noexcept = default;
 Engine::~Engine() = default;
 
 Engine Engine::load(const std::string& path, const EngineOptions& options) {
-  return make(read_graph(path), options);
+  return make_or_fail(read_graph(path), options);
 }
 
 Engine Engine::load_bytes(const uint8_t* bytes, size_t size, const std::string& name,
                           const EngineOptions& options) {
-  return make(read_graph_bytes(bytes, size, name), options);
+  return make_or_fail(read_graph_bytes(bytes, size, name), options);
+}
+
+Engine Engine::make_or_fail(Graph&& graph, const EngineOptions& options) {
+  const std::string source = graph.source;
+  try {
+    return make(std::move(graph), options);
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorKind::kGeneral, source + ": not enough memory to plan the model");
+  }
 }
 
 Engine Engine::make(Graph&& graph, const EngineOptions& options) {
@@ -283,6 +296,18 @@ int64_t Engine::workspace_bytes(int64_t batch) const {
     arenas = std::max(arenas, impl_->arenas(part));
   }
   return floats * static_cast<int64_t>(arenas * sizeof(float));
+}
+
+void Engine::check_outputs(int64_t batch, size_t bytes_of_one) const {
+  double bytes = 0.0;
+  for (int value : impl_->graph.outputs) {
+    bytes += static_cast<double>(impl_->graph.values[value].shape.elements());
+  }
+  bytes *= static_cast<double>(batch) * static_cast<double>(bytes_of_one);
+  if (bytes <= static_cast<double>(machine_memory())) return;
+  throw Error(ErrorKind::kGeneral, impl_->graph.source + ": not enough memory for " +
+                                       std::to_string(static_cast<int64_t>(bytes) >> 20) +
+                                       " MiB of outputs: run fewer or smaller images");
 }
 
 CudaBackend& Engine::Impl::cuda_backend() const {

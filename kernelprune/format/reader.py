@@ -15,9 +15,11 @@ from kernelprune.format.connections import Connections
 from kernelprune.format.graph import OPS, Graph, Node, Shape, Value
 from kernelprune.format.validate import (
     MAX_EXTENT,
+    MAX_JSON_VALUES,
     MAX_NODES,
     MAX_VALUES,
     check_graph,
+    check_growth,
     check_name,
     shown,
 )
@@ -46,6 +48,7 @@ def read_bytes(data: bytes, name: str) -> tuple[Graph, dict[str, str]]:
         metadata, tensors = _parse_safetensors(data)
         graph = _graph(metadata, tensors)
         check_graph(graph)
+        check_growth(graph, len(data))
         shapes = graph.shapes()
         for node in graph.nodes:
             if node.connections is not None:
@@ -69,6 +72,7 @@ def _parse_safetensors(data: bytes) -> tuple[dict[str, str], dict[str, np.ndarra
     if size > len(data) - 8:
         raise FormatError("the file ends inside its header: it is truncated")
     header = _json_object(data[8 : 8 + size], "the header")
+    _check_size(header, size, "the header")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise FormatError("__metadata__ does not map names to strings")
@@ -141,6 +145,20 @@ def _json_object(text: bytes, what: str) -> dict[str, Any]:
         raise FormatError(f"{what} is not valid JSON: {error}") from None
 
 
+def _check_size(document: Any, text_bytes: int, what: str) -> None:
+    """Refuses a JSON document of too many values; each takes two bytes of text at least."""
+    if text_bytes < 2 * MAX_JSON_VALUES:
+        return
+    count, left = 0, [document]
+    while left:
+        value = left.pop()
+        count += 1
+        if isinstance(value, (dict, list)):
+            left.extend(value.values() if isinstance(value, dict) else value)
+    if count > MAX_JSON_VALUES:
+        raise FormatError(f"{what} has too many values; the limit is {MAX_JSON_VALUES}")
+
+
 # ---------------------------------------------------------------- graph
 
 
@@ -158,6 +176,7 @@ def _graph(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> Graph:
     except UnicodeEncodeError:  # a lone surrogate, which JSON can express and UTF-8 cannot
         raise FormatError("the graph is not valid text") from None
     fields = _json_object(text, "the graph")
+    _check_size(fields, len(text), "the graph")
     if set(fields) != {"inputs", "outputs", "nodes"}:
         raise FormatError("the graph has other keys than inputs, outputs, nodes")
     inputs = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -16,6 +17,9 @@ MAX_NODES = 65536
 MAX_VALUES = 65536
 MAX_EXTENT = 1 << 20
 MAX_ELEMENTS = 1 << 31
+MAX_JSON_VALUES = 1 << 22  # in the header, and in the graph
+MAX_NODE_INPUTS = 1 << 20  # of all nodes
+MAX_GROWTH = 4096  # see check_growth
 MAX_NAME_BYTES = 200
 MAX_KERNEL = 64
 MAX_STRIDE = 64
@@ -31,6 +35,8 @@ def check_graph(graph: Graph) -> None:
         raise FormatError(f"the graph has {len(graph.nodes)} nodes; the limit is {MAX_NODES}")
     if len(graph.nodes) + len(graph.inputs) > MAX_VALUES or len(graph.outputs) > MAX_VALUES:
         raise FormatError(f"the graph has more than {MAX_VALUES} values")
+    if sum(len(node.inputs) for node in graph.nodes) > MAX_NODE_INPUTS:
+        raise FormatError(f"there are more than {MAX_NODE_INPUTS} inputs of nodes")
     shapes: dict[str, Shape] = {}
     for value in graph.inputs:
         check_name(value.name, "the name of an input")
@@ -50,6 +56,21 @@ def check_graph(graph: Graph) -> None:
     for output in graph.outputs:
         if output not in shapes:
             raise FormatError(f"output {shown(output)} of the graph is not defined")
+
+
+def check_growth(graph: Graph, file_bytes: int) -> None:
+    """Raises FormatError, naming the node, if a value is out of proportion to what a run is given.
+
+    That is the images and the file of ``file_bytes`` bytes. A few nodes with padding, or that
+    concatenate a value with itself, would else make gigabytes out of one pixel.
+    """
+    given = file_bytes + sum(math.prod(map(int, value.shape)) for value in graph.inputs)
+    for node in graph.nodes:
+        if math.prod(map(int, node.shape)) // MAX_GROWTH > given:
+            raise FormatError(
+                f"node {shown(node.name)} ({node.op}): computes {list(node.shape)}, more than "
+                f"{MAX_GROWTH} numbers for each number of the inputs and each byte of the file"
+            )
 
 
 def shown(text: str) -> str:

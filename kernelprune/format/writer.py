@@ -13,7 +13,7 @@ from kernelprune.errors import FormatError
 from kernelprune.files import replacing
 from kernelprune.format.connections import Connections
 from kernelprune.format.graph import OPS, Graph, Node
-from kernelprune.format.validate import check_graph
+from kernelprune.format.validate import check_graph, check_growth
 
 VERSION = "1"
 MAX_HEADER_BYTES = 64 << 20
@@ -47,7 +47,9 @@ def _pieces(graph: Graph, metadata: Mapping[str, Any] | None) -> list[bytes | me
     tensors = _tensors(graph)
     header = _header(graph, tensors, metadata or {})
     arrays = [array.reshape(-1).view(np.uint8).data for array in tensors.values()]
-    return [len(header).to_bytes(8, "little"), header, *arrays]
+    pieces = [len(header).to_bytes(8, "little"), header, *arrays]
+    check_growth(graph, sum(map(len, pieces)))
+    return pieces
 
 
 def _tensors(graph: Graph) -> dict[str, np.ndarray]:

@@ -19,6 +19,30 @@ def deep(levels: int) -> str:
     return "[" * levels + "]" * levels
 
 
+def wide_pool(model: mb.ModelBytes) -> None:
+    """A pool whose padding makes a map of 4040 x 4040 of one of 8 x 8."""
+    window = {"kernel": [64, 64], "stride": [1, 1], "dilation": [64, 64], "padding": [4032] * 4}
+    last = {"op": "max_pool2d", "name": "wide", "inputs": ["x"], "output": "wide", **window}
+    model.graph["nodes"].append({**last, "shape": [3, 4040, 4040]})
+
+
+def doublings(model: mb.ModelBytes) -> None:
+    """A value that is concatenated with itself, again and again."""
+    value, channels = "x", 3
+    for i in range(17):
+        channels *= 2
+        node = {"op": "concat", "name": f"d{i}", "inputs": [value, value], "output": f"d{i}"}
+        model.graph["nodes"].append({**node, "shape": [channels, 8, 8]})
+        value = f"d{i}"
+
+
+def million_inputs(model: mb.ModelBytes) -> None:
+    """17 nodes of 65536 inputs each."""
+    for i in range(17):
+        node = {"op": "concat", "name": f"m{i}", "inputs": ["k"] * 65536, "output": f"m{i}"}
+        model.graph["nodes"].append({**node, "shape": [5 * 65536]})
+
+
 # name, edit, what the message must hold
 REFUSED = [
     # the container
@@ -214,6 +238,10 @@ REFUSED = [
     ("name too long", mb.node("prob", name="p" * 201), "longer than 200"),
     ("name is a number", mb.node("prob", name=3), "not a string"),
     ("output name with a tab", mb.node("prob", output="a\tb"), "space or control"),
+    # what a run would have to compute
+    ("much padding", mb.finish(wide_pool), "node 'wide' (max_pool2d): computes [3,4040,4040]"),
+    ("channels twice and twice", mb.finish(doublings), "node 'd16' (concat): computes"),
+    ("a million inputs", mb.finish(million_inputs), "more than 1048576 inputs of nodes"),
     # the tensors
     *[
         (

@@ -146,6 +146,10 @@ class Engine {
   // Bytes of activations that one run of `batch` images holds.
   int64_t workspace_bytes(int64_t batch) const;
 
+  // Throws Error (kGeneral) if the outputs of `batch` images, with so many bytes for each number,
+  // are more than the memory of the machine.
+  void check_outputs(int64_t batch, size_t bytes_of_one) const;
+
   // inputs[i] points at [batch, ...shape of input i] floats, outputs[i] likewise; on CUDA they may
   // lie on the device. Safe to call from several threads at once. Allocates only when more runs are
   // under way than ever before. `cancel` is for the CPU.
@@ -171,6 +175,7 @@ class Engine {
  private:
   struct Impl;
   static Engine make(Graph&& graph, const EngineOptions& options);
+  static Engine make_or_fail(Graph&& graph, const EngineOptions& options);
   explicit Engine(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
