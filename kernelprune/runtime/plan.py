@@ -21,7 +21,7 @@ from kernelprune.text import plain, read_json
 
 _FORMAT = "kernelprune-plan"
 _VERSION = 1
-_MAX_BYTES = 8 << 20
+_MAX_BYTES = 64 << 20  # 65,536 layers, three modes, the longest names
 _MAX_TEXT = 4096
 _MAX_LANES = 1024
 

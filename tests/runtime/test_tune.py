@@ -42,6 +42,14 @@ def plan(model: Path, tmp_path: Path) -> Path:
     return path
 
 
+def test_the_plan_of_the_largest_graph_can_be_read(tmp_path: Path) -> None:
+    """If this fails, a plan is written that no engine reads: 65,536 layers are some 50 MB."""
+    choices = {(1, f"{i:04000d}"): "winograd4/16/t128" for i in range(2500)}
+    plan = Plan("0" * 64, "avx512", "fast", choices, {8: 0}, {})
+    plan.save(tmp_path / "large.json")
+    assert len(Plan.load(tmp_path / "large.json").choices) == len(choices)
+
+
 def images(batch: int) -> np.ndarray:
     return np.random.default_rng(1).standard_normal((batch, *SHAPE)).astype(np.float32)
 
