@@ -221,6 +221,7 @@ class Lowering {
     pass.ranges = chosen.ranges;
     if (parts > 1) pass.owned = chosen.ranges.count / parts * parts;
     if (chosen.ranges.count > 1) repeated_to_ = static_cast<int>(pass.end) - 1;
+    // Until finish() knows the offsets, the buffers.
     pass.memories = static_cast<int64_t>(chosen.scratch.size());
     for (int64_t part = 0; part < (pass.owned > 0 ? parts : 1); ++part) {
       for (int64_t floats : chosen.scratch) pass.scratch.push_back(new_buffer(floats));
