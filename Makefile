@@ -149,7 +149,7 @@ fuzz: build sanitized  ## 100,000 damaged files, twice, and 3,000 random network
 	@$$($(BIN)/python tests/build_folder.py kernelprune_fuzz) $(FUZZ)
 	@$$(KERNELPRUNE_BUILD_DIR=$(SANITIZE_DIR)/cmake $(BIN)/python tests/build_folder.py \
 	  kernelprune_fuzz) $(FUZZ) --slowness 20
-	@PYTHONPATH=tests:. OMP_WAIT_POLICY=passive $(BIN)/python -m runtime.check_networks \
+	@PYTHONPATH=tests:. $(BIN)/python -m runtime.check_networks \
 	  --seed $$((3000 * $(FUZZ_SEED))) --count $(FUZZ_NETWORKS)
 
 .PHONY: clean

@@ -1,6 +1,6 @@
 """What every engine has to do with a random network. Thousands of them:
 
-PYTHONPATH=tests:. OMP_WAIT_POLICY=passive python -m runtime.check_networks --count 3000
+PYTHONPATH=tests:. python -m runtime.check_networks --count 3000
 """
 
 from __future__ import annotations
