@@ -1,5 +1,6 @@
-// Pooling. Max: padding counts as minus infinity. Average: the sum over the window inside the map,
-// divided by the number of taps inside the map, or inside the padded map with count_include_pad.
+// Pooling. Max: padding counts as minus infinity, one NaN makes the result NaN. Average: the sum
+// over the window inside the map, divided by the number of taps inside the map, or inside the
+// padded map with count_include_pad.
 #pragma once
 
 #include <vector>

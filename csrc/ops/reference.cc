@@ -78,8 +78,9 @@ void compute(const MaxPool2d& op, const Connections&, const Inputs& inputs, Refe
     for (int64_t y = 0; y < out->shape.h; ++y) {
       for (int64_t x = 0; x < out->shape.w; ++x) {
         double largest = -std::numeric_limits<double>::infinity();
-        visit_window(op.window, *inputs[0], c, y, x,
-                     [&](double value) { largest = std::max(largest, value); });
+        visit_window(op.window, *inputs[0], c, y, x, [&](double value) {
+          if (value > largest || std::isnan(value)) largest = value;  // a NaN stays
+        });
         out->data[index++] = largest;
       }
     }

@@ -50,8 +50,7 @@ struct ChannelsDense {
       for (int p = 0; p < P; ++p) {
         float sum = a.bias[o + i] + sums[p][i];
         if (a.residual != nullptr) sum += a.residual[at + p];
-        sum = sum < a.low ? a.low : sum;  // a NaN fails both comparisons and stays
-        a.out[at + p] = sum > a.high ? a.high : sum;
+        a.out[at + p] = clamp(sum, a.low, a.high);
       }
     }
   }

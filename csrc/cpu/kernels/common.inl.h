@@ -29,9 +29,17 @@ KP_INLINE void call_sized(int64_t size, const Args&... args) {
   Family<N>::run(args...);
 }
 
+// The activation of every kernel. A NaN stays a NaN, at no cost: V::min and V::max keep one in
+// their second operand.
 template <class V>
 KP_INLINE typename V::T clamp(typename V::T x, typename V::T low, typename V::T high) {
-  return V::min(high, V::max(low, x));  // this order keeps NaN
+  return V::min(high, V::max(low, x));
+}
+
+// The same for one float: a NaN fails both comparisons.
+KP_INLINE float clamp(float x, float low, float high) {
+  x = x < low ? low : x;
+  return x > high ? high : x;
 }
 
 template <class V>

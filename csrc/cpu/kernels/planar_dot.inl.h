@@ -44,8 +44,7 @@ struct PlanarDot {
                                             : planar_dot_row<V, false>(a.in, col, weight, count);
       float sum = a.bias[o] + dot;
       if (a.residual != nullptr) sum += a.residual[o];
-      sum = sum < a.low ? a.low : sum;  // a NaN fails both comparisons and stays
-      a.out[o] = sum > a.high ? a.high : sum;
+      a.out[o] = clamp(sum, a.low, a.high);
     }
   }
 };

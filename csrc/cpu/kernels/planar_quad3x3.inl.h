@@ -6,8 +6,9 @@
 //   acc[j] += weight[g][j] * (four pixels of each connection, lane q holding pixel q^j)
 //   out[o]  = act( bias[o] + residual[o] + sum over j and the connections of acc[j] )
 //
-// Layouts: in [C][4], out [O][4]. Connections padded with zeros to whole vectors: row_ptr [O+1] and
-// weight [..][4][V::kWidth] count vectors, col [..][V::kWidth / 4].
+// Layouts: in [C][4], out [O][4]. The connections of an output channel fill whole vectors (how: see
+// plan/weights.cc): row_ptr [O+1] and weight [..][4][V::kWidth] count vectors, col
+// [..][V::kWidth / 4].
 // Registers: one accumulator for each j. Per vector: V::kWidth / 4 loads of four pixels, three
 // shuffles inside four lanes, four FMAs. The weights take 64 bytes per connection, not 36.
 // Tried and lost, share of the FMA peak if all taps counted (512ch 2x2, density 0.1, Zen 4): nine
@@ -36,8 +37,7 @@ struct PlanarQuad3x3 {
         const int64_t at = o * a.out_stride + q;
         float sum = a.bias[o] + sums[q];
         if (a.residual != nullptr) sum += a.residual[at];
-        sum = sum < a.low ? a.low : sum;  // a NaN fails both comparisons and stays
-        a.out[at] = sum > a.high ? a.high : sum;
+        a.out[at] = clamp(sum, a.low, a.high);
       }
     }
   }

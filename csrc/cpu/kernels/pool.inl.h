@@ -1,6 +1,6 @@
 // Max, average and global average pooling.
 //
-//   max:     out[c][y][x] = max of the taps inside the map
+//   max:     out[c][y][x] = max of the taps inside the map; NaN if any of them is
 //   average: out[c][y][x] = sum of the taps inside the map / their number (or the number of taps
 //            inside the padded map, with count_include_pad)
 //   global:  out[c] = mean of the map
@@ -15,9 +15,12 @@ struct MaxReduce {
   static constexpr bool kAverage = false;
   template <class V>
   static KP_INLINE typename V::T combine(typename V::T a, typename V::T b) {
-    return V::max(a, b);
+    return V::max_or_nan(a, b);
   }
-  static KP_INLINE float combine_scalar(float a, float b) { return b < a ? a : b; }
+  static KP_INLINE float combine_scalar(float a, float b) {
+    const float most = b < a ? a : b;  // a NaN in either is not less: b
+    return a == a ? most : a;
+  }
 };
 
 struct SumReduce {

@@ -4,6 +4,12 @@
 struct Vec8 : VecYmm {
   static constexpr int kRegisters = 16;
 
+  // A NaN in either is kept: all bits set are a NaN. With the test on b, the next of many, a chain
+  // through a is hardly longer.
+  static T max_or_nan(T a, T b) {
+    return _mm256_or_ps(_mm256_max_ps(b, a), _mm256_cmp_ps(b, b, _CMP_UNORD_Q));
+  }
+
   static __m256i mask(int64_t n) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), lane);

@@ -77,11 +77,20 @@ struct Vec16 {
   // The instruction returns its second operand when either is NaN: a NaN in b is kept.
   static T max(T a, T b) { return _mm512_max_ps(a, b); }
   static T min(T a, T b) { return _mm512_min_ps(a, b); }
+  // A NaN in either is kept. With the test on b, the next of many, a chain through a is no longer.
+  static T max_or_nan(T a, T b) {
+    return _mm512_mask_max_ps(b, _mm512_cmp_ps_mask(b, b, _CMP_ORD_Q), b, a);
+  }
   static float sum(T v) { return _mm512_reduce_add_ps(v); }
 };
 
 struct Vec8 : VecYmm {
   static constexpr int kRegisters = 32;
+
+  // As in Vec16.
+  static T max_or_nan(T a, T b) {
+    return _mm256_mask_max_ps(b, _mm256_cmp_ps_mask(b, b, _CMP_ORD_Q), b, a);
+  }
 
   static __mmask8 mask(int64_t n) { return static_cast<__mmask8>((1u << n) - 1u); }
   using Mask = __mmask8;

@@ -54,5 +54,10 @@ struct Vec4 {
   // Both keep a NaN in b, as the reference does: comparisons with NaN are false.
   static T max(T a, T b) { return a > b ? a : b; }
   static T min(T a, T b) { return a < b ? a : b; }
+  // A NaN in either is kept: all bits set are a NaN.
+  static T max_or_nan(T a, T b) {
+    typedef int Bits __attribute__((vector_size(16)));
+    return reinterpret_cast<T>(reinterpret_cast<Bits>(max(b, a)) | (b != b));
+  }
   static float sum(T v) { return (v[0] + v[1]) + (v[2] + v[3]); }
 };
