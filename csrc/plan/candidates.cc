@@ -47,7 +47,7 @@ class ConvPlanner {
         kernels_(kernels),
         table_(table),
         costs_(costs),
-        window_(crop_window(problem.window, problem.in, problem.out, &kept_)),
+        window_(crop_window(problem.window, problem.in, problem.out)),
         in_(problem.in),
         out_(problem.out) {}
 
@@ -126,7 +126,7 @@ class ConvPlanner {
     const bool small = std::max(in_.pixels(), out_.pixels()) <= table.width;
     add_quads(table);
     if (small && table.planar_scatter3x3.run != nullptr && has_most_inputs() &&
-        problem_.window.kernel_h == 3 && window_.kernel_h == 3 && window_.taps() == 9) {
+        window_.kernel_h == 3 && window_.kernel_w == 3) {
       return add_scatter(table);
     }
     // Maps of up to 4 columns would leave half of every vector empty; im2col fills them.
@@ -261,8 +261,7 @@ class ConvPlanner {
     ConvCandidate candidate;
     candidate.name = std::string(kernel.name) + "/" + std::to_string(table.width);
     candidate.width = table.width;
-    candidate.window = problem_.window;
-    candidate.kept = kept_;
+    candidate.window = window_;
     const bool cropped = window_.taps() != problem_.window.taps();
     candidate.form = weights == kDense ? WeightForm::kDense
                      : cropped         ? WeightForm::kCropped
@@ -427,8 +426,7 @@ class ConvPlanner {
   const KernelSet& kernels_;
   const KernelTable& table_;
   CostModel* costs_;
-  TapRectangle kept_;
-  const Window window_;  // without the taps that only see the border
+  const CroppedWindow window_;  // without the taps that only see the border
   const Shape in_, out_;
   std::vector<ConvCandidate> candidates_;
 };

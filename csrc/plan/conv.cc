@@ -75,7 +75,7 @@ bool may_fill(const Connections& connections, int64_t outputs, int64_t inputs, i
 
 void bind_weights(const ConvProblem& problem, WeightStore* store, ConvCandidate* candidate) {
   const PackedWeights& packed = store->get(problem.connections, candidate->form, problem.in.c,
-                                           candidate->window, candidate->kept);
+                                           problem.window, candidate->window);
   const bool as_in_file = candidate->form == WeightForm::kAsInFile;
   for (Stage& stage : candidate->stages) {
     stage.args.weight = as_in_file ? problem.connections.weight.data() : packed.weight.data();

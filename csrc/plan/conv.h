@@ -10,6 +10,7 @@
 #include "ops/connections.h"
 #include "ops/conv2d.h"
 #include "plan/cost.h"
+#include "plan/crop.h"
 #include "plan/ranges.h"
 #include "plan/weights.h"
 
@@ -49,8 +50,7 @@ struct ConvCandidate {
 
   // The weights that the finishing stages need.
   WeightForm form = WeightForm::kAsInFile;
-  Window window;  // of the layer
-  TapRectangle kept;
+  CroppedWindow window;  // what the stages compute with: the weights have its taps
 };
 
 // The convolution to be planned.
@@ -90,7 +90,7 @@ std::vector<int64_t> balance_rows(const Connections& connections, int parts, int
 
 void set_window(const Window& window, KernelArgs* args);
 
-// What the kernels of every candidate need; `window` may be a part of the layer's.
+// What the kernels of every candidate need; `window`: that of the candidate.
 KernelArgs convolution_args(const ConvProblem& problem, const Window& window);
 
 }  // namespace kernelprune

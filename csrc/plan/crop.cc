@@ -26,16 +26,15 @@ TapRange live_taps(int64_t kernel, int64_t stride, int64_t dilation, int64_t pad
 
 }  // namespace
 
-Window crop_window(const Window& window, const Shape& in, const Shape& out, TapRectangle* kept) {
+CroppedWindow crop_window(const Window& window, const Shape& in, const Shape& out) {
   const TapRange rows =
       live_taps(window.kernel_h, window.stride_h, window.dilation_h, window.pad_top, in.h, out.h);
   const TapRange columns =
       live_taps(window.kernel_w, window.stride_w, window.dilation_w, window.pad_left, in.w, out.w);
-  *kept = {rows.first, rows.last - rows.first, columns.first, columns.last - columns.first};
-  Window small = window;
-  small.kernel_h = kept->rows;
-  small.kernel_w = kept->columns;
-  if (small.taps() == window.taps()) return window;
+  CroppedWindow small{window, rows.first, columns.first};
+  small.kernel_h = rows.last - rows.first;
+  small.kernel_w = columns.last - columns.first;
+  if (small.taps() == window.taps()) return small;
   small.pad_top -= rows.first * window.dilation_h;
   small.pad_left -= columns.first * window.dilation_w;
   // What the padding at the end has to be for the output to keep its size; may be negative.

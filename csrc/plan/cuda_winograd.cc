@@ -93,7 +93,7 @@ void CudaWinograd::pack(const Connections& connections) {
   const auto group = static_cast<size_t>(kernel_->group);
   const auto slot_floats = static_cast<uint32_t>(kernel_->slot_floats);
   const auto block_groups = static_cast<size_t>(packed_.block_groups);
-  const std::vector<float> transformed = winograd_weights(connections, kernel_->size);
+  const std::vector<float> transformed = winograd_weights(connections.weight, kernel_->size);
   std::vector<uint32_t> next(rows_.size());  // [rows_]: the first connection that is not packed
   for (size_t i = 0; i < rows_.size(); ++i) {
     if (rows_[i] != cuda::kNoRow) next[i] = connections.row_ptr[rows_[i]];

@@ -15,18 +15,13 @@ struct Entry {
   size_t weight;  // its place among the weights
 };
 
-// The entries of output channel `o`, one for each tap that is kept.
-std::vector<Entry> entries_of(const Connections& connections, int64_t o, const Window& window,
-                              const TapRectangle& kept) {
+// The entries of output channel `o`, one for each tap.
+std::vector<Entry> entries_of(const Connections& connections, int64_t o, size_t taps) {
   std::vector<Entry> entries;
   const auto index = static_cast<size_t>(o);
   for (size_t k = connections.row_ptr[index]; k < connections.row_ptr[index + 1]; ++k) {
-    for (int64_t t = 0; t < kept.rows * kept.columns; ++t) {
-      const int64_t tap = (kept.first_row + t / kept.columns) * window.kernel_w +
-                          kept.first_column + t % kept.columns;
-      const int64_t row = connections.col[k] * kept.rows * kept.columns + t;
-      entries.push_back({static_cast<uint32_t>(row),
-                         k * static_cast<size_t>(window.taps()) + static_cast<size_t>(tap)});
+    for (size_t t = 0; t < taps; ++t) {
+      entries.push_back({static_cast<uint32_t>(connections.col[k] * taps + t), k * taps + t});
     }
   }
   return entries;
@@ -114,17 +109,17 @@ int64_t rows_of_block(const Connections& connections, int64_t depth) {
   return (depth + blocks - 1) / blocks;
 }
 
-PackedWeights group_rows(const Connections& connections, int64_t channels, const Window& window,
-                         const TapRectangle& kept, int parts) {
-  const int64_t depth = channels * kept.rows * kept.columns;
+PackedWeights group_rows(const Connections& connections, const std::vector<float>& kernels,
+                         int64_t channels, int64_t taps, int parts) {
+  const int64_t depth = channels * taps;
   Entries entries;
   for (int64_t o = 0; o < static_cast<int64_t>(connections.bias.size()); ++o) {
-    entries.push_back(entries_of(connections, o, window, kept));
+    entries.push_back(entries_of(connections, o, static_cast<size_t>(taps)));
   }
   std::vector<size_t> order;
   PackedWeights packed =
       group(connections, entries, depth, rows_of_block(connections, depth), parts, &order);
-  for (size_t at : order) packed.weight.push_back(connections.weight[at]);
+  for (size_t at : order) packed.weight.push_back(kernels[at]);
   return packed;
 }
 

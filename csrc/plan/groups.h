@@ -4,7 +4,6 @@
 #include <cstdint>
 
 #include "ops/connections.h"
-#include "ops/window.h"
 #include "plan/weights.h"
 
 namespace kernelprune {
@@ -13,8 +12,9 @@ namespace kernelprune {
 int64_t rows_of_block(const Connections& connections, int64_t depth);
 
 // Groups the output channels by their number of connections, for `parts` threads that share them.
-PackedWeights group_rows(const Connections& connections, int64_t channels, const Window& window,
-                         const TapRectangle& kept, int parts);
+// `kernels`: the weights, [nnz][taps].
+PackedWeights group_rows(const Connections& connections, const std::vector<float>& kernels,
+                         int64_t channels, int64_t taps, int parts);
 
 // One block, for Winograd's method: `col` in place of the channels, below `depth`. The weights of a
 // position are wanted in `order`.

@@ -9,16 +9,16 @@
 namespace kernelprune {
 namespace {
 
-std::vector<float> crop(const Connections& connections, const Window& window,
-                        const TapRectangle& kept) {
+// The taps of `window` alone.
+std::vector<float> crop(const Connections& connections, const Window& layer,
+                        const CroppedWindow& window) {
   std::vector<float> weight;
-  weight.reserve(static_cast<size_t>(connections.count() * kept.rows * kept.columns));
+  weight.reserve(static_cast<size_t>(connections.count() * window.taps()));
   for (int64_t k = 0; k < connections.count(); ++k) {
-    for (int64_t i = 0; i < kept.rows; ++i) {
-      const int64_t row = k * window.taps() + (kept.first_row + i) * window.kernel_w;
-      for (int64_t j = 0; j < kept.columns; ++j) {
-        weight.push_back(connections.weight[static_cast<size_t>(row + kept.first_column + j)]);
-      }
+    for (int64_t i = 0; i < window.kernel_h; ++i) {
+      const int64_t row = k * layer.taps() + (window.first_row + i) * layer.kernel_w;
+      const auto first = connections.weight.begin() + (row + window.first_column);
+      weight.insert(weight.end(), first, first + window.kernel_w);
     }
   }
   return weight;
@@ -92,12 +92,13 @@ void transform(const double (&g)[R][R], const double (&g_matrix)[N][R], float* o
 
 // Of every connection, position by position: [N * N][nnz].
 template <int N>
-std::vector<float> transform_all(const Connections& connections, const double (&g_matrix)[N][3]) {
-  const auto count = static_cast<size_t>(connections.count());
+std::vector<float> transform_all(const std::vector<float>& kernels,
+                                 const double (&g_matrix)[N][3]) {
+  const size_t count = kernels.size() / 9;
   std::vector<float> weight(count * N * N);
   for (size_t k = 0; k < count; ++k) {
     double g[3][3];
-    for (size_t i = 0; i < 9; ++i) g[i / 3][i % 3] = connections.weight[k * 9 + i];
+    for (size_t i = 0; i < 9; ++i) g[i / 3][i % 3] = kernels[k * 9 + i];
     transform(g, g_matrix, &weight[k], count);
   }
   return weight;
@@ -106,6 +107,7 @@ std::vector<float> transform_all(const Connections& connections, const double (&
 // Of the 2 x 2 phases of every connection, position by position: [7 * 7][O][depth][2 x 2 phases],
 // zeros for the connections that are missing. `col`: below `depth`, in place of the channels.
 std::vector<float> transform_phases(const Connections& connections,
+                                    const std::vector<float>& kernels,
                                     const std::vector<uint32_t>& col, size_t depth,
                                     const Window& window) {
   const size_t rows = connections.bias.size(), stride = rows * depth * 4;
@@ -113,7 +115,7 @@ std::vector<float> transform_phases(const Connections& connections,
   for (size_t o = 0; o < rows; ++o) {
     for (size_t k = connections.row_ptr[o]; k < connections.row_ptr[o + 1]; ++k) {
       double g[2][2][4][4] = {};
-      const float* tap = &connections.weight[k * static_cast<size_t>(window.taps())];
+      const float* tap = &kernels[k * static_cast<size_t>(window.taps())];
       for (int64_t i = 0; i < window.kernel_h; ++i) {
         for (int64_t j = 0; j < window.kernel_w; ++j) g[i % 2][j % 2][i / 2][j / 2] = *tap++;
       }
@@ -137,13 +139,14 @@ std::vector<float> reordered(const std::vector<float>& weight, const std::vector
 }
 
 // Sorted by part of the output channels, input channel, and output channel, see planar_scatter3x3.
-PackedWeights by_input(const Connections& connections, int64_t channels, int parts) {
+PackedWeights by_input(const Connections& connections, const std::vector<float>& kernels,
+                       int64_t channels, int parts) {
   PackedWeights packed;
   const std::vector<int64_t> bounds = balance_rows(connections, parts, 1);
   packed.groups.push_back(static_cast<uint32_t>(parts));
   packed.groups.insert(packed.groups.end(), bounds.begin(), bounds.end());
   packed.col.resize(connections.col.size());
-  packed.weight.resize(connections.weight.size());
+  packed.weight.resize(kernels.size());
   for (size_t part = 0; part < static_cast<size_t>(parts); ++part) {
     const auto begin = static_cast<size_t>(bounds[part]);
     const auto end = static_cast<size_t>(bounds[part + 1]);
@@ -157,8 +160,7 @@ PackedWeights by_input(const Connections& connections, int64_t channels, int par
       for (size_t k = connections.row_ptr[o]; k < connections.row_ptr[o + 1]; ++k) {
         const size_t to = next[connections.col[k]]++;
         packed.col[to] = static_cast<uint32_t>(o);
-        std::copy_n(connections.weight.begin() + static_cast<std::ptrdiff_t>(k * 9), 9,
-                    packed.weight.begin() + static_cast<std::ptrdiff_t>(to * 9));
+        std::copy_n(&kernels[k * 9], 9, &packed.weight[to * 9]);
       }
     }
   }
@@ -167,23 +169,29 @@ PackedWeights by_input(const Connections& connections, int64_t channels, int par
 
 // For 2x2 maps with padding 1: per connection the 4x4 matrix from input pixels to output pixels,
 // of which row j holds for output pixel q the tap of input pixel q^j. `side` connections of an
-// output channel lie side by side; those missing at the end of a row are zero.
-PackedWeights quads(const Connections& connections, size_t side) {
+// output channel lie side by side. Where the last of a row do not fill their places, some have two
+// or four, each with a half or a quarter of the weights, which is exact; zeros would multiply a
+// channel that is not connected, and make NaNs of its infinities.
+PackedWeights quads(const Connections& connections, const std::vector<float>& kernels,
+                    size_t side) {
   PackedWeights packed;
   packed.row_ptr.push_back(0);
   for (size_t o = 0; o + 1 < connections.row_ptr.size(); ++o) {
     for (size_t k = connections.row_ptr[o]; k < connections.row_ptr[o + 1]; k += side) {
       const size_t start = packed.weight.size();
       packed.weight.resize(start + 16 * side);
+      const size_t there = std::min<size_t>(side, connections.row_ptr[o + 1] - k);
+      std::vector<size_t> member(side), places(there);
+      for (size_t i = 0; i < side; ++i) ++places[member[i] = i * there / side];
       for (size_t i = 0; i < side; ++i) {
-        const bool there = k + i < connections.row_ptr[o + 1];
-        packed.col.push_back(there ? connections.col[k + i] : 0);
-        if (!there) continue;
+        const size_t from = k + member[i];
+        const float share = 1.0f / static_cast<float>(places[member[i]]);
+        packed.col.push_back(connections.col[from]);
         for (size_t j = 0; j < 4; ++j) {
           for (size_t q = 0; q < 4; ++q) {
             const size_t row = 1 + (q ^ j) / 2 - q / 2, column = 1 + (q ^ j) % 2 - q % 2;
             packed.weight[start + (j * side + i) * 4 + q] =
-                connections.weight[(k + i) * 9 + row * 3 + column];
+                kernels[from * 9 + row * 3 + column] * share;
           }
         }
       }
@@ -211,32 +219,38 @@ std::vector<uint32_t> live_channels(const Connections& connections, int64_t chan
   return live;
 }
 
-std::vector<float> winograd_weights(const Connections& connections, int m) {
-  return m == 2 ? transform_all(connections, kG2) : transform_all(connections, kG4);
+std::vector<float> winograd_weights(const std::vector<float>& kernels, int m) {
+  return m == 2 ? transform_all(kernels, kG2) : transform_all(kernels, kG4);
 }
 
 const PackedWeights& WeightStore::get(const Connections& connections, WeightForm form,
-                                      int64_t channels, const Window& window,
-                                      const TapRectangle& kept) {
+                                      int64_t channels, const Window& layer,
+                                      const CroppedWindow& window) {
   const auto [entry, is_new] = packed_.try_emplace({&connections, form});
   PackedWeights& packed = entry->second;
   if (!is_new || form == WeightForm::kAsInFile) return packed;
+  // What every form is made of, so that none has other taps than the window has.
+  const bool whole = window.taps() == layer.taps();
+  std::vector<float> cropped;
+  if (!whole) cropped = crop(connections, layer, window);
+  const std::vector<float>& kernels = whole ? connections.weight : cropped;
   if (form == WeightForm::kCropped) {
-    packed.weight = crop(connections, window, kept);
+    packed.weight = kernels;
     return packed;
   }
   if (form == WeightForm::kGroups) {
-    return packed = group_rows(connections, channels, window, kept, parts_);
+    return packed = group_rows(connections, kernels, channels, window.taps(), parts_);
   }
-  if (form == WeightForm::kByInput) return packed = by_input(connections, channels, parts_);
-  if (form == WeightForm::kQuads1) return packed = quads(connections, 1);
-  if (form == WeightForm::kQuads2) return packed = quads(connections, 2);
-  if (form == WeightForm::kQuads4) return packed = quads(connections, 4);
+  if (form == WeightForm::kByInput) {
+    return packed = by_input(connections, kernels, channels, parts_);
+  }
+  if (form == WeightForm::kQuads1) return packed = quads(connections, kernels, 1);
+  if (form == WeightForm::kQuads2) return packed = quads(connections, kernels, 2);
+  if (form == WeightForm::kQuads4) return packed = quads(connections, kernels, 4);
   if (form == WeightForm::kDense) {
-    const auto depth = static_cast<size_t>(channels * kept.rows * kept.columns);
-    packed.weight = blocks(matrix(connections, crop(connections, window, kept),
-                                  static_cast<size_t>(channels), depth / channels),
-                           connections.bias.size(), depth);
+    const auto inputs = static_cast<size_t>(channels), taps = static_cast<size_t>(window.taps());
+    packed.weight =
+        blocks(matrix(connections, kernels, inputs, taps), connections.bias.size(), inputs * taps);
     return packed;
   }
   const bool grouped = form == WeightForm::kWinogradGroups2 || form == WeightForm::kWinogradGroups4;
@@ -251,10 +265,10 @@ const PackedWeights& WeightStore::get(const Connections& connections, WeightForm
   const size_t depth = packed.live.size(), rows = connections.bias.size();
   if (form == WeightForm::kWinogradPhases) {
     packed.weight =
-        blocks(transform_phases(connections, packed.col, depth, window), rows, depth * 4);
+        blocks(transform_phases(connections, kernels, packed.col, depth, window), rows, depth * 4);
     return packed;
   }
-  packed.weight = winograd_weights(connections, small ? 2 : 4);
+  packed.weight = winograd_weights(kernels, small ? 2 : 4);
   if (grouped) {
     std::vector<size_t> order;
     PackedWeights groups =

@@ -9,6 +9,7 @@
 
 #include "ops/connections.h"
 #include "ops/window.h"
+#include "plan/crop.h"
 
 namespace kernelprune {
 
@@ -24,7 +25,7 @@ enum class WeightForm {
   kWinogradPhases,  // F(4x4, 4x4), position by position in blocks [O][live][2 x 2 phases]
   kByInput,         // sorted by input channel, for planar_scatter3x3
   kGroups,          // of output channels, for spmm_groups
-  kQuads1,          // 4x4 matrices for 2x2 maps, this many connections side by side
+  kQuads1,          // 4x4 matrices for 2x2 maps, so many connections side by side
   kQuads2,
   kQuads4,
 };
@@ -39,28 +40,23 @@ struct PackedWeights {
   std::vector<uint32_t> groups;  // spmm_groups, planar_scatter3x3
 };
 
-// The rectangle of taps that a cropped kernel keeps.
-struct TapRectangle {
-  int64_t first_row = 0, rows = 1;
-  int64_t first_column = 0, columns = 1;
-};
-
 // The input channels that at least one connection reads, ascending.
 std::vector<uint32_t> live_channels(const Connections& connections, int64_t channels);
 
-// U = G g G^T of F(m x m, 3 x 3), m = 2 or 4, of every connection, position by position:
+// U = G g G^T of F(m x m, 3 x 3), m = 2 or 4, of kernels [nnz][3][3], position by position:
 // [(m + 2)^2][nnz].
-std::vector<float> winograd_weights(const Connections& connections, int m);
+std::vector<float> winograd_weights(const std::vector<float>& kernels, int m);
 
 class WeightStore {
  public:
   // `parts`: threads that share a step.
   explicit WeightStore(int parts = 1) : parts_(parts) {}
 
-  // `connections` must outlive the store, which knows them by their address. `window` and `kept`
-  // belong to the layer, so they are the same in every call for it.
+  // `connections` must outlive the store, which knows them by their address. `layer` is their own
+  // window, `window` that of the kernels which read the weights: other taps are not in there, in
+  // any form. Both are the same in every call for the layer and form.
   const PackedWeights& get(const Connections& connections, WeightForm form, int64_t channels,
-                           const Window& window, const TapRectangle& kept);
+                           const Window& layer, const CroppedWindow& window);
 
   int64_t floats() const;
 

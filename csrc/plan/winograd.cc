@@ -59,8 +59,7 @@ class WinogradPlanner {
     if (grouped(slab(most)))
       c.form = m_ == 2 ? WeightForm::kWinogradGroups2 : WeightForm::kWinogradGroups4;
     if (stride_ > 1) c.form = WeightForm::kWinogradPhases;
-    c.window = problem_.window;
-    c.kept = {0, c.window.kernel_h, 0, c.window.kernel_w};
+    c.window = {problem_.window};  // all taps: those that only see the border save nothing here
     c.ranges = {(units() + most - 1) / most, units()};
     c.stages.resize(2);
     set_stages(c.ranges, &c);
@@ -86,7 +85,7 @@ class WinogradPlanner {
   void set_stages(const Ranges& ranges, ConvCandidate* c) const {
     Stage &input = c->stages[0], &output = c->stages[1];
     const int index = m_ == 2 ? 0 : 1;
-    input.args = convolution_args(problem_, problem_.window);
+    input.args = convolution_args(problem_, c->window);
     input.args.tiles_w = columns_;
     input.args.channels = planes_;
     output.args = input.args;

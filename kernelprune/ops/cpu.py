@@ -199,8 +199,9 @@ def conv2d_input(
                 continue
             part = turned[:, down.first :: stride[0], right.first :: stride[1]].flip(1, 2)
             border = (down.before, right.before, down.after, right.after)
+            # Along an axis without a stride all is one phase, which may be dilated.
             result[:, :, down.offset :: stride[0], right.offset :: stride[1]] = conv2d(
-                grad, part, rows, columns, None, channels, (1, 1), border
+                grad, part, rows, columns, None, channels, (1, 1), border, dilation
             )
     return result
 
