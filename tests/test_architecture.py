@@ -36,7 +36,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "ops": {"format", "_core"},
     "models": set(),
     "data": set(),
-    "capture": {"format"},
+    "capture": {"format", "runtime"},  # export tries the engine
     "prune": {"models", "capture", "format", "runtime", "ops"},
     "train": {"models", "data", "prune", "capture", "format"},
     "benchmarking": {"format", "capture", "runtime"},

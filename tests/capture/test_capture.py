@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ import kernelprune
 from kernelprune import Error, UnsupportedOperator
 from kernelprune.capture import capture, export, to_torch
 from kernelprune.format import read
+from kernelprune.format.reader import read_bytes
+from kernelprune.runtime.trial import run_bytes
 
 DENSITIES = [1.0, 0.3]
+export_module = importlib.import_module("kernelprune.capture.export")  # hidden by the function
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -109,6 +113,49 @@ def test_export_checks_itself(tmp_path: Path) -> None:
     with pytest.raises(Error, match="does not compute what the model computes"):
         export(nn.Sequential(nn.Conv2d(3, 4, 3), Fickle()), torch.randn(2, 3, 8, 8), tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("lies", [lambda y: y + 1, lambda y: y * np.nan], ids=["wrong", "NaN"])
+def test_export_runs_the_engine(lies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a model that the engine computes wrongly is written without a word, or
+    nobody learns which layer is at fault."""
+    model, x = network("vgg")
+    graph = capture(model.float(), x.float())
+    third = graph.nodes[2]
+
+    def broken(data: bytes, inputs, precision: str = "fast"):
+        outputs, kernels = run_bytes(data, inputs, precision)
+        values = read_bytes(data, "model")[0].outputs
+        late = values.index(third.output) if third.output in values else 0
+        return [lies(y) if i >= late else y for i, y in enumerate(outputs)], kernels
+
+    monkeypatch.setattr(export_module, "run_bytes", broken)
+    words = rf"the engine does not compute .* from node '{third.name}' on \(conv2d by \w+/\w+"
+    with pytest.raises(Error, match=words):
+        export(model, x.float(), tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export_allows_winograd_its_rounding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, a network that is sensitive to rounding cannot be exported at all, although
+    precision="strict" computes it well; or Winograd's method may be as wrong as it likes."""
+    model, x = network("vgg")
+
+    def rounded(error: float):
+        def run(data: bytes, inputs, precision: str = "fast"):
+            outputs, kernels = run_bytes(data, inputs, precision)
+            return [y * (1 + error * (precision == "fast")) for y in outputs], kernels
+
+        return run
+
+    monkeypatch.setattr(export_module, "run_bytes", rounded(1e-3))
+    export(model.float(), x.float(), tmp_path / "m")
+    monkeypatch.setattr(export_module, "run_bytes", rounded(3e-2))
+    with pytest.raises(Error, match="the engine does not compute"):
+        export(model, x.float(), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_failed_export_leaves_the_old_file(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from ops.layers import pruned, whole
@@ -12,6 +10,8 @@ from torch.nn import functional
 
 from kernelprune import _core
 from kernelprune.ops import SparseConv2d
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def gradients(y: torch.Tensor, *parts: torch.Tensor) -> list[torch.Tensor]:
@@ -28,15 +28,6 @@ def by_torch(conv: torch.nn.Conv2d, x: torch.Tensor, g: Geometry) -> list[torch.
     found = gradients(y, x, conv.weight, conv.bias)
     found[2] = found[2][conv.weight.detach().flatten(2).ne(0).any(2)]
     return found
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Layers as small as these would wait for threads most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("isa", _core.available_isas())

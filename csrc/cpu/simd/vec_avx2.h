@@ -4,8 +4,7 @@
 struct Vec8 : VecYmm {
   static constexpr int kRegisters = 16;
 
-  // A NaN in either is kept: all bits set are a NaN. With the test on b, the next of many, a chain
-  // through a is hardly longer.
+  // A NaN in either is kept: all bits set are a NaN.
   static T max_or_nan(T a, T b) {
     return _mm256_or_ps(_mm256_max_ps(b, a), _mm256_cmp_ps(b, b, _CMP_UNORD_Q));
   }

@@ -77,7 +77,7 @@ struct Vec16 {
   // The instruction returns its second operand when either is NaN: a NaN in b is kept.
   static T max(T a, T b) { return _mm512_max_ps(a, b); }
   static T min(T a, T b) { return _mm512_min_ps(a, b); }
-  // A NaN in either is kept. With the test on b, the next of many, a chain through a is no longer.
+  // A NaN in either is kept.
   static T max_or_nan(T a, T b) {
     return _mm512_mask_max_ps(b, _mm512_cmp_ps_mask(b, b, _CMP_ORD_Q), b, a);
   }
