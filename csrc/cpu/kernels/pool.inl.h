@@ -221,14 +221,16 @@ struct PlanarPool {
       for (int64_t x = 0; x < a.out_w; x += W) {
         const int64_t left = 2 * (a.out_w - x);  // columns
         const float* at = in + 2 * x;
+        Vec total[2] = {V::zero(), V::zero()};
         const auto sum = [&](int64_t i) KP_INLINE_LAMBDA {
           const Vec upper = load_some<V>(at + i, left - i);
           const Vec lower = load_some<V>(at + a.in_w + i, left - i);
-          if (!Reduce::kAverage) all = V::add(all, V::add(upper, lower));
+          if (!Reduce::kAverage) total[i / W] = V::add(upper, lower);
           return Reduce::template combine<V>(upper, lower);
         };
         const Vec low = sum(0), high = left > W ? sum(W) : low;
         Vec both = Reduce::template combine<V>(V::even(low, high), V::odd(low, high));
+        if (!Reduce::kAverage) all = V::add(all, V::add(total[0], total[1]));
         if (Reduce::kAverage) both = V::mul(both, scale);
         store_some<V>(out + x, both, a.out_w - x);
       }
