@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
@@ -12,13 +11,13 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
-from kernelprune.capture.accepted import check_module
 from kernelprune.capture.channels import Channels, analyse, movable, moved_bias
 from kernelprune.capture.export import difference, run, without_rounding
 from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
 from kernelprune.format.graph import Graph, Node
 from kernelprune.ops import SparseConv2d, densify, sparsify
+from kernelprune.prune.weights import check_model, copy_of
 
 _TOLERANCE = 1e-4
 
@@ -38,10 +37,10 @@ def compact(model: nn.Module, x: torch.Tensor | tuple[torch.Tensor, ...]) -> nn.
     outputs never change shape. ``x``: an example input ``[N, C, H, W]``, or a tuple of inputs.
     Raises Error when the result does not compute what ``model`` computes on ``x``.
     """
-    check_module(model)
+    check_model(model)
     sparse = {name for name, m in model.named_modules() if isinstance(m, SparseConv2d)}
     if sparse:
-        smaller = compact(densify(copy.deepcopy(model)), x)
+        smaller = compact(densify(copy_of(model)), x)
         dense = [n for n, m in smaller.named_modules() if isinstance(m, nn.Conv2d)]
         others = [name for name in dense if name not in sparse]
         return sparsify(smaller, below=math.inf, ignore=others)
@@ -55,7 +54,7 @@ def compact(model: nn.Module, x: torch.Tensor | tuple[torch.Tensor, ...]) -> nn.
         if _agree(*without_rounding(model, inputs), without_rounding(smaller, inputs)[0]):
             return smaller
         # Where large constants cancel, a sum in another order is enough for float32 to differ.
-        wide = copy.deepcopy(model).double()
+        wide = copy_of(model).double()
         if _agree(wide, _in_double(inputs), _slice(wide, graph, pinned)):
             return smaller
     raise Error(
@@ -76,7 +75,7 @@ def _in_double(inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
 
 
 def _slice(model: nn.Module, graph: Graph, pinned: set[str]) -> nn.Module:
-    smaller = copy.deepcopy(model)
+    smaller = copy_of(model)
     modules = dict(smaller.named_modules())
     pinned = set(pinned)
     tied = set()

@@ -11,14 +11,14 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kernelprune.capture.footprint import Footprint
-from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
+from kernelprune.prune.batches import Loss
 from kernelprune.prune.channels import channel_layers, input_scales
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.discrimination import DiscriminationAware
-from kernelprune.prune.layers import Layer, Selector, find_layers
-from kernelprune.prune.masks import Mask, apply_masks, attach_masks, parametrisation
-from kernelprune.prune.plan import Plan, make_plan
+from kernelprune.prune.layers import Layer, Selector, read_graph, read_layers
+from kernelprune.prune.masks import apply_masks, attach_masks
+from kernelprune.prune.plan import Plan, make_plan, warned
 from kernelprune.prune.scores import (
     CHANNEL_CRITERIA,
     CRITERIA,
@@ -27,6 +27,7 @@ from kernelprune.prune.scores import (
     channel_scores,
     connection_scores,
 )
+from kernelprune.prune.weights import Masked, parametrisation
 
 __all__ = [
     "CHANNEL_CRITERIA",
@@ -36,16 +37,14 @@ __all__ = [
     "scale_penalty",
 ]
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
 
 def prune_connections(
     model: nn.Module,
     *,
     density: float | None = None,
     criterion: str = "l1",
-    scope: str = "global",
-    x: torch.Tensor | None = None,
+    scope: str = "global-normalised",
+    x: torch.Tensor | tuple[torch.Tensor, ...] | None = None,
     loader: Iterable[Any] | None = None,
     samples: int | None = None,
     loss: Loss = functional.cross_entropy,
@@ -62,19 +61,21 @@ def prune_connections(
     ``samples`` images (None: all) of ``loader``, which gives ``(images, labels)``, with ``loss``.
     ``density``: kept share of the connections of all prunable layers; ``macs``: at most this share
     of the multiply-adds that the dense network has, both as exported: dead channels gone, batch
-    norms folded (needs ``x``, an example input ``[N, C, H, W]``). ``scope``: see
-    ``threshold.comparable``. Without ``x`` the first convolution is the first one among the
-    modules, the plan has no multiply-adds, and a layer may be cut off, which else is prevented.
-    ``ignore`` and ``include`` as for Synaptic Strength.
+    norms folded (needs ``x``, an example input ``[N, C, H, W]``, or a tuple for several inputs).
+    ``scope``: see ``threshold.comparable``; raw norms (``"global"``) of weights that no penalty has
+    trained empty late layers at low densities. Without ``x`` the first convolution is the first one
+    among the modules, the plan has no multiply-adds, and a layer may be cut off, which else is
+    prevented. ``ignore`` and ``include`` as for Synaptic Strength.
 
     The weights of dropped connections are set to zero **once**: training on revives them. With
     ``hold=True`` they are held at zero by masks (``attach_masks``; build the optimiser afterwards)
     until ``finalize_masks(model)``; connections that masks already hold at zero stay dropped.
 
-    Raises Error for an unknown criterion or scope, and when density and macs cannot both hold.
+    Warns of layers that end under 1 %. Raises Error for an unknown criterion or scope, when density
+    and macs cannot both hold, and for a weight that is made anew at every call (by a hook or a
+    parametrisation); the model is then as it was.
     """
-    graph = None if x is None else trace(model, x, opaque=True)
-    layers = find_layers(model, graph, ignore=ignore, include=include)
+    graph, layers = read_layers(model, x, ignore=ignore, include=include, masked=True)
     prunable = [layer for layer in layers if layer.prunable]
     gradients = Gradients(model, prunable, loader, samples, loss)
     scores = {
@@ -94,12 +95,12 @@ def prune_connections(
         footprint=None if graph is None else Footprint(graph),
     )
     (attach_masks if hold else apply_masks)(model, plan.masks)
-    return plan
+    return warned(plan)
 
 
 def prune_channels(
     model: nn.Module,
-    x: torch.Tensor,
+    x: torch.Tensor | tuple[torch.Tensor, ...],
     *,
     ratio: float | None = None,
     criterion: str = "l1",
@@ -134,8 +135,7 @@ def prune_channels(
         raise Error(f"criterion '{criterion}' has no option {', '.join(greedy)}")
     if ratio is not None:
         check_number("ratio", ratio, least=0, below=1)
-    graph = trace(model, x, opaque=True)
-    layers = find_layers(model, graph, ignore=ignore, include=include)
+    graph, layers = read_graph(model, x, ignore=ignore, include=include, masked=True)
     chosen = channel_layers(graph, layers)
     if not chosen:
         raise Error(f"{type(model).__name__} has no layer whose input channels may go")
@@ -159,7 +159,7 @@ def prune_channels(
         footprint=Footprint(graph),
     )
     (attach_masks if hold else apply_masks)(model, plan.masks)
-    return plan
+    return warned(plan)
 
 
 def scale_penalty(model: nn.Module, factor: float) -> Callable[[], torch.Tensor]:
@@ -180,13 +180,13 @@ def scale_penalty(model: nn.Module, factor: float) -> Callable[[], torch.Tensor]
 
 def _held(layers: list[Layer]) -> dict[str, torch.Tensor]:
     """Masks that are attached already."""
-    found = {layer.name: parametrisation(layer.module, Mask) for layer in layers}
+    found = {layer.name: parametrisation(layer.module, Masked) for layer in layers}
     return {name: held.mask for name, held in found.items() if held is not None}
 
 
 def _reconstruct(
     model: nn.Module,
-    x: torch.Tensor,
+    x: torch.Tensor | tuple[torch.Tensor, ...],
     ratio: float | None,
     scope: str,
     macs: float | None,

@@ -7,7 +7,6 @@ formulas; ``selection.py`` chooses the channels of one layer.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,21 +14,42 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils import parametrize
 
 from kernelprune.capture.footprint import Footprint
 from kernelprune.capture.trace import eval_mode, trace
 from kernelprune.errors import Error
-from kernelprune.prune.batches import check_loader, device_of, labelled, recalibrate
+from kernelprune.prune.batches import (
+    Inputs,
+    Loss,
+    check_loader,
+    compute,
+    describe,
+    device_of,
+    differentiate,
+    labelled,
+    recalibrate,
+)
 from kernelprune.prune.budget import cut_off_line
 from kernelprune.prune.channels import channel_layers
 from kernelprune.prune.checks import check_number
-from kernelprune.prune.distributed import average_gradients, same_on_all, synchronised_norms
-from kernelprune.prune.layers import Layer, Selector, find_layers
-from kernelprune.prune.masks import attach_masks, finalize_masks, masks_of
-from kernelprune.prune.plan import Plan, plan_of
+from kernelprune.prune.distributed import (
+    average_gradients,
+    same_on_all,
+    sum_over_ranks,
+    synchronised_norms,
+    world_size,
+)
+from kernelprune.prune.layers import Layer, Selector, read_graph
+from kernelprune.prune.masks import (
+    attach_masks,
+    finalize_masks,
+    masks_of,
+    unchanged_on_failure,
+)
+from kernelprune.prune.plan import Plan, plan_of, warned
 from kernelprune.prune.selection import Greedy, Objective, kept_number
 from kernelprune.prune.stages import AuxiliaryHead, find_stages
+from kernelprune.prune.weights import copy_of
 
 GRANULARITIES = ("channel", "kernel")
 
@@ -47,29 +67,34 @@ class DiscriminationAware:
     there being trained after every step. Reconstruction is the mean squared distance of the layer's
     output to that of the network as it was given, classification the loss at the end of the stage.
 
-    ``x``: an example input ``[N, C, H, W]``. ``loader``: gives ``(images, labels)``, is read many
-    times. ``granularity``: "channel" prunes whole input channels of the layers that
-    ``channel_layers`` names (``kp.compact`` then removes them), "kernel" connections of all
-    prunable layers without groups. ``samples``: images that the selection looks at; None takes all
-    that ``loader`` gives. ``channels_per_step``: channels taken at once; the paper takes one, which
-    costs a pass over the samples for each. Of connections so many times the output channels are
-    taken at once, at least one; fractions are fine there.
-    ``losses``: auxiliary classifiers. ``discrimination``: the paper's lambda; 0 leaves the
-    reconstruction alone (as ThiNet). ``stage_epochs``, ``stage_learning_rate``: fine-tuning of each
-    stage, a tenth of the rate from 40 % and a hundredth from 60 % on. ``select_epochs``,
-    ``select_learning_rate``: training of the chosen weights after every step. ``seed``: of the
-    classifiers. ``loss``: of scores and labels. ``progress``: called as ``Progress`` says.
+    ``x``: an example input ``[N, C, H, W]``, or a tuple for several inputs. ``loader``: gives
+    ``(images, labels)``, is read many times; for several inputs the images are a tuple.
+    ``granularity``: "channel" prunes whole input channels of the layers that ``channel_layers``
+    names (``kp.compact`` then removes them), "kernel" connections of all prunable layers without
+    groups, and of those with groups that ``include`` names. Layers whose weight does not train
+    (``requires_grad``) are left alone. ``samples``: images that the selection looks at; None takes
+    all that ``loader`` gives. ``channels_per_step``: channels taken at once; the paper takes one,
+    which costs a pass over the samples for each. Of connections so many times the output channels
+    are taken at once, at least one; fractions are fine there.
+    ``losses``: auxiliary classifiers; they need a model that gives scores ``[N, classes]``.
+    ``discrimination``: the paper's lambda; 0 leaves the reconstruction alone (as ThiNet), for any
+    outputs. ``stage_epochs``, ``stage_learning_rate``: fine-tuning of each stage, a tenth of the
+    rate from 40 % and a hundredth from 60 % on; None is one epoch, or none without discrimination.
+    ``select_epochs``, ``select_learning_rate``: training of the chosen weights after every step.
+    ``seed``: of the classifiers. ``loss``: of the model's outputs (and the classifiers' scores)
+    and labels. ``progress``: called as ``Progress`` says.
 
     Under torch.distributed each process has its part of the data; all choose the same.
 
     ``history`` holds one entry per pruned layer: the losses and numbers chosen, step by step.
-    Raises Error for options out of range, unknown selectors and when there is nothing to prune.
+    Raises Error for options out of range, unknown selectors, a loader that can be read only once,
+    weights that are parametrised or made by a hook, and when there is nothing to prune.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        x: torch.Tensor,
+        x: torch.Tensor | tuple[torch.Tensor, ...],
         loader: Iterable[Any],
         *,
         granularity: str = "channel",
@@ -77,14 +102,14 @@ class DiscriminationAware:
         channels_per_step: float = 1,
         losses: int | None = None,
         discrimination: float = 1.0,
-        stage_epochs: int = 1,
+        stage_epochs: int | None = None,
         stage_learning_rate: float = 0.01,
         select_epochs: int = 1,
         select_learning_rate: float = 0.01,
         momentum: float = 0.9,
         weight_decay: float = 1e-4,
         seed: int = 0,
-        loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = functional.cross_entropy,
+        loss: Loss = functional.cross_entropy,
         progress: Progress | None = None,
         ignore: Iterable[Selector] | Selector = (),
         include: Iterable[Selector] | Selector = (),
@@ -98,6 +123,8 @@ class DiscriminationAware:
         else:
             check_number("channels_per_step", channels_per_step, above=0)
         check_number("discrimination", discrimination, least=0)
+        if stage_epochs is None:
+            stage_epochs = int(discrimination > 0)
         # The auxiliary classifiers must be trained.
         check_number("stage_epochs", stage_epochs, least=discrimination > 0, whole=True)
         check_number("select_epochs", select_epochs, least=0, whole=True)
@@ -107,7 +134,7 @@ class DiscriminationAware:
         check_number("weight_decay", weight_decay, least=0)
         if samples is not None:
             check_number("samples", samples, least=1, whole=True)
-        check_loader(loader)
+        check_loader(loader, again=True)
         self.model, self.loader = model, loader
         self.granularity = granularity
         self.discrimination = discrimination
@@ -122,18 +149,18 @@ class DiscriminationAware:
         self.select_sgd = {"lr": select_learning_rate, **self.sgd}
         self.progress = progress
         self._example = x
-        graph = trace(model, x, opaque=True)
+        graph, self.layers = read_graph(model, x, ignore=ignore, include=include)
         self._footprint = Footprint(graph)  # as it was given
-        self.layers = find_layers(model, graph, ignore=ignore, include=include)
         if stage_epochs and not any(p.requires_grad for p in model.parameters()):
             raise Error("no parameter of the model is trained: stages cannot be fine-tuned")
-        for layer in self.layers:
-            if parametrize.is_parametrized(layer.module):
-                raise Error(f"layer '{layer.name}' is parametrised already; finalize that first")
         if granularity == "channel":
-            self.chosen = channel_layers(graph, self.layers)
+            able = channel_layers(graph, self.layers)
         else:
-            self.chosen = [layer for layer in self.layers if layer.prunable and layer.groups == 1]
+            able = [layer for layer in self.layers if layer.prunable]
+            able = [layer for layer in able if layer.groups == 1 or layer.named]
+        self.chosen = [layer for layer in able if layer.module.weight.requires_grad]
+        if able and not self.chosen:
+            raise Error("all layers that may go are frozen (requires_grad is False): nothing to do")
         if not self.chosen:
             raise Error(f"{type(model).__name__} has no layer whose {granularity}s may go")
         for layer in self.layers:
@@ -141,31 +168,46 @@ class DiscriminationAware:
         # Without classification only the last stage matters: there is nothing to cut for.
         self.stages = find_stages(graph, self.chosen, losses if discrimination else 0)
         self.history: list[dict[str, Any]] = []
-        teacher = copy.deepcopy(model).eval().requires_grad_(False)
-        heads = self._make_heads(x, teacher, seed)
+        teacher = copy_of(model).eval().requires_grad_(False)
+        heads, scores = self._make_heads(x if isinstance(x, tuple) else (x,), teacher, seed)
         self.objectives = [
-            Objective(model, teacher, loader, samples, loss, discrimination, stage.cut, head)
+            Objective(
+                model, teacher, loader, samples, loss, discrimination, stage.cut, head, scores
+            )
             for stage, head in zip(self.stages, heads, strict=True)
         ]
         self._pruned = False
 
     def _make_heads(
-        self, x: torch.Tensor, teacher: nn.Module, seed: int
-    ) -> list[AuxiliaryHead | None]:
+        self, given: Inputs, teacher: nn.Module, seed: int
+    ) -> tuple[list[AuxiliaryHead | None], bool]:
+        """The classifiers of the stages, and whether the model gives one tensor."""
         parameter = next(self.model.parameters())
         with torch.no_grad():
-            scores = teacher(x.to(parameter.device, parameter.dtype))
-        if scores.dim() != 2:
-            raise Error(f"the model gives {list(scores.shape)}, not scores [N, classes]")
+            found = compute(
+                teacher,
+                tuple(
+                    x.to(parameter.device, parameter.dtype if x.is_floating_point() else x.dtype)
+                    for x in given
+                ),
+            )
+        single = isinstance(found, torch.Tensor)
+        if all(stage.cut is None for stage in self.stages):
+            return [None] * len(self.stages), single
+        if not single or found.dim() != 2:
+            raise Error(
+                f"the model gives {describe(found)}, not scores [N, classes], which auxiliary "
+                "classifiers need: say losses=0 with a loss= for such outputs, or discrimination=0"
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             heads = [
-                None if stage.cut is None else AuxiliaryHead(stage.channels, scores.shape[1])
+                None if stage.cut is None else AuxiliaryHead(stage.channels, found.shape[1])
                 for stage in self.stages
             ]
         return [
             None if head is None else head.to(parameter.device, parameter.dtype) for head in heads
-        ]
+        ], single
 
     # ------------------------------------------------------------ pruning
 
@@ -206,7 +248,8 @@ class DiscriminationAware:
         ``ratio``: share of the input channels (connections) that each layer loses, rounded down.
         ``adaptive`` (DCP-Adapt): a layer stops taking channels when a step lowers its loss by no
         more than this share of the loss at the start; the paper has 0.001.
-        Raises Error unless exactly one is given, and when a loss is not finite.
+        Raises Error unless exactly one is given, when a loss or a gradient is not finite, and when
+        the loader gives what the model or the loss cannot take. The model is then as it was.
         """
         if (ratio is None) == (adaptive is None):
             raise Error("say ratio= or adaptive=, one of them")
@@ -216,15 +259,18 @@ class DiscriminationAware:
             check_number("adaptive", adaptive, above=0)
         if self._pruned:
             raise Error("this DiscriminationAware has pruned; finalize and construct a new one")
-        self._pruned = True
         same_on_all(self.model)
-        for position, stage in enumerate(self.stages):
-            objective = self.objectives[position]
-            title = f"stage {position + 1}/{len(self.stages)}"
-            self._finetune(objective, title)
-            for layer in stage.layers:
-                self._select(objective, layer, title, ratio, adaptive)
-        return self.left()
+        self.history.clear()
+        heads = [objective.head for objective in self.objectives if objective.head is not None]
+        with unchanged_on_failure(self.model, *heads), torch.enable_grad():
+            for position, stage in enumerate(self.stages):
+                objective = self.objectives[position]
+                title = f"stage {position + 1}/{len(self.stages)}"
+                self._finetune(objective, title)
+                for layer in stage.layers:
+                    self._select(objective, layer, title, ratio, adaptive)
+        self._pruned = True
+        return warned(self.left())
 
     def masks(self) -> dict[str, torch.Tensor]:
         """bool ``[O, I]`` by pruned layer: True where a connection is left."""
@@ -262,14 +308,17 @@ class DiscriminationAware:
                 for images, labels in labelled(self.loader, None, device_of(self.model)):
                     for part in losses:
                         loss = part.classification(images, labels)
+                        value = float(sum_over_ranks(loss.detach().clone())) / world_size()
+                        if not value < float("inf"):
+                            raise Error(
+                                f"{title}: the loss became {value}; lower stage_learning_rate"
+                            )
                         optimiser.zero_grad(set_to_none=True)
-                        loss.backward()
+                        differentiate(loss)
                         average_gradients(parameters)
                         optimiser.step()
-                        value = float(loss.detach())
-                if not value < float("inf"):
-                    raise Error(f"{title}: the loss became {value}; lower stage_learning_rate")
                 self._show(f"{title}: fine-tune", epoch + 1, self.stage_epochs, value)
+        optimiser.zero_grad(set_to_none=True)
         same_on_all(self.model)  # to the last bit
         if objective.head is not None:
             same_on_all(objective.head.eval())

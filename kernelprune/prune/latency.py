@@ -6,7 +6,6 @@ as a whole; between them times are interpolated, and the choice that they lead t
 
 from __future__ import annotations
 
-import copy
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from kernelprune.capture.export import export
 from kernelprune.errors import Error
 from kernelprune.prune.layers import Layer
 from kernelprune.prune.threshold import select_fitting
+from kernelprune.prune.weights import copy_of
 from kernelprune.runtime import Engine
 
 DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
@@ -58,7 +58,7 @@ class LayerTimes:
 
 def engine_measure(
     model: nn.Module,
-    x: torch.Tensor,
+    x: tuple[torch.Tensor, ...],
     layers: Sequence[Layer],
     prune: Callable[[nn.Module, Masks], None],
     *,
@@ -66,19 +66,19 @@ def engine_measure(
     threads: int,
 ) -> Measure:
     """Exports a copy of ``model``, on which ``prune(copy, masks)`` was called, and times it on
-    random images like those of ``x``: whole runs, whose median is shared out to the layers in
-    proportion to their own times."""
-    images = torch.randn(batch, *x.shape[1:]).numpy()
+    random images like those of ``x`` (one tensor per input): whole runs, whose median is shared
+    out to the layers in proportion to their own times."""
+    images = [torch.randn(batch, *example.shape[1:]).numpy() for example in x]
 
     def measure(masks: Masks) -> tuple[dict[str, float], float]:
-        candidate = copy.deepcopy(model)
+        candidate = copy_of(model)
         prune(candidate, masks)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "candidate.safetensors"
             graph = export(candidate, x, path)
             engine = Engine(path, threads=threads)
-            whole, runs = _time_of(lambda: engine.run(images))
-            profile = engine.profile(images, repeats=min(runs, 20))
+            whole, runs = _time_of(lambda: engine.run(*images))
+            profile = engine.profile(*images, repeats=min(runs, 20))
         owner = {node.name: node.module for node in graph.nodes if node.has_weight()}
         found = {layer.name: 0.0 for layer in layers if layer.prunable}
         rest = 0.0

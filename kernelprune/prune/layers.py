@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
 
-from kernelprune.capture.accepted import check_module
+from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
 from kernelprune.format.graph import Graph, Node
+from kernelprune.ops import SparseConv2d
+from kernelprune.prune.weights import Masked, check_model, check_weight, parametrisation
 
 # One item of ``ignore=``: a module's name, a pattern with * and ?, a type, or a module.
 Selector = str | type | nn.Module
@@ -21,7 +23,8 @@ Selector = str | type | nn.Module
 @dataclass
 class Layer:
     """A convolution or linear layer. ``cost``: multiply-adds per image of one connection, summed
-    over all calls of the module; it and ``map_size`` (of the output) are None without a graph."""
+    over all calls of the module; it and ``map_size`` (of the output) are None without a graph.
+    ``named``: ``include`` selects it."""
 
     name: str
     module: nn.Conv2d | nn.Linear
@@ -29,10 +32,16 @@ class Layer:
     map_size: tuple[int, int] | None = None
     nodes: list[Node] = field(default_factory=list)
     prunable: bool = False
+    named: bool = False
 
     @property
     def groups(self) -> int:
         return self.module.groups if isinstance(self.module, nn.Conv2d) else 1
+
+    @property
+    def depthwise(self) -> bool:
+        """Each output channel reads one input channel: without that connection it is constant."""
+        return self.groups > 1 and self.shape[1] == 1
 
     @property
     def in_channels(self) -> int:
@@ -62,10 +71,50 @@ class Layer:
         return weight.reshape(*weight.shape[:2], -1).ne(0).any(dim=2)
 
 
-def expand(channels: torch.Tensor, groups: int, out_channels: int) -> torch.Tensor:
-    """A number per input channel ``[I]`` as one per connection ``[O, I/groups]``."""
-    per_group = channels.reshape(groups, 1, -1)
-    return per_group.expand(-1, out_channels // groups, -1).reshape(out_channels, -1)
+def read_graph(
+    model: nn.Module,
+    x: torch.Tensor | tuple[torch.Tensor, ...],
+    *,
+    ignore: Iterable[Selector] | Selector = (),
+    include: Iterable[Selector] | Selector = (),
+    masked: bool = False,
+) -> tuple[Graph, list[Layer]]:
+    """The model's graph for an example input and its layers, for a method that is about to prune
+    it; ``masked``: it also prunes below masks that are attached.
+
+    Raises Error as ``trace`` and ``find_layers`` do, and for what cannot be pruned: a model that
+    is wrapped or has no values yet, a prunable layer whose weight is made anew at every call.
+    """
+    check_model(model)
+    graph = trace(model, x, opaque=True)
+    # A module that stands in several places has several names in a graph, and one for a model.
+    first = {id(module): name for name, module in model.named_modules()}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if first[id(module)] != name:
+            for node in graph.nodes:
+                node.module = first[id(module)] if node.module == name else node.module
+    return graph, _changeable(find_layers(model, graph, ignore=ignore, include=include), masked)
+
+
+def read_layers(
+    model: nn.Module,
+    x: torch.Tensor | tuple[torch.Tensor, ...] | None,
+    *,
+    ignore: Iterable[Selector] | Selector = (),
+    include: Iterable[Selector] | Selector = (),
+    masked: bool = False,
+) -> tuple[Graph | None, list[Layer]]:
+    """As ``read_graph``, for a method that does without an example input."""
+    if x is not None:
+        return read_graph(model, x, ignore=ignore, include=include, masked=masked)
+    return None, _changeable(find_layers(model, ignore=ignore, include=include), masked)
+
+
+def _changeable(layers: list[Layer], masked: bool) -> list[Layer]:
+    for layer in layers:
+        if layer.prunable:
+            check_weight(layer.name, layer.module, masked=masked)
+    return layers
 
 
 def find_layers(
@@ -78,13 +127,13 @@ def find_layers(
     """All convolutions and linear layers, in the order of the graph (else of the modules).
 
     Prunable are the convolutions but the first ones (those that read the model's input), the
-    classifier (the last layers before the output, linear or not), those that share a weight with
-    another module, and what ``ignore`` selects; ``include`` selects first or last convolutions that
-    are prunable all the same. Linear layers never are.
-    Raises Error when a selector is a name or module that the model does not have, or when
-    nothing is left to prune.
+    classifier (the last layers before the output, linear or not), depthwise ones, those that share
+    a weight with another module, and what ``ignore`` selects; ``include`` selects first, last and
+    depthwise convolutions that are prunable all the same. Linear layers never are.
+    Raises Error when a selector is a name or module that the model does not have, when ``include``
+    selects a convolution that shares its weight, or when nothing is left to prune.
     """
-    check_module(model)
+    check_model(model)
     modules = dict(model.named_modules())
     layers = [
         Layer(name, module)
@@ -97,18 +146,32 @@ def find_layers(
         layers = _read_graph(layers, graph)
         ends = _ends_by_graph(graph)
     ignored, included = _selected(modules, ignore), _selected(modules, include)
-    ignored |= _tied(layers)
+    shared = _shared(modules, layers)
     for layer in layers:
-        kept_whole = layer.name in ends and layer.name not in included
-        layer.prunable = isinstance(layer.module, nn.Conv2d) and not (
-            kept_whole or layer.name in ignored
-        )
+        layer.named = layer.name in included
+        left_out = layer.name in ignored or layer.name in shared
+        kept_whole = (layer.name in ends or layer.depthwise) and not layer.named
+        layer.prunable = isinstance(layer.module, nn.Conv2d) and not (kept_whole or left_out)
+        if layer.named and layer.name in shared and layer.name not in ignored:
+            raise Error(
+                f"include: layer '{layer.name}' shares its weight with '{shared[layer.name]}': "
+                "pruning one would prune both, so neither can be pruned"
+            )
     if not any(layer.prunable for layer in layers):
-        raise Error(
-            f"{type(model).__name__} has no convolution to prune: the first convolution, the "
-            "classifier and ignored layers are left out (include= takes them in)"
-        )
+        _refuse(model, layers)
     return layers
+
+
+def _refuse(model: nn.Module, layers: list[Layer]) -> NoReturn:
+    why = "it has no nn.Conv2d"
+    if any(isinstance(module, SparseConv2d) for module in model.modules()):
+        why += ", they are SparseConv2d: kernelprune.densify(model) first"
+    if any(isinstance(layer.module, nn.Conv2d) for layer in layers):
+        why = (
+            "left out are the first one, the classifier and depthwise ones (include= takes these "
+            "in), what ignore= names, and those that share their weight with another module"
+        )
+    raise Error(f"{type(model).__name__} has no convolution to prune: {why}")
 
 
 def _read_graph(layers: list[Layer], graph: Graph) -> list[Layer]:
@@ -153,11 +216,23 @@ def _ends_by_graph(graph: Graph) -> set[str]:
     return ends
 
 
-def _tied(layers: list[Layer]) -> set[str]:
-    """Layers that share their weight with another module: pruning one would prune both."""
-    weights = [layer.module.weight for layer in layers]  # alive together, so the ids are distinct
-    ids = [id(weight) for weight in weights]
-    return {layer.name for layer, own in zip(layers, ids, strict=True) if ids.count(own) > 1}
+def _shared(modules: dict[str, nn.Module], layers: list[Layer]) -> dict[str, str]:
+    """Layers whose weight is a parameter of another module too, and that module's name."""
+    owners: dict[int, list[str]] = {}
+    for name, module in modules.items():
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                owners.setdefault(id(parameter), []).append(name)
+    found = {}
+    for layer in layers:
+        held = parametrisation(layer.module, Masked)
+        place = layer.name if held is None else f"{layer.name}.parametrizations.weight"
+        role = "weight" if held is None else "original"
+        own = modules[place]._parameters.get(role)
+        others = [name for name in owners.get(id(own), ()) if name != place]
+        if others:
+            found[layer.name] = others[0]
+    return found
 
 
 def _selected(modules: dict[str, nn.Module], items: Iterable[Selector] | Selector) -> set[str]:

@@ -8,8 +8,8 @@ A mask is a parametrisation: the layer computes with ``raw * mask``, whatever an
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -17,54 +17,52 @@ from torch.nn.utils import parametrize
 
 from kernelprune.errors import Error, FormatError, ShapeError
 from kernelprune.files import name_of, opened, write_bytes
+from kernelprune.prune.strength import Strength
+from kernelprune.prune.weights import (
+    Masked,
+    check_values,
+    check_weight,
+    parametrisation,
+    raw_weight,
+)
 
 _MASKS = "kernelprune-masks"
 
 
-class Mask(nn.Module):
-    """Parametrisation ``[O, I/groups, kh, kw] -> same``: zero where ``mask`` [O, I/groups] is."""
-
-    mask: torch.Tensor
-
-    def __init__(self, mask: torch.Tensor):
-        super().__init__()
-        self.register_buffer("mask", mask)
+class Mask(Masked):
+    """Parametrisation ``[O, I/groups, kh, kw] -> same``: zero where a connection is dropped."""
 
     def forward(self, raw: torch.Tensor) -> torch.Tensor:
-        return raw * self.mask.view(*self.mask.shape, *[1] * (raw.dim() - 2))
+        return raw * self.mask.view(*self.dropped.shape, *[1] * (raw.dim() - 2))
 
 
-def parametrisation(module: nn.Module, kind: type[nn.Module]) -> Any:
-    """The parametrisation of type ``kind`` on the module's weight, or None."""
-    if not parametrize.is_parametrized(module, "weight"):
-        return None
-    return next((p for p in module.parametrizations.weight if isinstance(p, kind)), None)  # type: ignore[union-attr, operator]
-
-
-def _weight_of(model: nn.Module, name: str, mask: torch.Tensor) -> tuple[nn.Module, torch.Tensor]:
+def _layer(model: nn.Module, name: str, mask: torch.Tensor) -> nn.Module:
     try:
         module = model.get_submodule(name)
         weight = module.weight
     except AttributeError as error:
         raise Error(f"mask for '{name}': the model has no such layer") from error
+    if isinstance(weight, torch.Tensor):
+        check_weight(name, module, masked=True)
     if not isinstance(weight, torch.Tensor) or mask.shape != weight.shape[:2]:
         have = list(weight.shape[:2]) if isinstance(weight, torch.Tensor) else "no weight"
         raise ShapeError(f"mask for '{name}' has shape {list(mask.shape)}, the layer {have}")
-    return module, weight
+    return module
 
 
 def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
     """Sets the weights of dropped connections to zero, once: training may revive them.
 
-    ``masks``: bool ``[O, I/groups]`` by the layer's name, True where a connection is kept.
-    Raises Error for an unknown layer and ShapeError for a mask of the wrong shape.
+    ``masks``: bool ``[O, I/groups]`` by the layer's name, True where a connection is kept. Under
+    Synaptic Strength the strengths become zero, so this also prunes a copy of such a model.
+    Raises Error for an unknown layer or a weight that cannot be pruned and ShapeError for a mask of
+    the wrong shape; then nothing has changed.
     """
-    for name, mask in masks.items():
-        module, weight = _weight_of(model, name, mask)
-        if parametrize.is_parametrized(module, "weight"):
-            if parametrisation(module, Mask) is None:
-                raise Error(f"layer '{name}': its weight is parametrised; finalize that first")
-            weight = module.parametrizations.weight.original  # type: ignore[union-attr, assignment]
+    check_values(model)
+    layers = [(_layer(model, name, mask), mask) for name, mask in masks.items()]
+    for module, mask in layers:
+        strength = parametrisation(module, Strength)
+        weight = raw_weight(module) if strength is None else strength.strength
         with torch.no_grad():
             dropped = ~mask.to(weight.device, torch.bool)
             weight.masked_fill_(dropped.view(*mask.shape, *[1] * (weight.dim() - 2)), 0)
@@ -80,25 +78,31 @@ def attach_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
     apply_masks(model, masks)
     for name, mask in masks.items():
         module = model.get_submodule(name)
-        held = parametrisation(module, Mask)
+        held = parametrisation(module, Masked)
         if held is not None:
-            held.mask.copy_(mask)
+            (held.prune if isinstance(held, Strength) else held.keep)(mask)
             continue
-        weight = _weight_of(model, name, mask)[1]
-        own = mask.detach().to(weight.device, torch.bool).clone()
+        own = mask.detach().to(raw_weight(module).device, torch.bool)
         parametrize.register_parametrization(module, "weight", Mask(own))
 
 
 def masks_of(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Copies of all masks that the model holds, also those of Synaptic Strength, by layer."""
-    found = {}
-    for name, module in model.named_modules():
-        if parametrize.is_parametrized(module, "weight"):
-            for held in module.parametrizations.weight:  # type: ignore[union-attr, operator]
-                mask = getattr(held, "mask", None)
-                if isinstance(mask, torch.Tensor):
-                    found[name] = mask.clone()
-    return found
+    """All masks that the model holds, also those of Synaptic Strength, by layer."""
+    found = {name: parametrisation(module, Masked) for name, module in model.named_modules()}
+    return {name: held.mask for name, held in found.items() if held is not None}
+
+
+def finalize_masks(model: nn.Module) -> nn.Module:
+    """Removes all masks and strengths that the model holds; the zeroed weights stay, and so does
+    the function. Returns the same model.
+
+    For a copy of a model under Synaptic Strength too, such as a moving average of it; the
+    ``SynapticStrength`` of that very model is of no more use.
+    """
+    for module in list(model.modules()):
+        if parametrisation(module, Masked) is not None:
+            make_plain(module)
+    return model
 
 
 def make_plain(module: nn.Module) -> None:
@@ -106,25 +110,60 @@ def make_plain(module: nn.Module) -> None:
 
     The module's class, parameter names and their order are then those it had at first.
     """
-    mask = next(p.mask for p in module.parametrizations.weight if hasattr(p, "mask"))  # type: ignore[union-attr, operator]
+    held = parametrisation(module, Masked)
+    mask = held.mask
+    if isinstance(held, Strength):
+        held.let_go()
     trains = any(p.requires_grad for p in module.parametrizations.weight.parameters())  # type: ignore[union-attr]
-    parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
-    weight = module.weight
-    assert isinstance(weight, nn.Parameter)
+    _remove(module, keep_value=True)
     with torch.no_grad():
+        weight = raw_weight(module)
         weight.masked_fill_(~mask.view(*mask.shape, *[1] * (weight.dim() - 2)), 0)
     weight.requires_grad_(trains)
+
+
+def _remove(module: nn.Module, *, keep_value: bool) -> None:
+    """Removes the parametrisation: the weight is its value, or the tensor behind it; and it is the
+    first parameter again."""
+    # torch keeps the property "weight" in a class that copies of the module share, and deletes it
+    # there: the copies would have no weight any more. So the module gets a class to itself.
+    shared = type(module)
+    own = {k: v for k, v in vars(shared).items() if k not in ("__dict__", "__weakref__")}
+    module.__class__ = type(shared.__name__, shared.__bases__, own)
+    parametrize.remove_parametrizations(module, "weight", leave_parametrized=keep_value)
     others = {key: value for key, value in module._parameters.items() if key != "weight"}
+    weight = module._parameters["weight"]
     module._parameters.clear()
     module._parameters.update({"weight": weight, **others})
 
 
-def finalize_masks(model: nn.Module) -> nn.Module:
-    """Removes all attached masks; the zeroed weights stay. Returns the same model."""
-    for module in list(model.modules()):
-        if parametrisation(module, Mask) is not None:
-            make_plain(module)
-    return model
+@contextmanager
+def unchanged_on_failure(*models: nn.Module) -> Iterator[None]:
+    """When the block fails, the models are bit for bit as they were: weights, statistics, flags,
+    and without the masks and strengths that the block attached."""
+    modules = [module for model in models for module in model.modules()]
+    parametrised = {module for module in modules if parametrize.is_parametrized(module)}
+    before = [
+        (tensor, tensor.detach().clone(), tensor.requires_grad, tensor.grad)
+        for model in models
+        for tensor in [*model.parameters(), *model.buffers()]
+    ]
+    try:
+        yield
+    except BaseException:
+        for module in modules:
+            held = parametrisation(module, Masked)
+            if held is None or module in parametrised:
+                continue
+            if isinstance(held, Strength):
+                held.let_go()
+            _remove(module, keep_value=False)
+        with torch.no_grad():
+            for tensor, values, trained, gradient in before:
+                tensor.copy_(values)
+                tensor.requires_grad_(trained)
+                tensor.grad = gradient
+        raise
 
 
 def save_masks(masks: Mapping[str, torch.Tensor], path: str | os.PathLike[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -314,3 +315,12 @@ def _row(layer: Layer, mask: torch.Tensor | None) -> LayerPlan:
         macs_kept=None,
         prunable=layer.prunable,
     )
+
+
+def warned(plan: Plan) -> Plan:
+    """Gives the warnings of a plan that was carried out to whoever called the method for it."""
+    found = plan.warnings
+    if found:
+        more = f" (and {len(found) - 1} more: see plan.warnings)" if len(found) > 1 else ""
+        warnings.warn(found[0] + more, UserWarning, stacklevel=3)
+    return plan

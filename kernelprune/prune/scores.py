@@ -17,10 +17,10 @@ from torch import nn
 
 from kernelprune.capture.trace import eval_mode
 from kernelprune.errors import Error
-from kernelprune.prune.batches import device_of, labelled
+from kernelprune.prune.batches import Loss, compute, device_of, labelled, loss_of
 from kernelprune.prune.distributed import sum_over_ranks
 from kernelprune.prune.layers import Layer
-from kernelprune.prune.masks import Mask, parametrisation
+from kernelprune.prune.weights import raw_weight
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Gradients:
     layers: Sequence[Layer]
     loader: Iterable[Any] | None
     samples: int | None
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    loss: Loss
     found: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def of(self, name: str) -> torch.Tensor:
@@ -47,32 +47,25 @@ class Gradients:
         trained = [weight.requires_grad for weight in weights]
         sums = [torch.zeros_like(weight) for weight in weights]
         images_seen = torch.zeros((), device=device_of(self.model))
-        with eval_mode(self.model):
+        with eval_mode(self.model), torch.enable_grad():
             try:
                 for weight in weights:
                     weight.requires_grad_(True)
                 for images, labels in labelled(self.loader, self.samples, device_of(self.model)):
-                    loss = self.loss(self.model(images), labels) * len(images)
+                    outputs = compute(self.model, images)
+                    loss = loss_of(self.loss, outputs, labels) * len(labels)
                     for total, gradient in zip(
                         sums, torch.autograd.grad(loss, weights, allow_unused=True), strict=True
                     ):
                         if gradient is not None:
                             total += gradient
-                    images_seen += len(images)
+                    images_seen += len(labels)
             finally:
                 for weight, trains in zip(weights, trained, strict=True):
                     weight.requires_grad_(trains)
         images_seen = sum_over_ranks(images_seen)
         for layer, total in zip(self.layers, sums, strict=True):
             self.found[layer.name] = sum_over_ranks(total) / images_seen
-
-
-def raw_weight(module: nn.Module) -> torch.Tensor:
-    """The trained tensor behind a weight that may be masked."""
-    held = parametrisation(module, Mask)
-    weight = module.weight if held is None else module.parametrizations.weight.original  # type: ignore[union-attr]
-    assert isinstance(weight, torch.Tensor)
-    return weight
 
 
 @dataclass

@@ -24,7 +24,15 @@ from torch.nn import functional
 
 from kernelprune.capture.trace import eval_mode
 from kernelprune.errors import Error
-from kernelprune.prune.batches import device_of, labelled
+from kernelprune.prune.batches import (
+    Inputs,
+    Loss,
+    compute,
+    device_of,
+    differentiate,
+    labelled,
+    loss_of,
+)
 from kernelprune.prune.distributed import average_gradients, sum_over_ranks
 from kernelprune.prune.layers import Layer
 from kernelprune.prune.scores import kernel_norms
@@ -41,31 +49,33 @@ def kept_number(available: int, ratio: float) -> int:
 _DIVERGED, _ATTEMPTS, _LOWER = 2.0, 4, 0.2
 
 
-class _Enough(Exception):
-    """Ends a forward pass that has shown what was wanted."""
+class _Enough(BaseException):
+    """Ends a forward pass that has shown what was wanted; no error, so nobody takes it for one."""
 
 
 @dataclass
 class Objective:
     """``L``, on a model whose stage ends at the input of module ``cut`` with classifier ``head``
-    (None: at the end of the model). ``samples``: of the loader's images; None takes all."""
+    (None: at the end of the model). ``samples``: of the loader's images; None takes all.
+    ``scores``: the model gives a tensor in eval mode, so that is what ``loss`` is for."""
 
     model: nn.Module
     teacher: nn.Module
     loader: Iterable[Any]
     samples: int | None
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    loss: Loss
     discrimination: float
     cut: str | None = None
     head: nn.Module | None = None
+    scores: bool = True
 
-    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(self) -> Iterator[tuple[Inputs, torch.Tensor]]:
         return labelled(self.loader, self.samples, device_of(self.model))
 
-    def classification(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def classification(self, images: Inputs, labels: torch.Tensor) -> torch.Tensor:
         """The loss of the auxiliary classifier, without running what lies behind it."""
         if self.cut is None or self.head is None:
-            return self.loss(self.model(images), labels)
+            return loss_of(self.loss, self._outputs(images), labels)
         seen: list[torch.Tensor] = []
 
         def classify(_: nn.Module, args: tuple[Any, ...]) -> None:
@@ -79,20 +89,37 @@ class Objective:
             self.model.get_submodule(self.cut).register_forward_pre_hook,
             classify,
         )
-        return self.loss(seen[0], labels)
+        return loss_of(self.loss, seen[0], labels)
 
-    def __call__(self, layer: Layer, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def _outputs(self, images: Inputs) -> Any:
+        outputs = compute(self.model, images)
+        if self.scores and not isinstance(outputs, torch.Tensor):
+            # In train mode some models add the scores of classifiers of their own.
+            name = type(outputs).__name__
+            outputs = getattr(outputs, "logits", None)
+            if not isinstance(outputs, torch.Tensor):
+                raise Error(
+                    f"in train mode the model gives a {name} without 'logits', in eval mode a "
+                    "tensor: turn its auxiliary outputs off, or say stage_epochs=0 with "
+                    "discrimination=0"
+                )
+        return outputs
+
+    def __call__(self, layer: Layer, images: Inputs, labels: torch.Tensor) -> torch.Tensor:
         """``L`` for a batch, the student's gradient of ``layer`` in its graph."""
+        calls = max(len(layer.nodes), 1)
         targets: list[torch.Tensor] = []
         distances: list[torch.Tensor] = []
 
         def keep(_: nn.Module, args: Any, output: torch.Tensor) -> None:
             targets.append(output.clone())
-            raise _Enough
+            if len(targets) == calls:
+                raise _Enough
 
         def compare(_: nn.Module, args: Any, output: torch.Tensor) -> None:
-            distances.append(functional.mse_loss(output, targets[0]))
-            if not self.discrimination:
+            # A clone: the next operator may overwrite the output.
+            distances.append(functional.mse_loss(output.clone(), targets[len(distances)]))
+            if not self.discrimination and len(distances) == calls:
                 raise _Enough
 
         with torch.no_grad():
@@ -100,24 +127,24 @@ class Objective:
             _run(self.teacher, images, twin.register_forward_hook, keep)
         if not self.discrimination:
             _run(self.model, images, layer.module.register_forward_hook, compare)
-            return distances[0]
+            return torch.stack(distances).mean()
         hook = layer.module.register_forward_hook(compare)
         try:
             classification = self.classification(images, labels)
         finally:
             hook.remove()
-        return distances[0] + self.discrimination * classification
+        return torch.stack(distances).mean() + self.discrimination * classification
 
 
 def _run(
     model: nn.Module,
-    images: torch.Tensor,
+    images: Inputs,
     register: Callable[[Any], Any],
     hook: Callable[..., None],
 ) -> None:
     handle = register(hook)
     try:
-        model(images)
+        compute(model, images)
     except _Enough:
         pass
     finally:
@@ -131,7 +158,7 @@ def _alone(objective: Objective, weight: torch.Tensor) -> Iterator[None]:
     original = weight.detach().clone()
     parts = [objective.model] if objective.head is None else [objective.model, objective.head]
     trained = [(p, p.requires_grad) for part in parts for p in part.parameters()]
-    with eval_mode(objective.model):
+    with eval_mode(objective.model), torch.enable_grad():
         try:
             for parameter, _ in trained:
                 parameter.requires_grad_(False)
@@ -191,6 +218,7 @@ class Greedy:
         taken = 0
         with _alone(objective, weight):
             gradient, loss = self._gradient(objective, layer)
+            _check_finite(layer, gradient, loss)
             while True:
                 selection.taken.append(taken)
                 selection.losses.append(loss)
@@ -218,13 +246,12 @@ class Greedy:
         for attempt in range(_ATTEMPTS):
             self._train(objective, layer, chosen, _LOWER**attempt)
             gradient, loss = self._gradient(objective, layer)
-            if loss <= _DIVERGED * before:
+            if loss <= _DIVERGED * before and bool(torch.isfinite(gradient).all()):
                 return gradient, loss
             with torch.no_grad():
                 weight.copy_(start)
         gradient, loss = self._gradient(objective, layer)
-        if not loss < float("inf"):
-            raise Error(f"layer '{layer.name}': the loss of the selection is {loss}")
+        _check_finite(layer, gradient, loss)
         return gradient, loss
 
     def _gradient(self, objective: Objective, layer: Layer) -> tuple[torch.Tensor, float]:
@@ -234,11 +261,12 @@ class Greedy:
         total = torch.zeros(2, dtype=torch.float64, device=weight.device)
         for images, labels in objective.batches():
             loss = objective(layer, images, labels)
-            (loss * len(images)).backward()
+            differentiate(loss * len(labels))
             total += torch.stack(
-                [loss.detach().to(total) * len(images), total.new_tensor(len(images))]
+                [loss.detach().to(total) * len(labels), total.new_tensor(len(labels))]
             )
-        assert weight.grad is not None
+        if weight.grad is None:
+            raise Error(f"layer '{layer.name}': the loss has no gradient for its weight")
         gradient = sum_over_ranks(weight.grad.detach())
         loss_sum, images_seen = sum_over_ranks(total).tolist()
         loss_mean = loss_sum / images_seen
@@ -264,11 +292,20 @@ class Greedy:
         for _ in range(self.epochs):
             for images, labels in objective.batches():
                 optimiser.zero_grad(set_to_none=True)
-                objective(layer, images, labels).backward()
+                differentiate(objective(layer, images, labels))
                 average_gradients([weight])
-                assert weight.grad is not None
+                if weight.grad is None:
+                    raise Error(f"layer '{layer.name}': the loss has no gradient for its weight")
                 weight.grad.mul_(chosen[..., None, None])
                 optimiser.step()
+
+
+def _check_finite(layer: Layer, gradient: torch.Tensor, loss: float) -> None:
+    """Nothing can be chosen by gradients that are not numbers."""
+    if not math.isfinite(loss):
+        raise Error(f"layer '{layer.name}': the loss of the selection is {loss}")
+    if not bool(torch.isfinite(gradient).all()):
+        raise Error(f"layer '{layer.name}': the gradient of the selection is not finite")
 
 
 def _settled(losses: list[float], adaptive: float | None) -> bool:

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
 from kernelprune.files import name_of, replacing
+from kernelprune.prune.batches import Loss
 from kernelprune.prune.checks import check_number
-from kernelprune.prune.layers import Selector, find_layers
-from kernelprune.prune.scores import Connections, Gradients, connection_scores, raw_weight
+from kernelprune.prune.layers import Selector, read_layers
+from kernelprune.prune.scores import Connections, Gradients, connection_scores
 from kernelprune.prune.threshold import select
+from kernelprune.prune.weights import raw_weight
 from kernelprune.text import plain
 
 
@@ -88,10 +89,10 @@ def sensitivity(
     *,
     densities: Sequence[float] = (0.5, 0.3, 0.2, 0.1, 0.05),
     criterion: str = "l1",
-    x: torch.Tensor | None = None,
+    x: torch.Tensor | tuple[torch.Tensor, ...] | None = None,
     loader: Iterable[Any] | None = None,
     samples: int | None = None,
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = functional.cross_entropy,
+    loss: Loss = functional.cross_entropy,
     ignore: Iterable[Selector] | Selector = (),
     include: Iterable[Selector] | Selector = (),
     seed: int = 0,
@@ -104,8 +105,7 @@ def sensitivity(
     """
     for density in densities:
         check_number("densities: density", density, above=0, most=1)
-    graph = None if x is None else trace(model, x, opaque=True)
-    layers = find_layers(model, graph, ignore=ignore, include=include)
+    _, layers = read_layers(model, x, ignore=ignore, include=include, masked=True)
     layers = [layer for layer in layers if layer.prunable]
     gradients = Gradients(model, layers, loader, samples, loss)
     values: dict[str, list[float]] = {}

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from kernelprune.format.graph import Graph, Node
-from kernelprune.prune.layers import Layer, expand
+from kernelprune.prune.layers import Layer
+from kernelprune.prune.strength import expand
 
 # Below this share of the layer's largest gamma, a map counts as constant: beta / |gamma| would
 # drown its variation in rounding.

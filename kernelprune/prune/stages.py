@@ -70,7 +70,8 @@ def pivots(blocks: int, losses: int | None = None) -> list[int]:
 
 
 def _blocks(graph: Graph, layers: Sequence[Layer]) -> list[Stage]:
-    by_node = {id(node): layer for layer in layers for node in layer.nodes}
+    # A layer that is called several times belongs to the stage that has seen all its calls.
+    by_node = {id(layer.nodes[-1]): layer for layer in layers}
     last_use = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
     last_use.update((name, len(graph.nodes)) for name in graph.outputs)
     alive = {value.name for value in graph.inputs}

@@ -12,9 +12,16 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from kernelprune.prune.distributed import mean_over_ranks
-from kernelprune.prune.layers import expand
+from kernelprune.prune.weights import Masked
+
+
+def expand(channels: torch.Tensor, groups: int, out_channels: int) -> torch.Tensor:
+    """A number per input channel ``[I]`` as one per connection ``[O, I/groups]``."""
+    per_group = channels.reshape(groups, 1, -1)
+    return per_group.expand(-1, out_channels // groups, -1).reshape(out_channels, -1)
 
 
 def _over_taps(products: torch.Tensor) -> torch.Tensor:
@@ -68,15 +75,15 @@ class _Kernels(torch.autograd.Function):
         return across, along * mask, None
 
 
-class Strength(nn.Module):
+class Strength(Masked):
     """Parametrisation of a convolution's weight ``[O, I/groups, kh, kw]``.
 
-    ``strength`` (parameter) and ``mask`` (buffer) are ``[O, I/groups]``, ``scale`` (buffer) is
-    ``[I]``, ``measured`` (bool ``[I]``) says which of the scales are measured, ``batches`` counts
-    the batches that those have seen.
+    ``strength`` (parameter) is ``[O, I/groups]`` as the mask, ``scale`` (buffer) is ``[I]``,
+    ``measured`` (buffer ``[I]``, a number for the same reason as ``dropped``) is above 0 where the
+    scale is measured, ``batches`` counts the batches that those have seen. ``frozen``: the batch
+    norms whose scale went into the strengths, and whether it trained before.
     """
 
-    mask: torch.Tensor
     scale: torch.Tensor
     measured: torch.Tensor
     batches: torch.Tensor
@@ -89,23 +96,25 @@ class Strength(nn.Module):
         groups: int,
         measured: torch.Tensor,
     ):
-        super().__init__()
+        super().__init__(mask)
         self.strength = nn.Parameter(strength)
-        self.register_buffer("mask", mask)
         self.register_buffer("scale", scale)
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64, device=scale.device))
-        self.register_buffer("measured", measured, persistent=False)
+        self.register_buffer("measured", measured.float(), persistent=False)
         self.groups = groups
+        self.frozen: list[tuple[nn.Module, bool]] = []
+        self._watching: RemovableHandle | None = None
 
     def forward(self, direction: torch.Tensor) -> torch.Tensor:
+        mask = self.mask
         if direction.shape[2:] == (1, 1) and not direction.requires_grad:
             # The direction of a number is its sign: no norm, and gradients in one pass.
-            signs = direction[:, :, 0, 0].sign() * self.mask
+            signs = direction[:, :, 0, 0].sign() * mask
             return (self.strength * signs)[..., None, None]
         if torch.is_grad_enabled():
-            kernels: torch.Tensor = _Kernels.apply(direction, self.strength, self.mask)
+            kernels: torch.Tensor = _Kernels.apply(direction, self.strength, mask)
             return kernels
-        return plain_kernels(direction, self.strength, self.mask)
+        return plain_kernels(direction, self.strength, mask)
 
     def strengths(self) -> torch.Tensor:
         """``|s_ij|`` as ``[O, I/groups]``; 0 where pruned. Differentiable."""
@@ -120,12 +129,27 @@ class Strength(nn.Module):
         return torch.dot(self.strength.flatten(), slope.flatten())
 
     def prune(self, kept: torch.Tensor) -> None:
+        """Drops what ``kept`` leaves out; nothing comes back."""
+        self.keep(self.mask & kept.to(self.dropped.device))
         with torch.no_grad():
-            self.mask.logical_and_(kept.to(self.mask.device))
             self.strength.mul_(self.mask)
 
-    def watch(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Forward pre-hook: follows the root mean square of each input map while training."""
+    def is_measured(self) -> bool:
+        return bool(self.measured.any())
+
+    def watch(self, module: nn.Module) -> None:
+        """Follows the root mean square of each input map of ``module`` while it trains."""
+        if self.is_measured():
+            self._watching = module.register_forward_pre_hook(self._see)
+
+    def let_go(self) -> None:
+        """Ends what this did outside of itself: the watching, and what it froze."""
+        if self._watching is not None:
+            self._watching.remove()
+        for norm, trained in self.frozen:
+            norm.weight.requires_grad_(trained)  # type: ignore[union-attr, operator]
+
+    def _see(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if module.training:
             self.observe(inputs[0])
 
@@ -141,7 +165,7 @@ class Strength(nn.Module):
             self.batches += 1
             weight = self.batches.to(square.dtype).reciprocal().clamp_min(0.05)
             moved = self.scale.square().lerp_(square, weight).sqrt_()
-            self.scale.copy_(torch.where(self.measured, moved, self.scale))
+            self.scale.copy_(torch.where(self.measured.gt(0), moved, self.scale))
 
 
 def start(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

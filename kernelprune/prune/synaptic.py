@@ -18,7 +18,8 @@ from torch.nn.utils import parametrize
 from kernelprune.capture.footprint import Footprint
 from kernelprune.capture.trace import eval_mode, trace
 from kernelprune.errors import Error
-from kernelprune.prune.batches import device_of, inputs
+from kernelprune.format.graph import Graph
+from kernelprune.prune.batches import Inputs, compute, inputs
 from kernelprune.prune.budget import connected
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.distributed import as_first_has
@@ -29,12 +30,13 @@ from kernelprune.prune.latency import (
     layer_times,
     select_within_time,
 )
-from kernelprune.prune.layers import Layer, Selector, find_layers
-from kernelprune.prune.masks import make_plain, masks_of, parametrisation
-from kernelprune.prune.plan import Plan, make_plan, plan_of
+from kernelprune.prune.layers import Layer, Selector, read_graph
+from kernelprune.prune.masks import make_plain, masks_of, unchanged_on_failure
+from kernelprune.prune.plan import Plan, make_plan, plan_of, warned
 from kernelprune.prune.sources import find_rescalings, rescale
 from kernelprune.prune.strength import Strength, start
 from kernelprune.prune.threshold import check_scope, select
+from kernelprune.prune.weights import parametrisation
 
 SCALES = ("auto", "measured", "kernel")
 
@@ -50,29 +52,32 @@ class SynapticStrength:
     """Reparametrises every prunable convolution of ``model``, in place and exactly.
 
     ``model`` computes the same function before and after (to float rounding); build the optimiser
-    afterwards, from ``parameter_groups``. ``x``: an example input ``[N, C, H, W]``; its shape is
-    what counts. ``penalty``: factor on the sum of all strengths in the loss; None takes
-    ``default_penalty`` of the connections that are not zero, which suits a few epochs at a learning
-    rate of 0.1 (long trainings want less). ``scope``: how strengths of different layers are
-    compared, see ``threshold.comparable``.
+    afterwards, from ``parameter_groups``. ``x``: an example input ``[N, C, H, W]``, or a tuple for
+    several inputs; the shapes are what counts. ``penalty``: factor on the sum of all strengths in
+    the loss; None takes ``default_penalty`` of the connections that are not zero, which suits a few
+    epochs at a learning rate of 0.1 (long trainings want less). ``scope``: how strengths of
+    different layers are compared, see ``threshold.comparable``.
 
     ``scale="auto"`` moves |gamma| of the batch norm before a convolution into the strengths where
     that is exact, and elsewhere takes the measured root mean square of the input map, a running
     average over training batches; "measured" always measures, "kernel" takes the kernel norm
-    alone. The first convolutions and the classifier are left out; ``ignore`` leaves out more,
-    ``include`` takes in again (names, patterns, types, modules).
+    alone. The first convolutions, the classifier and depthwise convolutions are left out;
+    ``ignore`` leaves out more, ``include`` takes in again (names, patterns, types, modules).
 
     All state (strengths, masks, scales) is in the model's own state dict: construct this on a
-    fresh model, then load a checkpoint into the model, and training goes on where it stopped.
+    fresh model, then load a checkpoint into the model, and training goes on where it stopped. A
+    copy of the model, such as a moving average of it, made after this, becomes a plain module by
+    ``finalize_masks``.
 
     Raises Error for an unknown scale or scope, a negative penalty, a selector that selects nothing,
-    a convolution that is parametrised already, and when there is nothing to prune.
+    a convolution whose weight is parametrised or made by a hook, a model that is wrapped (DDP,
+    torch.compile), and when there is nothing to prune.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        x: torch.Tensor,
+        x: torch.Tensor | tuple[torch.Tensor, ...],
         *,
         penalty: float | None = None,
         scope: str = "global",
@@ -87,34 +92,38 @@ class SynapticStrength:
         check_scope(scope)
         self.model = model
         self.scope = scope
-        graph = trace(model, x, opaque=True)
-        self.layers = find_layers(model, graph, ignore=ignore, include=include)
-        prunable = [layer for layer in self.layers if layer.prunable]
-        for layer in self.layers:
-            if parametrize.is_parametrized(layer.module):
-                raise Error(f"layer '{layer.name}' is parametrised already; finalize that first")
-        self._frozen: list[tuple[nn.Parameter, bool]] = []
+        graph, self.layers = read_graph(model, x, ignore=ignore, include=include)
         self._parts: dict[str, Strength] = {}
-        self._hooks: list[Any] = []
-        self._example = x[:1].detach().clone()
+        given = x if isinstance(x, tuple) else (x,)
+        self._example = tuple(tensor[:1].detach().clone() for tensor in given)
         self._times: dict[tuple[int, int], LayerTimes] = {}
-        scales = {name: torch.ones(size) for name, size in _inputs_of(prunable)}
-        measured = {
-            name: torch.full((size,), scale != "kernel") for name, size in _inputs_of(prunable)
-        }
-        rescalings = find_rescalings(model, graph, self.layers) if scale == "auto" else []
-        for rescaling in rescalings:
-            self._frozen.append((rescaling.norm.weight, rescaling.norm.weight.requires_grad))
-            _, alive = rescale(rescaling)
-            for reading in rescaling.readers:
-                own = slice(reading.first, reading.first + len(alive))
-                scales[reading.layer.name][own] = alive.to(scales[reading.layer.name])
-                measured[reading.layer.name][own] = False
-        for layer in prunable:
-            self._reparametrise(layer, scales[layer.name], measured[layer.name])
+        with unchanged_on_failure(model):
+            self._begin(graph, scale)
+            self._first_measurement(given)
         connections = sum(int(part.mask.sum()) for part in self._parts.values())
         self.penalty_factor = default_penalty(max(connections, 1)) if penalty is None else penalty
-        self._first_measurement(x)
+
+    def _begin(self, graph: Graph, scale: str) -> None:
+        """Moves what scales can be moved into the readers, and makes their strengths parameters."""
+        prunable = [layer for layer in self.layers if layer.prunable]
+        scales = {layer.name: torch.ones(layer.in_channels) for layer in prunable}
+        measured = {
+            layer.name: torch.full((layer.in_channels,), scale != "kernel") for layer in prunable
+        }
+        frozen: list[tuple[str, nn.Module, bool]] = []
+        for rescaling in find_rescalings(self.model, graph, self.layers) if scale == "auto" else []:
+            trained = rescaling.norm.weight.requires_grad
+            _, alive = rescale(rescaling)
+            for reading in rescaling.readers:
+                name = reading.layer.name
+                own = slice(reading.first, reading.first + len(alive))
+                scales[name][own] = alive.to(scales[name])
+                measured[name][own] = False
+                frozen.append((name, rescaling.norm, trained))
+        for layer in prunable:
+            self._reparametrise(layer, scales[layer.name], measured[layer.name])
+        for name, norm, trained in frozen:
+            self._parts[name].frozen.append((norm, trained))
 
     def _reparametrise(self, layer: Layer, scale: torch.Tensor, measured: torch.Tensor) -> None:
         module = layer.module
@@ -126,17 +135,16 @@ class SynapticStrength:
             if layer.kernel == (1, 1):  # a single number has no direction to learn
                 module.weight.requires_grad_(False)
         parametrize.register_parametrization(module, "weight", part)
-        if bool(measured.any()):
-            self._hooks.append(module.register_forward_pre_hook(part.watch))
+        part.watch(module)
         self._parts[layer.name] = part
 
-    def _first_measurement(self, x: torch.Tensor) -> None:
+    def _first_measurement(self, given: Inputs) -> None:
         """Something to go by until the first training batch replaces it."""
-        if not self._hooks:
+        if not any(part.is_measured() for part in self._parts.values()):
             return
         parameter = next(self.model.parameters())
-        x = x.to(parameter.device, parameter.dtype) if x.is_floating_point() else x
-        self.measure([x])
+        floating = (x.to(parameter.dtype) if x.is_floating_point() else x for x in given)
+        self.measure([(tuple(floating),)])
         for part in self._parts.values():
             part.batches.zero_()
 
@@ -144,11 +152,12 @@ class SynapticStrength:
         """Measures the input maps of convolutions without a usable batch norm from data.
 
         Only needed to prune a trained model without training it with the strengths: training
-        measures as it goes. ``loader`` gives inputs, or tuples that start with the input.
-        Raises Error when it gives none.
+        measures as it goes. ``loader`` gives inputs, or tuples that start with the input (a model
+        of several inputs takes that many).
+        Raises Error when it gives none, or what the model cannot compute.
         """
-        device = device_of(self.model)
-        measured = {name: part for name, part in self._parts.items() if part.measured.any()}
+        measured = {name: part for name, part in self._parts.items() if part.is_measured()}
+        before = [(part, part.scale.clone(), part.batches.clone()) for part in measured.values()]
         seen = 0
         with ExitStack() as stack:
             stack.enter_context(eval_mode(self.model))
@@ -160,14 +169,22 @@ class SynapticStrength:
 
                 hook = self.model.get_submodule(name).register_forward_pre_hook(see)
                 stack.callback(hook.remove)
-            for x in inputs(loader, batches, device):
+            try:
+                for given in inputs(loader, batches, self.model):
+                    if not seen:
+                        for part in measured.values():
+                            part.batches.zero_()
+                    compute(self.model, given)
+                    seen += 1
                 if not seen:
-                    for part in measured.values():
-                        part.batches.zero_()
-                self.model(x)
-                seen += 1
-        if not seen:
-            raise Error("measure: the loader gave no batch")
+                    raise Error("measure: the loader gave no batch")
+                if not all(bool(torch.isfinite(part.scale).all()) for part in measured.values()):
+                    raise Error("measure: the maps are not finite; are there NaN in the images?")
+            except BaseException:
+                for part, scale, batches_seen in before:
+                    part.scale.copy_(scale)
+                    part.batches.copy_(batches_seen)
+                raise
 
     # ------------------------------------------------------------ training
 
@@ -281,11 +298,12 @@ class SynapticStrength:
     ) -> Plan:
         """Drops the weakest connections for good: they stay zero in all further training.
 
-        Arguments and errors as ``plan``. May be called again with a lower density.
+        Arguments and errors as ``plan``. May be called again with a lower density. Warns of what
+        ``plan.warnings`` has.
         """
         plan = self.plan(density, macs, scope, latency_ms=latency_ms, batch=batch, threads=threads)
         self._drop(plan.masks)
-        return plan
+        return warned(plan)
 
     def keep(self, masks: Mapping[str, torch.Tensor]) -> Plan:
         """Drops for good what ``masks`` (bool ``[O, I/groups]`` by layer) leave out, such as those
@@ -324,12 +342,8 @@ class SynapticStrength:
         Build a new optimiser if you train on; this object is of no more use.
         """
         self._check()
-        for hook in self._hooks:
-            hook.remove()
         for name in self._parts:
             make_plain(self.model.get_submodule(name))
-        for parameter, trained in self._frozen:
-            parameter.requires_grad_(trained)
         self._parts = {}
         return self.model
 
@@ -344,7 +358,3 @@ class SynapticStrength:
 def _prune_copy(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
     for name, mask in masks.items():
         parametrisation(model.get_submodule(name), Strength).prune(mask)
-
-
-def _inputs_of(layers: list[Layer]) -> list[tuple[str, int]]:
-    return [(layer.name, layer.in_channels) for layer in layers]

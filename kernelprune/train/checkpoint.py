@@ -23,6 +23,7 @@ from torch import nn
 
 from kernelprune.errors import Error
 from kernelprune.files import name_of, new_folder, read_bytes
+from kernelprune.prune.weights import present_names
 from kernelprune.text import read_json
 from kernelprune.train.options import PruneOptions, TrainOptions, short
 
@@ -146,7 +147,7 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     Raises:
         Error: It is not, or a number is not finite.
     """
-    wanted, found = model.state_dict(), checkpoint.model
+    wanted, found = model.state_dict(), present_names(checkpoint.model)
     for name in sorted({*wanted, *found}):
         if name not in found or name not in wanted:
             has = "has no" if name not in found else "also has a"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from rich.console import Console
@@ -152,6 +152,7 @@ class Trainer:
             )
         self.history: list[dict[str, Any]] = []
         self.step = 0
+        self._good: tuple[int, dict[str, torch.Tensor]] | None = None
         self.epoch_steps = steps_per_epoch(len(self.dataset), options.batch_size)
         self.total_steps = max(round(options.epochs * self.epoch_steps), 1)
         self.bfloat16 = options.precision == "bfloat16" or (
@@ -272,7 +273,12 @@ class Trainer:
     # ------------------------------------------------------------------ training
 
     def run(self) -> TrainResult:
-        """Trains to the end, from :attr:`step` on."""
+        """Trains to the end, from :attr:`step` on.
+
+        Raises:
+            Error: The loss or a weight is no longer finite. The model then has the weights of the
+                last epoch's end (or of the start) again, and no checkpoint of worse ones.
+        """
         start, started = self.step, time.perf_counter()
         log = self.options.tensorboard if is_first() else None
         with (
@@ -281,6 +287,7 @@ class Trainer:
             TrainProgress(self.title, self.total_steps, start, self.console, log) as progress,
         ):
             same_on_all(self.model)
+            self._remember()
             self.model.train()
             while self.step < self.total_steps:
                 self._run_epoch(progress)
@@ -311,14 +318,13 @@ class Trainer:
                 self.before_step(self.step)
             loss, right = self._train_step(own_part(images), own_part(labels)).tolist()
             if not loss < float("inf"):
-                raise Error(
-                    f"the loss became {loss} at step {self.step}: lower the learning rate "
-                    f"(now {self.options.learning_rate})"
-                )
+                self._fall_back(f"the loss became {loss}")
             self.step += 1
             progress.step(loss, right, len(labels))
             if every is not None and self.step % every == 0 and self.step < self.total_steps:
+                self._remember()
                 self.save()
+        self._remember()
         checked = None
         if self.validation is not None:
             same_on_all(self.model)
@@ -333,6 +339,26 @@ class Trainer:
         )
         progress.epoch(self.step, checked)
         self.save()
+
+    def _remember(self) -> None:
+        """Keeps the present weights to fall back on, if they are finite; else falls back."""
+        state = self.model.state_dict()
+        floating = [tensor for tensor in state.values() if tensor.is_floating_point()]
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in floating):
+            self._fall_back("the weights are not finite")
+        self._good = self.step, {name: tensor.clone() for name, tensor in state.items()}
+
+    def _fall_back(self, what: str) -> NoReturn:
+        message = f"{what} at step {self.step}: "
+        if self._good is None:
+            raise Error(f"{message}the model that was given is damaged")
+        step, before = self._good
+        for name, tensor in self.model.state_dict().items():
+            tensor.copy_(before[name])
+        raise Error(
+            f"{message}lower the learning rate (now {self.options.learning_rate}); the model has "
+            f"the weights of step {step} again"
+        )
 
     def _train_step(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """One update; returns ``[2]``: the loss and the share of the batch that was right."""

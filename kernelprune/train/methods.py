@@ -28,12 +28,12 @@ from kernelprune.prune import (
 from kernelprune.prune.distributed import is_first, own_part
 from kernelprune.prune.layers import find_layers
 from kernelprune.prune.plan import plan_of
+from kernelprune.prune.weights import masks_in
 from kernelprune.train.checkpoint import Checkpoint
 from kernelprune.train.loop import make_model
 from kernelprune.train.options import GREEDY, PruneOptions, TrainOptions
 from kernelprune.train.progress import PhaseProgress
 
-_MASK = ".parametrizations.weight.0.mask"
 _SLIMMING_PENALTY = 1e-3
 
 
@@ -47,15 +47,6 @@ class Samples:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for images, labels in batches(self.dataset, self.batch_size, seed=self.seed, epoch=0):
             yield own_part(images), own_part(labels)
-
-
-def _masks_in(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-    """bool ``[O, I/groups]`` by layer, of a model that was saved with its masks."""
-    return {
-        name.removesuffix(_MASK): mask.bool()
-        for name, mask in checkpoint.model.items()
-        if name.endswith(_MASK)
-    }
 
 
 def _beside(density: float, macs: float | None) -> float | None:
@@ -108,7 +99,7 @@ class Synaptic(Method):
         if limit is None:
             return self.pruner.prune(density=_beside(density, macs), macs=macs)
         if self.held is not None:  # measured times are never the same twice
-            return self.pruner.keep(_masks_in(self.held))
+            return self.pruner.keep(masks_in(self.held.model))
         batch, threads = self.options.latency_batch, self.options.latency_threads
         return self.pruner.prune(latency_ms=limit, batch=batch, threads=threads)
 
@@ -186,7 +177,7 @@ class ByDiscrimination(Method):
 
     def prune(self, density: float, macs: float | None) -> Plan:
         if self.held is not None:  # chosen before the interruption, and dear to choose again
-            attach_masks(self.model, _masks_in(self.held))
+            attach_masks(self.model, masks_in(self.held.model))
             return self.pruner.left()
         with PhaseProgress(self.console) as progress:
             self.pruner.progress = progress

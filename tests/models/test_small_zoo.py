@@ -55,8 +55,8 @@ STRENGTHS = [
     ("resnet", 3, 7),
     ("bottleneck", 5, 8),
     ("densenet", 8, 8),  # all: each batch norm is read by one convolution or by the classifier
-    ("mobilenet_v1", 6, 6),
-    ("mobilenet_v2", 2, 12),  # ReLU6 takes no factor: the linear ones remain
+    ("mobilenet_v1", 3, 3),  # depthwise convolutions are left out
+    ("mobilenet_v2", 2, 8),  # ReLU6 takes no factor: the linear ones remain
     ("inception", 9, 12),  # the four of the last module go to the classifier
 ]
 

@@ -38,7 +38,7 @@ def test_norms_keep_the_largest_kernels(criterion, order):
     norms = {n: model.get_submodule(n).weight.detach().flatten(2) for n in ("conv2", "conv3")}
     norms = {name: torch.linalg.vector_norm(v, order, dim=2) for name, v in norms.items()}
     before = {name: model.get_submodule(name).weight.detach().clone() for name in norms}
-    plan = prune_connections(model, density=0.5, criterion=criterion)
+    plan = prune_connections(model, density=0.5, criterion=criterion, scope="global")
     threshold = torch.cat([norm.flatten() for norm in norms.values()]).sort().values[-42]
     for name, norm in norms.items():
         assert torch.equal(plan.masks[name], norm >= threshold)
@@ -90,7 +90,9 @@ def test_a_new_criterion_is_one_row(monkeypatch):
     monkeypatch.setitem(CRITERIA, "largest", lambda layer: layer.weight.abs().amax((2, 3)))
     model = chain()
     largest = model.conv2.weight.detach().abs().amax((2, 3))
-    plan = prune_connections(model, density=0.5, criterion="largest", ignore="conv3")
+    plan = prune_connections(
+        model, density=0.5, criterion="largest", scope="global", ignore="conv3"
+    )
     assert largest[plan.masks["conv2"]].min() > largest[~plan.masks["conv2"]].max()
 
 
@@ -120,7 +122,9 @@ def test_gradient_criteria() -> None:
     for criterion, scores in expected.items():
         again = chain().train()
         again.conv2.weight.requires_grad_(False)
-        plan = prune_connections(again, density=0.5, criterion=criterion, loader=LOADER)
+        plan = prune_connections(
+            again, density=0.5, criterion=criterion, scope="global", loader=LOADER
+        )
         threshold = torch.cat([score.flatten() for score in scores.values()]).sort().values[-42]
         for name, score in scores.items():
             assert torch.equal(plan.masks[name], score >= threshold), criterion

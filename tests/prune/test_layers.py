@@ -10,7 +10,9 @@ from torch import nn
 from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
 from kernelprune.models.resnet import BasicBlock
-from kernelprune.prune.layers import expand, find_layers
+from kernelprune.ops import sparsify
+from kernelprune.prune.layers import find_layers
+from kernelprune.prune.strength import expand
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,9 @@ def test_selectors(net):
         find_layers(model, graph, ignore=nn.Conv2d(1, 1, 1))
     with pytest.raises(Error, match="no convolution to prune"):
         find_layers(model, graph, ignore=BasicBlock)
+    sparse = sparsify(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), below=2)
+    with pytest.raises(Error, match="they are SparseConv2d: kernelprune.densify.model. first"):
+        find_layers(sparse)
 
 
 class FullyConvolutional(nn.Module):

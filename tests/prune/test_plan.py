@@ -22,7 +22,7 @@ def plan(**options):
 
 def test_rows_and_totals():
     """Connections, map sizes or multiply-adds of a layer are wrong."""
-    result = plan()
+    result = plan(scope="global")
     rows = {row.name: row for row in result.rows}
     assert list(rows) == ["conv1", "conv2", "conv3", "fc"]
     conv2 = rows["conv2"]
@@ -46,7 +46,7 @@ def test_table():
     """Columns out of line, or a total that is missing."""
     text = str(plan())
     lines = text.splitlines()
-    assert lines[0] == "l1 (global)"
+    assert lines[0] == "l1 (global-normalised)"
     assert lines[1].split()[:6] == ["layer", "in", "out", "kernel", "map", "connections"]
     table = [line for line in lines[1:] if not set(line) <= {"-"}]
     assert [line.split("  ")[0] for line in table[1:]] == [
@@ -63,7 +63,8 @@ def test_layers_under_one_percent_are_named():
     model = Chain(channels=40)
     with torch.no_grad():
         model.conv2.weight.mul_(1e-6)
-    result = prune_connections(model, density=0.1, x=X)
+    with pytest.warns(UserWarning, match="layer 'conv2' keeps 1 of 1600"):
+        result = prune_connections(model, density=0.1, scope="global", x=X)
     assert result.warnings == [
         "layer 'conv2' keeps 1 of 1600 connections (0.06%): it may be cut off in effect"
     ]
@@ -103,7 +104,7 @@ def test_dictionary_is_json():
     assert read["totals"]["macs_kept"] == result.macs_kept
     assert read["layers"][1]["kernel"] == [3, 3]
     assert read["layers"][1]["kept"] == result.rows[1].kept
-    assert (read["method"], read["scope"]) == ("l1", "global")
+    assert (read["method"], read["scope"]) == ("l1", "global-normalised")
     assert sum(read["histogram"]["kept"]["conv2"]) == result.rows[1].kept
 
 

@@ -156,6 +156,29 @@ def test_diverging_training_stops() -> None:
         fit(replace(OPTIONS, learning_rate=1e9, epochs=20.0))
 
 
+@pytest.mark.parametrize("gradient_only", [False, True])
+def test_a_loss_that_is_no_number_leaves_no_trace(tmp_path: Path, gradient_only: bool) -> None:
+    """If this fails, the model or the newest checkpoint of a failed training is full of NaN."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 10))
+    first = model[0].weight
+
+    def penalty() -> torch.Tensor:
+        if trainer.step < trainer.epoch_steps + 2:
+            return first.sum() * 0
+        if gradient_only:  # the root of 0 is 0, its slope is not finite, and 0 * inf is NaN
+            return (first.sum() * 0).sqrt()
+        return first.sum() * float("nan")
+
+    options = replace(OPTIONS, epochs=2.0, checkpoint_steps=1)
+    trainer = Trainer(model, load("digits"), options, folder=tmp_path, penalty=penalty)
+    with pytest.raises(Error, match=r"lower the learning rate .* the weights of step \d+ again"):
+        trainer.run()
+    saved = load_checkpoint(tmp_path)
+    assert saved.step == trainer.epoch_steps + 2
+    for name, tensor in model.state_dict().items():
+        assert torch.isfinite(tensor).all() and torch.equal(tensor, saved.model[name])
+
+
 def test_weight_decay_spares_bn_biases_and_strengths() -> None:
     """If this fails, decay pulls on parameters that have no business being small."""
     spared = nn.Parameter(torch.ones(3, 3))
