@@ -41,7 +41,7 @@ def test_channels_keep_the_budget_of_what_is_exported(name: str, tmp_path, monke
     leaves out batch norms that fold into no layer: then the file has a fraction of it."""
     model = network(name)
     graph = trace(model, X)
-    monkeypatch.setattr("kernelprune.prune.criteria.trace", lambda *_, **__: graph)  # once is slow
+    monkeypatch.setattr("kernelprune.prune.layers.trace", lambda *_, **__: graph)  # once is slow
     dense = run_all(graph.copy()).macs()
     for macs in (0.7, 0.5, 0.3):
         plan = prune_channels(model, X, macs=macs, hold=True)
@@ -103,7 +103,7 @@ def test_connections_keep_the_budget_of_what_is_exported(tmp_path) -> None:
     """Connections that nobody needs any more count as kept, or a cut branch is taken for a cheap
     one."""
     model = lived_in(Chain(24)).float()
-    plan = prune_connections(model, x=SMALL.float(), macs=0.3)
+    plan = prune_connections(model, x=SMALL.float(), macs=0.3, scope="global")
     assert 0.98 * 0.3 <= plan.macs_density <= 0.3
     export(model, SMALL.float(), tmp_path / "model.safetensors")
     layers = Engine(tmp_path / "model.safetensors").layers()
