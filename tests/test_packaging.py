@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kernelprune.cli import _EXTRAS, missing_package
+from kernelprune.cli import missing_package
+from kernelprune.errors import EXTRAS
 
 ROOT = Path(__file__).resolve().parent.parent
 # Of no use without the repository.
@@ -64,7 +65,7 @@ def test_messages_name_the_smallest_extra() -> None:
     """If this fails, a missing package of a few kB is answered with an order for gigabytes."""
     packages = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "MNN": "mnn"}
     sizes = {extra: len(brought_by(extra)) for extra in extras()}
-    for module, extra in _EXTRAS.items():
+    for module, extra in EXTRAS.items():
         package = packages.get(module, module)
         having = [name for name in sizes if package in brought_by(name)]
         assert extra in having and sizes[extra] == min(sizes[name] for name in having), module

@@ -191,6 +191,7 @@ def test_ctrl_c_ends_a_long_run(model: Path, tmp_path: Path) -> None:
     slow.write_bytes(b.file(b.conv2d(b.conv2d(wide, 256, padding=SAME), 1, padding=SAME)))
     body = f"""
 import kernelprune.runtime
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
 slow = {str(slow)!r}
 one, two = Engine(slow, precision="strict"), Engine(slow, threads=2, precision="strict")
 many = np.ones((1 << 18, 1, 8, 8), np.float32)
