@@ -2,7 +2,7 @@
 
 Layers of all kinds and sizes are computed in every way that the engine knows, in every lane mode.
 The time of a candidate is modelled as a sum over its kernel calls of rates times counts
-(``csrc/plan/cost.h``); the rates are fitted by non-negative least squares on the relative errors,
+(``csrc/cpu/plan/cost.h``); the rates are fitted by non-negative least squares on the relative errors,
 drawn a little towards the rates of before where measurements leave them open. Several layers make
 one network, so that each finds its weights in a far cache and its input in a near one, as in a real
 network.
@@ -28,7 +28,7 @@ from kernelprune.files import write_text
 from kernelprune.format import Graph, Node, Value, write
 
 RESULTS = Path(__file__).parent / "results"
-PLAN = Path(__file__).parent.parent / "csrc" / "plan"
+PLAN = Path(__file__).parent.parent / "csrc" / "cpu" / "plan"
 TERMS = ("macs", "visits", "rows", "values", "far")
 DENSITIES = (1.0, 0.3, 0.1, 0.05)
 LAYERS_PER_NETWORK = 8
@@ -379,7 +379,7 @@ def quality(ways: Sequence[Measurement], rates: dict[Key, float], step: float) -
 
 
 def table_rows(isa: str, rates: dict[Key, float], before: dict[Key, float]) -> list[str]:
-    """Lines of csrc/plan/cost_table.h; kernels that were not measured keep their rates."""
+    """Lines of csrc/cpu/plan/cost_table.h; kernels that were not measured keep their rates."""
     merged = {**before, **dict.fromkeys(((k, w, t) for k, w, _ in rates for t in TERMS), 0.0)}
     merged.update(rates)
     kernels = dict.fromkeys((kernel, width) for kernel, width, _ in merged)
@@ -393,7 +393,7 @@ def table_rows(isa: str, rates: dict[Key, float], before: dict[Key, float]) -> l
 
 
 def write_table(isa: str, rows: Sequence[str]) -> None:
-    """Replaces the rows of ``isa`` in csrc/plan/cost_table.h."""
+    """Replaces the rows of ``isa`` in csrc/cpu/plan/cost_table.h."""
     path = PLAN / "cost_table.h"
     lines = path.read_text(encoding="utf-8").splitlines()
     old = [i for i, line in enumerate(lines) if line.startswith(f'    {{"{isa}", ')]

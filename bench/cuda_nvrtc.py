@@ -37,13 +37,13 @@ typedef long int64_t;
 typedef unsigned long uint64_t;
 """,
 }
-# The kernels as in csrc/cuda/table_gpu.cu, with an empty launch.
-SOURCE = """#include "cuda/device_half.cuh"
-#include "cuda/kernel_table.h"
+# The kernels as in csrc/cuda/kernels/table_gpu.cu, with an empty launch.
+SOURCE = """#include "cuda/device/device_half.cuh"
+#include "cuda/kernels/kernel_table.h"
 #define HUGE_VALF __int_as_float(0x7f800000)
 namespace kernelprune::cuda {{
 namespace {{
-#include "cuda/{table}.cuh"
+#include "cuda/kernels/{table}.cuh"
 template <class K>
 __global__ void __launch_bounds__(K::kThreads, K::kBlocksPerProcessor)
     entry(const __grid_constant__ Args args) {{

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "plan/memory.h"
+#include "core/arena.h"
 
 namespace {
 long long calls = 0;

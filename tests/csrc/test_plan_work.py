@@ -132,7 +132,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], int]:
     compiler = os.environ.get("CXX") or shutil.which("c++") or "g++"
     program = tmp_path_factory.mktemp("plan_work") / "plan_work"
     options = ["-std=c++17", "-O0", "-finstrument-functions", "-Icsrc", "-Wall", "-Wextra"]
-    sources = ["tests/csrc/plan_work.cc", "csrc/plan/memory.cc"]
+    sources = ["tests/csrc/plan_work.cc", "csrc/core/arena.cc"]
     subprocess.run([compiler, *options, *sources, "-o", str(program)], check=True, cwd=ROOT)
 
     def run(kind: str, count: int) -> int:

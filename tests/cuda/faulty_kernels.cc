@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "cuda/device_half.cuh"
+#include "cuda/device/device_half.cuh"
 #include "kernelprune/error.h"
 
 namespace kernelprune::cuda {

@@ -4,7 +4,7 @@
 //   n BITS          the half of a float
 //   f BITS BITS BITS   a * b + c, halves
 //   t BITS          a float rounded to TF32
-#include "cuda/half.h"
+#include "cuda/device/half.h"
 
 #include <cstdio>
 

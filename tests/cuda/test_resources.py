@@ -37,7 +37,7 @@ def test_cuda_12_compiles_every_kernel_without_spills() -> None:
 
 def test_the_table_has_every_kernel() -> None:
     """A kernel that is not in the table was never looked at: run python -m bench.cuda_resources."""
-    folder = ROOT / "csrc" / "cuda"
+    folder = ROOT / "csrc" / "cuda" / "kernels"
     own = [(folder / f"{name}.cuh").read_text() for name in ("kernels", "kernels_half")]
     common = (folder / "kernels_common.cuh").read_text()
     convolutions = {f"ConvDirect<{x}>" for x in re.findall(r"= conv_row<([\d, ]+)>", own[0])}

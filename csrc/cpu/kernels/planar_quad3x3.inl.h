@@ -7,7 +7,7 @@
 //   out[o]  = act( bias[o] + residual[o] + sum over j and the connections of acc[j] )
 //
 // Layouts: in [C][4], out [O][4]. The connections of an output channel fill whole vectors (how: see
-// plan/weights.cc): row_ptr [O+1] and weight [..][4][V::kWidth] count vectors, col
+// cpu/conv/packing.cc): row_ptr [O+1] and weight [..][4][V::kWidth] count vectors, col
 // [..][V::kWidth / 4].
 // Registers: one accumulator for each j. Per vector: V::kWidth / 4 loads of four pixels, three
 // shuffles inside four lanes, four FMAs. The weights take 64 bytes per connection, not 36.

@@ -12,7 +12,7 @@
 // is fetched meanwhile. Groups: within a block, four output channels with equally many connections
 // share one loop, which then has 4 T sums in flight for one mispredicted exit and one count;
 // without, the ends of loops of a dozen rounds cost as much as the loops. Table, made by
-// plan/groups.cc for each part of the output channels:
+// cpu/conv/row_groups.cc for each part of the output channels:
 //
 //   groups [parts, blocks, start of part 0, start of part 1, .., rows of a block, first output
 //   channel of part 0, .., O], and for every part and block [row0 of the block, group count, single

@@ -11,14 +11,14 @@
 //   input:  x -> V [N*N][live channels][slab],  a slab = the tiles' values of one channel
 //   output: V -> sums in work [N*N][O][slab] (spmm, once for each of the N*N positions)
 //             -> inverse transform, residual, activation -> y
-// Ranges are chosen (plan/winograd.cc) so that one position of V fits the first-level cache and all
-// of it about fits the second.
-// Registers: a transform holds one row or column of a tile; the multiplication is that of spmm, or
-// of spmm_groups for slabs of a few vectors, where the ends of the loops count. Whole layers, spmm
-// over spmm_groups, density 0.1: slabs of one vector 1.15 (256ch 14x14, one image), 1.14 (256ch
-// 8x8, 16 images), 1.06 (512ch 4x4); two 1.14 (128ch 16x16), 1.10 (256ch 8x8); four 1.02 (128ch
-// 16x16); but 0.95 where a position does not stay in the first-level cache (256ch 8x8, four
-// vectors), and 0.98 to 1.01 with 77 connections for each output channel (256ch 8x8, density 0.3).
+// Ranges are chosen (cpu/conv/winograd.cc) so that one position of V fits the first-level cache and
+// all of it about fits the second. Registers: a transform holds one row or column of a tile; the
+// multiplication is that of spmm, or of spmm_groups for slabs of a few vectors, where the ends of
+// the loops count. Whole layers, spmm over spmm_groups, density 0.1: slabs of one vector 1.15
+// (256ch 14x14, one image), 1.14 (256ch 8x8, 16 images), 1.06 (512ch 4x4); two 1.14 (128ch
+// 16x16), 1.10 (256ch 8x8); four 1.02 (128ch 16x16); but 0.95 where a position does not stay in the
+// first-level cache (256ch 8x8, four vectors), and 0.98 to 1.01 with 77 connections for each output
+// channel (256ch 8x8, density 0.3).
 //
 // Zen 4, 16 images, share of the peak of a direct kernel (a direct kernel is bound by 100 % where
 // no tap falls on the border), density 0.1: 64ch 32x32 81 %, 128ch 16x16 130 %, 256ch 8x8 170 %;

@@ -80,7 +80,7 @@ struct StageInfo {
   const char* kernel = "";
   int vector_width = 0;
   int64_t calls = 1;  // one for each range of outputs
-  double macs = 0.0, visits = 0.0, rows = 0.0, values = 0.0, far = 0.0;  // see plan/cost.h
+  double macs = 0.0, visits = 0.0, rows = 0.0, values = 0.0, far = 0.0;  // see cpu/plan/cost.h
 };
 
 struct CandidateInfo {

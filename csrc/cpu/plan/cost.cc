@@ -1,0 +1,31 @@
+#include "cpu/plan/cost.h"
+
+#include <string_view>
+
+#include "cpu/plan/cost_table.h"
+
+namespace kernelprune {
+namespace {
+
+CostRates find_rates(std::string_view isa, std::string_view kernel, int width) {
+  CostRates rates;
+  for (const CostTableRow& row : kCostTable) {
+    if (isa != row.isa) continue;
+    if (kernel == row.kernel && width == row.width) return row.rates;
+    if (row.kernel == std::string_view("any")) rates = row.rates;
+  }
+  return rates;
+}
+
+}  // namespace
+
+double CostModel::step(const Kernel& kernel, int width, const CostTerms& terms) {
+  const auto [entry, is_new] = rates_.try_emplace({kernel.name, width});
+  CostRates& rates = entry->second;
+  if (is_new) rates = find_rates(kernels_.isa, kernel.name, width);
+  return kCostPerStep +
+         (terms.macs * rates.macs + terms.visits * rates.visits + terms.rows * rates.rows +
+          terms.values * rates.values + terms.far * rates.far);
+}
+
+}  // namespace kernelprune

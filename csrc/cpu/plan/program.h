@@ -1,0 +1,101 @@
+// A program: the steps that take one lane group of images (L images side by side, or one image with
+// L = 1) from the user's input to the user's output. Made once at load, never changed.
+//
+// The first layers of a program may be planned for one image at a time: where maps are large, the
+// activations of L images do not stay in cache, and planar kernels are as fast. Their last value is
+// kept for all images of the group and brought into lanes.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "cpu/kernel_args.h"
+#include "model/graph.h"
+#include "cpu/conv/conv.h"
+
+namespace kernelprune {
+
+// Where a step finds or leaves an activation.
+struct Operand {
+  enum class Place { kNone, kWorkspace, kScratch, kInput, kOutput };
+  Place place = Place::kNone;
+  // kWorkspace: offset in floats; kScratch: number of the pass's memory; kInput, kOutput: index of
+  // the graph's tensor.
+  int64_t at = 0;
+  int64_t image_stride = 0;  // kWorkspace: floats from one image of the group to the next
+};
+
+// A kernel, and how it is called. `args` is complete but for the three activation pointers and, if
+// its pass has several ranges, for what they change.
+struct Step {
+  int node = -1;  // index into Graph::nodes; -1 for conversion of inputs and outputs
+  Kernel kernel{};
+  int vector_width = 0;
+  KernelArgs args;
+  RangeRule rule;
+  Operand in, residual, out, work;
+  std::vector<int64_t> bounds;  // part p computes units [bounds[p], bounds[p+1])
+  double cost = 0.0;            // estimate for all ranges, nanoseconds, see cpu/plan/cost.h
+};
+
+// One of the inputs that a concat copies, in its pass a range of its own.
+struct Piece {
+  int64_t in = 0, out = 0;  // offsets in floats: in the workspace, from the start of the output
+  int64_t channels = 0;
+};
+
+// Steps [begin, end), all of them for each range in turn.
+struct Pass {
+  size_t begin = 0, end = 0;
+  Ranges ranges;
+  // So many ranges at the beginning are shared out: each thread takes its own through all steps,
+  // with scratch memory of its own and no waiting.
+  int64_t owned = 0;
+  int64_t memories = 0;          // of scratch
+  std::vector<int64_t> scratch;  // [part][memory]: offsets in floats; one part if none is owned
+  std::vector<Piece> pieces;     // of a concat, by range
+};
+
+struct Program {
+  int64_t lanes = 1;
+  std::vector<Step> steps;
+  std::vector<Pass> passes;  // all steps, in order
+  int planar_nodes = 0;      // so many nodes at the beginning run one image at a time,
+  size_t per_image = 0;      // in so many passes
+  int64_t workspace_floats = 0;
+  double image_cost = 0.0;  // nanoseconds, of the steps per image
+  double group_cost = 0.0;  // of the others
+
+  // Comparable between the programs of one graph.
+  double cost(int64_t images) const {
+    return image_cost * static_cast<double>(images) + group_cost;
+  }
+};
+
+struct PlanOptions {
+  int64_t lanes = 1;
+  int parts = 1;  // threads that share a step
+  Precision precision = Precision::kFast;
+  const std::map<LayerKey, std::string>* choices = nullptr;
+  int planar_nodes = 0;  // so many nodes at the beginning run one image at a time: a planar cut
+};
+
+// Lowers the graph for lane groups of `options.lanes` images; `kernels` is the instruction set in
+// use. The program keeps pointers into `graph` and `weights`, which must outlive it.
+Program make_program(const Graph& graph, const KernelSet& kernels, const PlanOptions& options,
+                     WeightStore* weights);
+
+// For each value the last node that reads it; beyond all nodes for the outputs.
+std::vector<int> last_uses(const Graph& graph);
+
+// The numbers of nodes at the beginning that may be planar: behind them nothing but the last one's
+// value is needed.
+std::vector<int> planar_cuts(const Graph& graph);
+
+// The one of them with which a lane group is expected to take the least time; `planar` and
+// `in_lanes` are the programs with all nodes and with none.
+int best_planar_nodes(const Graph& graph, const Program& planar, const Program& in_lanes);
+
+}  // namespace kernelprune

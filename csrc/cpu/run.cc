@@ -1,0 +1,154 @@
+#include "cpu/run.h"
+
+#include "core/clock.h"
+#include "core/parallel.h"
+
+namespace kernelprune {
+
+const float* ProgramRun::locate(const Operand& operand, const Pass& pass,
+                                const Place& place) const {
+  const auto index = static_cast<size_t>(operand.at);
+  switch (operand.place) {
+    case Operand::Place::kWorkspace:
+      return (operand.image_stride > 0 ? place.group_arena : place.arena) + operand.at +
+             place.in_group * operand.image_stride;
+    case Operand::Place::kScratch:
+      return place.arena + pass.scratch[place.part * pass.memories + operand.at];
+    case Operand::Place::kInput:
+      return inputs_[index] + place.image * graph_.values[graph_.inputs[index]].shape.elements();
+    case Operand::Place::kOutput:
+      return outputs_[index] + place.image * graph_.values[graph_.outputs[index]].shape.elements();
+    case Operand::Place::kNone:
+      break;
+  }
+  return nullptr;
+}
+
+void ProgramRun::run_step(const Step& step, const Turn& turn, const Place& place, int part,
+                          int parts) const {
+  const Pass& pass = turn.pass;
+  const bool copies = !pass.pieces.empty();
+  const int64_t channels = copies ? pass.pieces[turn.range].channels : 0;
+  int64_t begin = 0, end = copies ? channels : step.bounds.back();
+  if (parts > 1 && copies) {
+    begin = channels * part / parts, end = channels * (part + 1) / parts;
+  } else if (parts > 1) {
+    begin = step.bounds[part], end = step.bounds[part + 1];
+  }
+  if (begin == end || interruption_->stopped()) return;
+  KernelArgs args = step.args;
+  args.images = place.images;
+  args.in = locate(step.in, pass, place);
+  args.residual = locate(step.residual, pass, place);
+  args.out = const_cast<float*>(locate(step.out, pass, place));
+  args.work = const_cast<float*>(locate(step.work, pass, place));
+  if (copies) {
+    args.in = place.arena + pass.pieces[turn.range].in;
+    args.out += pass.pieces[turn.range].out;
+  } else if (pass.ranges.count > 1) {
+    turn.at.set(step.rule, &args);
+    const int64_t floats = turn.at.first * step.rule.out_floats;
+    args.out += floats;
+    if (args.residual != nullptr) args.residual += floats;
+  }
+  step.kernel.run(args, begin, end);
+}
+
+void ProgramRun::run_pass(const TeamMember& member, const Program& program, const Pass& pass,
+                          const Place& place) const {
+  for (int64_t range = 0; range < pass.ranges.count; ++range) {
+    const Turn turn(pass, range);
+    for (size_t i = pass.begin; i < pass.end; ++i) {
+      run_step(program.steps[i], turn, place, 0, 1);
+      if (member.is_first()) interruption_->poll();
+    }
+  }
+}
+
+namespace {
+
+// Calls body(pass, first image, images, image in the group) for the passes of one lane group in
+// order: those per image for each image but the first `done`, then the others.
+template <typename Body>
+void for_each_pass(const Program& program, int64_t image, int64_t images, int64_t done,
+                   const Body& body) {
+  for (int64_t i = done; program.per_image > 0 && i < images; ++i) {
+    for (size_t p = 0; p < program.per_image; ++p) {
+      body(program.passes[p], image + i, int64_t{1}, i);
+    }
+  }
+  for (size_t p = program.per_image; p < program.passes.size(); ++p) {
+    body(program.passes[p], image, images, int64_t{0});
+  }
+}
+
+}  // namespace
+
+void ProgramRun::alone(const TeamMember& member, const Program& program, float* arena,
+                       int64_t image, int64_t images) const {
+  for_each_pass(program, image, images, 0,
+                [&](const Pass& pass, int64_t first, int64_t count, int64_t in_group) {
+                  run_pass(member, program, pass, {arena, arena, first, count, in_group});
+                });
+}
+
+void ProgramRun::together(const Program& program, Workspace* workspace, int64_t image,
+                          int64_t images, std::vector<double>* step_seconds) const {
+  float* const arena = workspace->arenas[0].data();
+  // Images that one thread takes through the passes per image alone, an equal number for each.
+  const int64_t owned = program.per_image > 0 ? images / threads_ * threads_ : 0;
+  run_team(threads_, [&](const TeamMember& member) {
+    Clock::time_point start = Clock::now();
+    const auto lap = [&](size_t step) {
+      if (member.is_first()) interruption_->poll();
+      if (step_seconds == nullptr || !member.is_first()) return;
+      (*step_seconds)[step] += seconds_since(start);
+      start = Clock::now();
+    };
+    const auto run_range = [&](const Pass& pass, int64_t range, const Place& place) {
+      const Turn turn(pass, range);
+      for (size_t i = pass.begin; i < pass.end; ++i) {
+        run_step(program.steps[i], turn, place, 0, 1);
+        lap(i);
+      }
+    };
+    member.for_each_part([&](int part) {
+      for (int64_t n = owned * part / threads_; n < owned * (part + 1) / threads_; ++n) {
+        float* const own = workspace->arenas[static_cast<size_t>(part)].data();
+        for (size_t p = 0; p < program.per_image; ++p) {
+          const Pass& pass = program.passes[p];
+          for (int64_t range = 0; range < pass.ranges.count; ++range) {
+            run_range(pass, range, {own, arena, image + n, 1, n});
+          }
+        }
+      }
+    });
+    if (owned > 0) member.barrier();
+    for_each_pass(program, image, images, owned,
+                  [&](const Pass& pass, int64_t first, int64_t count, int64_t in_group) {
+                    Place place{arena, arena, first, count, in_group};
+                    member.for_each_part([&](int part) {
+                      place.part = part;
+                      for (int64_t range = pass.owned * part / threads_;
+                           range < pass.owned * (part + 1) / threads_; ++range) {
+                        run_range(pass, range, place);
+                      }
+                    });
+                    place.part = 0;
+                    if (pass.owned > 0) member.barrier();
+                    for (int64_t range = pass.owned; range < pass.ranges.count; ++range) {
+                      const Turn turn(pass, range);
+                      for (size_t i = pass.begin; i < pass.end; ++i) {
+                        member.for_each_part([&](int part) {
+                          run_step(program.steps[i], turn, place, part, threads_);
+                        });
+                        // The pieces of a concat do not need each other.
+                        if (pass.pieces.empty() || range + 1 == pass.ranges.count) member.barrier();
+                        lap(i);
+                      }
+                    }
+                  });
+  });
+}
+
+}  // namespace kernelprune

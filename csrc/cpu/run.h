@@ -1,0 +1,69 @@
+// Runs programs: for every step the addresses are filled in and its kernel is called.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/parallel.h"
+#include "model/graph.h"
+#include "core/interruption.h"
+#include "cpu/plan/program.h"
+#include "cpu/workspace.h"
+
+namespace kernelprune {
+
+// One run, with the user's tensors. Allocates nothing.
+class ProgramRun {
+ public:
+  // Keeps references to all of them. `threads` is what the programs were planned for.
+  ProgramRun(const Graph& graph, int threads, const std::vector<const float*>& inputs,
+             const std::vector<float*>& outputs, Interruption* interruption)
+      : graph_(graph),
+        threads_(threads),
+        inputs_(inputs),
+        outputs_(outputs),
+        interruption_(interruption) {}
+
+  // One lane group, by one thread of the team: `images` images of the batch from `image` on.
+  void alone(const TeamMember& member, const Program& program, float* arena, int64_t image,
+             int64_t images) const;
+
+  // The same by all threads. Adds what the steps took to `step_seconds`, if that is not null.
+  void together(const Program& program, Workspace* workspace, int64_t image, int64_t images,
+                std::vector<double>* step_seconds) const;
+
+ private:
+  // What a step works on.
+  struct Place {
+    float* arena;
+    float* group_arena;    // of what the steps per image leave for their lane group
+    int64_t image;         // the first image, in the batch
+    int64_t images;        // so many of them
+    int64_t in_group = 0;  // the image within its lane group, for a step that runs once per image
+    int64_t part = 0;      // whose scratch memory a step uses
+  };
+
+  // A pass, and which of its ranges.
+  struct Turn {
+    const Pass& pass;
+    int64_t range;
+    RangePlace at;
+    Turn(const Pass& of, int64_t index)
+        : pass(of), range(index), at(RangePlace::of(of.ranges, index)) {}
+  };
+
+  const float* locate(const Operand& operand, const Pass& pass, const Place& place) const;
+  // Part `part` of `parts` of a step, or, with 1, all of it.
+  void run_step(const Step& step, const Turn& turn, const Place& place, int part, int parts) const;
+  // All of it by one thread.
+  void run_pass(const TeamMember& member, const Program& program, const Pass& pass,
+                const Place& place) const;
+
+  const Graph& graph_;
+  const int threads_;
+  const std::vector<const float*>& inputs_;
+  const std::vector<float*>& outputs_;
+  Interruption* const interruption_;
+};
+
+}  // namespace kernelprune

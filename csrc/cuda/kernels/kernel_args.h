@@ -1,0 +1,76 @@
+// What a CUDA kernel is given. One struct for all kernels, filled while planning, so that a step is
+// a launch and this struct. Shared by host code, nvcc and the emulator: plain data only.
+#pragma once
+
+#include <cstdint>
+
+namespace kernelprune::cuda {
+
+// Memory on the device. The emulator checks every access against `count`; a GPU never looks at it.
+template <typename T>
+struct Span {
+  T* data = nullptr;
+  int64_t count = 0;
+};
+
+// A number in half precision, as its bits.
+struct Half {
+  uint16_t bits;
+};
+
+struct Args {
+  // Activations are [batch][C][H][W]. Kernels for half precision see halves where it says float,
+  // and count in halves: see elements_of(). There rows are in_pitch and out_pitch long.
+  Span<const float> in, residual;
+  Span<float> out;
+  int64_t in_image = 0, out_image = 0;  // floats from one image to the next
+  int64_t out_offset = 0;               // copy: floats from the start of an image of `out`
+  int32_t batch = 0, channels = 0, out_channels = 0;
+  int32_t in_h = 1, in_w = 1, out_h = 1, out_w = 1;
+  int32_t in_pitch = 1, out_pitch = 1;  // from one row to the next
+  float low = 0.0f, high = 0.0f;        // act(x) = min(max(x, low), high)
+
+  // A sliding window.
+  int32_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
+  int32_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+  int32_t dilation_h = 1, dilation_w = 1;
+  bool count_include_pad = false;
+
+  // Connections, packed for groups of output channels (cuda/conv/packing.h) or as rows (linear).
+  Span<const float> weight, bias;
+  Span<const uint32_t> rows;        // group * G + j -> output channel; kNoRow where there is none
+  Span<const uint32_t> entry_ptr;   // group -> its first entry; for linear: row -> first connection
+  Span<const uint32_t> entries;     // position in the block's channels << 8 | mask of the outputs
+  Span<const uint32_t> weight_ptr;  // group -> its first connection in `weight`
+  Span<const uint32_t> channel_ptr;  // block of groups -> its first input channel in `col`
+  Span<const uint32_t> col;          // input channels
+  int32_t groups = 0, group_blocks = 0, block_groups = 1;
+
+  // How conv_direct shares its work: a block takes warp_groups groups, whose input channels it
+  // splits among `splits` warps each, and tile_images x tiles_y x tiles_x thread tiles.
+  int32_t warp_groups = 1, splits = 1;
+  int32_t tile_images = 1, tiles_y = 1, tiles_x = 1;
+  int32_t blocks_y = 1, blocks_x = 1;
+  int32_t patch_h = 0, patch_w = 0, pitch = 0;  // its input in shared memory: rows, columns, row
+  int32_t slot_floats = 0, slots = 0;           // of one channel; channels staged at once
+
+  // conv_winograd: every block of groups has `chunks` lists of up to `slots` channels, and
+  // entry_ptr and weight_ptr are [block][chunk][group]; slot_floats is room for the weights of a
+  // chunk.
+  int32_t chunks = 0;
+};
+
+constexpr uint32_t kNoRow = 0xffffffffu;
+
+// One launch: a one-dimensional grid of one-dimensional blocks.
+struct LaunchShape {
+  const char* kernel = "";  // its name, for messages
+  int64_t blocks = 0;
+  int32_t shared_floats = 0;
+  int32_t in_bytes = 4, out_bytes = 4;  // of an activation
+  // The emulator poisons `out` before the first launch that writes it and looks for what is still
+  // poisoned after the last (a concat writes one output in several launches).
+  bool first_writer = true, last_writer = true;
+};
+
+}  // namespace kernelprune::cuda

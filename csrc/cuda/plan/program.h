@@ -1,0 +1,92 @@
+// The graph for a CUDA device: weights packed once, and for every batch size the launches that take
+// the batch from the inputs to the outputs. Activations are [batch][C][H][W] in one block of
+// memory.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "cuda/device/device.h"
+#include "kernelprune/engine.h"
+#include "model/graph.h"
+#include "cuda/conv/mma.h"
+#include "cuda/conv/packing.h"
+#include "cuda/conv/winograd.h"
+
+namespace kernelprune {
+
+// Part of the workspace.
+struct CudaOperand {
+  int64_t first = 0;  // in floats
+  int64_t count = 0;  // in activations, float32 or halves; 0: there is none
+  // The user's tensor that may take its place: inputs, then outputs; -1: none.
+  int tensor = -1;
+
+  float* locate(float* workspace, const std::vector<void*>& tensors) const;
+};
+
+// One launch. `args` is complete but for the activations.
+struct CudaStep {
+  int node = -1;  // index into Graph::nodes; -1: an input or output comes into other storage
+  const cuda::Kernel* kernel = nullptr;
+  cuda::LaunchShape shape;
+  cuda::Args args;
+  CudaOperand in, residual, out;
+
+  bool has_tensors() const { return in.tensor >= 0 || residual.tensor >= 0 || out.tensor >= 0; }
+  // The arguments with the activations in this workspace, but for those whose tensor has an
+  // address.
+  cuda::Args bound(float* workspace, const std::vector<void*>& tensors) const;
+};
+
+struct CudaProgram {
+  std::vector<CudaStep> steps;
+  std::vector<CudaOperand> inputs, outputs;  // of the graph, as the user has them
+  int64_t workspace_floats = 0;
+};
+
+class CudaModel {
+ public:
+  // Packs and uploads the weights. `variant` chooses among the ways to compute a convolution: 0 by
+  // cost, else the one of that number, counted in circles. Keeps pointers to both `graph` and
+  // `device`.
+  CudaModel(const Graph& graph, cuda::Device* device, Precision precision, int variant);
+
+  bool is_half() const { return precision_ == Precision::kHalf; }
+  // The launches for `batch` images, whose tensors the user has in float32 or, if is_half(), in
+  // half precision. Throws Error (kGeneral) for a layer that is too large.
+  CudaProgram program(int64_t batch, bool half_tensors) const;
+
+ private:
+  friend class CudaLowering;
+  // The convolutions and linear layers: which kernels can compute them, and their weights.
+  struct Layer {
+    const cuda::ConvKernel* tiles = nullptr;  // kTiles of them; null: not conv_direct
+    bool is_linear = false;
+    CudaWeights weights;
+    std::vector<CudaMma> mma;            // beside conv_direct
+    std::vector<CudaWinograd> winograd;  // the same
+  };
+  Layer pack(const Node& node, CudaUploads* uploads) const;
+  // Uploads those of `forms` that some batch would use, and keeps them.
+  template <class Form>
+  void keep_useful(std::vector<Form> forms, const cuda::Args& args, const Layer& layer,
+                   CudaUploads* uploads, std::vector<Form>* kept) const;
+  void pack_winograd(const Node& node, const Window& window, Layer* layer,
+                     CudaUploads* uploads) const;
+  void pack_mma(const Node& node, const Window& window, Layer* layer, CudaUploads* uploads) const;
+  const cuda::KernelTable& kernels() const {
+    return is_half() ? device_->half_kernels() : device_->kernels();
+  }
+
+  const Graph& graph_;
+  cuda::Device* device_;
+  const Precision precision_;
+  const int variant_;
+  std::vector<Layer> layers_;  // [node]
+  cuda::DeviceBuffer weights_;
+};
+
+}  // namespace kernelprune

@@ -1,0 +1,16 @@
+// The reference kernels on a whole graph.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "model/graph.h"
+#include "core/interruption.h"
+
+namespace kernelprune {
+
+// One image at a time; the tensors are as for Engine::run_reference(). Throws Error (kCancelled).
+void run_reference(const Graph& graph, const std::vector<const float*>& inputs,
+                   const std::vector<double*>& outputs, int64_t batch, Interruption* interruption);
+
+}  // namespace kernelprune
