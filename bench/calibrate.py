@@ -2,10 +2,10 @@
 
 Layers of all kinds and sizes are computed in every way that the engine knows, in every lane mode.
 The time of a candidate is modelled as a sum over its kernel calls of rates times counts
-(``csrc/cpu/plan/cost.h``); the rates are fitted by non-negative least squares on the relative errors,
-drawn a little towards the rates of before where measurements leave them open. Several layers make
-one network, so that each finds its weights in a far cache and its input in a near one, as in a real
-network.
+(``csrc/cpu/plan/cost.h``); the rates are fitted by non-negative least squares on the relative
+errors, drawn a little towards the rates of before where measurements leave them open. Several
+layers make one network, so that each finds its weights in a far cache and its input in a near one,
+as in a real network.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ import torch
 from bench.networks import NETWORKS
 from bench.results import save
 from kernelprune.benchmarking import describe_machine
-from kernelprune.capture import capture
 from kernelprune.format import write
+from kernelprune.frontends.torch import capture
 from kernelprune.runtime import Engine
 
 IMAGES = 16  # one lane group

@@ -27,9 +27,9 @@ from bench.networks import NETWORKS, Network
 from bench.peers import DENSITIES
 from bench.results import RESULTS, save
 from kernelprune.benchmarking import Timing, describe_machine
-from kernelprune.capture import export
 from kernelprune.errors import DeviceError, Error
 from kernelprune.format import write
+from kernelprune.frontends.torch import export
 from kernelprune.runtime import Engine
 
 BATCHES = (1, 16, 64, 256)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from kernelprune import models
-from kernelprune.capture import capture
 from kernelprune.format import Graph
+from kernelprune.frontends.torch import capture
 from kernelprune.prune import prune_connections
 
 

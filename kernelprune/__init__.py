@@ -33,7 +33,7 @@ _PUBLIC = {
     "prune_channels": "kernelprune.prune",
     "prune_connections": "kernelprune.prune",
     "compact": "kernelprune.prune.compact",
-    "export": "kernelprune.capture",
+    "export": "kernelprune.frontends.torch",
     "SparseConv2d": "kernelprune.ops",
     "sparsify": "kernelprune.ops",
     "densify": "kernelprune.ops",
@@ -41,9 +41,10 @@ _PUBLIC = {
 }
 _SUBPACKAGES = (
     "benchmarking",
-    "capture",
     "data",
     "format",
+    "frontends",
+    "graph",
     "models",
     "ops",
     "prune",

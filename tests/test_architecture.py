@@ -32,15 +32,16 @@ CPP_ARROWS = {
 
 # Python: part of the package -> the parts it may import.
 PYTHON_ARROWS: dict[str, set[str]] = {
-    "format": set(),
-    "runtime": {"format", "_core"},
-    "ops": {"format", "_core"},
+    "graph": set(),
+    "format": {"graph"},
+    "runtime": {"_core"},
+    "ops": {"graph", "format", "_core"},
     "models": set(),
     "data": set(),
-    "capture": {"format", "runtime"},  # export tries the engine
-    "prune": {"models", "capture", "format", "runtime", "ops"},
-    "train": {"models", "data", "prune", "capture", "format"},
-    "benchmarking": {"format", "capture", "runtime"},
+    "frontends": {"graph", "format", "runtime"},  # export tries the engine
+    "prune": {"models", "frontends", "graph", "runtime", "ops"},
+    "train": {"models", "data", "prune", "frontends", "graph", "format"},
+    "benchmarking": {"graph", "format", "frontends", "runtime"},
     "report": {"format", "runtime", "benchmarking"},
 }
 # Below everything else, and for all: how text is shown, which errors there are, how files are read
@@ -50,7 +51,7 @@ PYTHON_ARROWS = _GROUND | {part: {*_GROUND, *used} for part, used in PYTHON_ARRO
 CLI_ARROWS = {*PYTHON_ARROWS, "_core"}
 
 # What `import kernelprune.runtime` pulls in has to work with numpy alone.
-NUMPY_ONLY = ["text.py", "errors.py", "files.py", "format/*.py", "runtime/*.py"]
+NUMPY_ONLY = ["text.py", "errors.py", "files.py", "graph/*.py", "format/*.py", "runtime/*.py"]
 
 ISAS = ("portable", "avx2", "avx512")
 

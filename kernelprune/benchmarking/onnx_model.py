@@ -10,7 +10,7 @@ import numpy as np
 
 from kernelprune.errors import UnsupportedOperator
 from kernelprune.files import write_bytes
-from kernelprune.format.graph import Graph, Node
+from kernelprune.graph.ir import Graph, Node
 
 # Old enough for every runtime in use, new enough for every op here.
 _OPSET = 17

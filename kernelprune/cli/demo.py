@@ -20,10 +20,10 @@ from torch import nn
 
 from kernelprune.benchmarking import BenchmarkResult, BenchOptions, benchmark
 from kernelprune.benchmarking.machine import usable_cores
-from kernelprune.capture import export
 from kernelprune.cli.demo_table import layer_density_table, summary_table
 from kernelprune.data import Dataset, load, steps_per_epoch
 from kernelprune.files import check_writable, write_text
+from kernelprune.frontends.torch import export
 from kernelprune.prune import Plan
 from kernelprune.runtime import Engine
 from kernelprune.train import PruneOptions, Trainer, TrainOptions, predict

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kernelprune.format.graph import Graph, Node, Value
 from kernelprune.format.reader import read
 from kernelprune.format.writer import write
+from kernelprune.graph.ir import Graph, Node, Value
 
 __all__ = ["Graph", "Node", "Value", "read", "write"]

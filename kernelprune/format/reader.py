@@ -11,9 +11,10 @@ import numpy as np
 
 from kernelprune import files
 from kernelprune.errors import FormatError
-from kernelprune.format.connections import Connections
-from kernelprune.format.graph import OPS, Graph, Node, Shape, Value
-from kernelprune.format.validate import (
+from kernelprune.format.writer import MAX_HEADER_BYTES, RESERVED_KEYS, VERSION
+from kernelprune.graph.connections import Connections
+from kernelprune.graph.ir import OPS, Graph, Node, Shape, Value
+from kernelprune.graph.validate import (
     MAX_EXTENT,
     MAX_JSON_VALUES,
     MAX_NODES,
@@ -23,7 +24,6 @@ from kernelprune.format.validate import (
     check_name,
     shown,
 )
-from kernelprune.format.writer import MAX_HEADER_BYTES, RESERVED_KEYS, VERSION
 from kernelprune.text import read_json
 
 _DTYPES: dict[str, np.dtype[Any]] = {

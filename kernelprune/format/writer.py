@@ -11,9 +11,9 @@ import numpy as np
 
 from kernelprune.errors import FormatError
 from kernelprune.files import replacing
-from kernelprune.format.connections import Connections
-from kernelprune.format.graph import OPS, Graph, Node
-from kernelprune.format.validate import check_graph, check_growth
+from kernelprune.graph.connections import Connections
+from kernelprune.graph.ir import OPS, Graph, Node
+from kernelprune.graph.validate import check_graph, check_growth
 
 VERSION = "1"
 MAX_HEADER_BYTES = 64 << 20

@@ -11,9 +11,9 @@ import torch
 
 from kernelprune import _core
 from kernelprune.errors import ShapeError
-from kernelprune.format.connections import Connections
-from kernelprune.format.graph import Graph, Node, Value
 from kernelprune.format.writer import to_bytes
+from kernelprune.graph.connections import Connections
+from kernelprune.graph.ir import Graph, Node, Value
 from kernelprune.ops import dense
 from kernelprune.ops.cpu import check, check_devices, check_pattern
 from kernelprune.ops.pattern import Pattern, Weights, pattern_of

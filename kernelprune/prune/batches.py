@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kernelprune.capture.trace import eval_mode
 from kernelprune.errors import Error
+from kernelprune.frontends.torch.trace import eval_mode
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.distributed import synchronised_norms
 from kernelprune.prune.weights import check_values, first_line

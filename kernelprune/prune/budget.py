@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from kernelprune.capture.footprint import Footprint
 from kernelprune.errors import Error
+from kernelprune.graph.footprint import Footprint
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.layers import Layer
 from kernelprune.prune.threshold import check_scope, comparable, select, select_fitting

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from kernelprune.format.graph import Graph, Node
+from kernelprune.graph.ir import Graph, Node
 from kernelprune.prune.layers import Layer
 
 _PASSES_ON = ("batch_norm", "activation", "max_pool2d", "avg_pool2d", "global_avg_pool")

@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
-from kernelprune.capture.channels import Channels, analyse, movable, moved_bias
-from kernelprune.capture.export import difference, run, without_rounding
-from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
-from kernelprune.format.graph import Graph, Node
+from kernelprune.frontends.torch.export import difference, run, without_rounding
+from kernelprune.frontends.torch.trace import trace
+from kernelprune.graph.channels import Channels, analyse, movable, moved_bias
+from kernelprune.graph.ir import Graph, Node
 from kernelprune.ops import SparseConv2d, densify, sparsify
 from kernelprune.prune.weights import check_model, copy_of
 
@@ -26,14 +26,14 @@ def compact(model: nn.Module, x: torch.Tensor | tuple[torch.Tensor, ...]) -> nn.
     """A copy of ``model`` without dead channels that computes the same function in eval mode.
 
     A channel is dead when no kept connection reads it, or when no kept connection writes it, so
-    that it is a constant (see kernelprune.capture.channels). Convolutions, linear layers and batch
+    that it is a constant (see kernelprune.graph.channels). Convolutions, linear layers and batch
     norms are sliced; the model's code stays as it is. The constant of a removed channel goes into
     the next layer's bias or, where there is none, into the running mean of the batch norm behind
     it; else the layer gets a bias. Equal to rounding: 1e-10 relative in float64.
 
     Channels stay where slicing is not safe: modules called more than once or with shared or
     computed weights, grouped convolutions (depthwise ones are sliced), channels that reach an
-    operator which capture does not know, code that fixes the number of features. Inputs and
+    operator that the graph lacks, code that fixes the number of features. Inputs and
     outputs never change shape. ``x``: an example input ``[N, C, H, W]``, or a tuple of inputs.
     Raises Error when the result does not compute what ``model`` computes on ``x``.
     """

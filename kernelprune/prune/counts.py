@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from kernelprune.capture.footprint import Footprint
-from kernelprune.capture.trace import trace
+from kernelprune.frontends.torch.trace import trace
+from kernelprune.graph.footprint import Footprint
 from kernelprune.prune.strength import Strength
 
 
@@ -37,7 +37,8 @@ def count(model: nn.Module, x: torch.Tensor) -> Counts:
     """Counts of all layers with connections of ``model`` for an input like ``x``.
 
     ``x``: ``[N, C, H, W]``. Parameters include biases and batch norms; those that only Synaptic
-    Strength adds while it trains do not count. Raises UnsupportedOperator as ``capture.trace``.
+    Strength adds while it trains do not count. Raises UnsupportedOperator as
+    :func:`kernelprune.frontends.torch.trace`.
     """
     footprint = Footprint(trace(model, x))
     dense, left = footprint.dense, footprint.size()

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kernelprune.capture.footprint import Footprint
 from kernelprune.errors import Error
+from kernelprune.graph.footprint import Footprint
 from kernelprune.prune.batches import Loss
 from kernelprune.prune.channels import channel_layers, input_scales
 from kernelprune.prune.checks import check_number

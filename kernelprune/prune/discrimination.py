@@ -15,9 +15,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kernelprune.capture.footprint import Footprint
-from kernelprune.capture.trace import eval_mode, trace
 from kernelprune.errors import Error
+from kernelprune.frontends.torch.trace import eval_mode, trace
+from kernelprune.graph.footprint import Footprint
 from kernelprune.prune.batches import (
     Inputs,
     Loss,

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from kernelprune.capture.export import export
 from kernelprune.errors import Error
+from kernelprune.frontends.torch.export import export
 from kernelprune.prune.layers import Layer
 from kernelprune.prune.threshold import select_fitting
 from kernelprune.prune.weights import copy_of

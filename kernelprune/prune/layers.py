@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
-from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
-from kernelprune.format.graph import Graph, Node
+from kernelprune.frontends.torch.trace import trace
+from kernelprune.graph.ir import Graph, Node
 from kernelprune.ops import SparseConv2d
 from kernelprune.prune.weights import Masked, check_model, check_weight, parametrisation
 

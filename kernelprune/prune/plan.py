@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from kernelprune.capture.footprint import Footprint
+from kernelprune.graph.footprint import Footprint
 from kernelprune.prune.budget import choose
 from kernelprune.prune.histogram import Histogram, histogram
 from kernelprune.prune.layers import Layer

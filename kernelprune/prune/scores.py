@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from kernelprune.capture.trace import eval_mode
 from kernelprune.errors import Error
+from kernelprune.frontends.torch.trace import eval_mode
 from kernelprune.prune.batches import Loss, compute, device_of, labelled, loss_of
 from kernelprune.prune.distributed import sum_over_ranks
 from kernelprune.prune.layers import Layer

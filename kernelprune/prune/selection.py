@@ -22,8 +22,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kernelprune.capture.trace import eval_mode
 from kernelprune.errors import Error
+from kernelprune.frontends.torch.trace import eval_mode
 from kernelprune.prune.batches import (
     Inputs,
     Loss,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from kernelprune.format.graph import Graph, Node
+from kernelprune.graph.ir import Graph, Node
 from kernelprune.prune.layers import Layer
 from kernelprune.prune.strength import expand
 

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from kernelprune.capture.footprint import Footprint
-from kernelprune.capture.trace import eval_mode, trace
 from kernelprune.errors import Error
-from kernelprune.format.graph import Graph
+from kernelprune.frontends.torch.trace import eval_mode, trace
+from kernelprune.graph.footprint import Footprint
+from kernelprune.graph.ir import Graph
 from kernelprune.prune.batches import Inputs, compute, inputs
 from kernelprune.prune.budget import connected
 from kernelprune.prune.checks import check_number

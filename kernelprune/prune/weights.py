@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from kernelprune.capture.accepted import check_module, check_weights
 from kernelprune.errors import Error
+from kernelprune.frontends.torch.accepted import check_module, check_weights
 
 # Classes that hold the user's model, by name since some are dear to import; and the way out.
 _WRAPPERS = {

@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from kernelprune.capture.footprint import Footprint
-from kernelprune.capture.trace import trace
 from kernelprune.data import Dataset, batches
 from kernelprune.errors import Error
+from kernelprune.frontends.torch.trace import trace
+from kernelprune.graph.footprint import Footprint
 from kernelprune.prune import (
     DiscriminationAware,
     Plan,

@@ -11,11 +11,11 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
-from kernelprune.capture import export
 from kernelprune.data import Dataset, load
 from kernelprune.errors import Error
 from kernelprune.files import check_writable, is_unused, name_of
 from kernelprune.format import Graph
+from kernelprune.frontends.torch import export
 from kernelprune.prune import Plan, count, cubic_densities, recalibrate, round_steps
 from kernelprune.prune.distributed import is_first, join_processes, same_on_all, wait_for_all
 from kernelprune.train.checkpoint import (

@@ -42,7 +42,11 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     """What the emulator says about every faulty kernel, in order."""
     program = tmp_path_factory.mktemp("emulator") / "faulty_kernels"
     compiler = os.environ.get("CXX") or shutil.which("c++") or "g++"
-    sources = ["tests/cuda/faulty_kernels.cc", "csrc/cuda/device/emulator.cc", "csrc/cuda/device/fiber.cc"]
+    sources = [
+        "tests/cuda/faulty_kernels.cc",
+        "csrc/cuda/device/emulator.cc",
+        "csrc/cuda/device/fiber.cc",
+    ]
     options = ["-std=c++17", "-O1", "-Icsrc", "-Icsrc/include", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([compiler, *options, *sources, "-o", str(program)], check=True, cwd=ROOT)
     output = subprocess.run([program], check=True, capture_output=True, text=True).stdout

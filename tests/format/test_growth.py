@@ -10,9 +10,9 @@ import pytest
 
 from kernelprune import _core
 from kernelprune.errors import FormatError
-from kernelprune.format.graph import Graph, Node, Value
 from kernelprune.format.reader import read_bytes
 from kernelprune.format.writer import to_bytes
+from kernelprune.graph.ir import Graph, Node, Value
 
 # Of one pixel it makes 4033 x 4033: 3970 times 4096, and some more.
 PADDED: dict[str, Any] = {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kernelprune import FormatError
 from kernelprune.format.reader import read_bytes
-from kernelprune.format.validate import check_graph
+from kernelprune.graph.validate import check_graph
 
 VALID = mb.every_op().to_bytes()
 HEADER_END = 8 + int.from_bytes(VALID[:8], "little")

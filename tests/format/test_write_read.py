@@ -12,7 +12,7 @@ import safetensors.numpy
 
 from kernelprune import Error, FormatError
 from kernelprune.format import Graph, Node, Value, read, write
-from kernelprune.format.connections import Connections
+from kernelprune.graph.connections import Connections
 
 GOLDEN = Path(__file__).parent / "golden_v1.safetensors"
 

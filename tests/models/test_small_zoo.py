@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from capture.networks import randomise
+from frontends.torch.networks import randomise
 from models.small_zoo import BUILDERS, build
 from torch import nn
 

@@ -359,7 +359,7 @@ def test_half_precision_is_refused_by_name() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu_is_one_clear_error() -> None:
     """If this fails, a machine without CUDA gets an error about something else."""
-    from kernelprune.format.graph import Graph
+    from kernelprune.graph.ir import Graph
     from kernelprune.ops import cuda
     from kernelprune.ops.pattern import Pattern
 

@@ -8,10 +8,10 @@ from prune.networks import Chain, lived_in
 from torch import nn
 
 from kernelprune import Engine, export, models
-from kernelprune.capture.footprint import Footprint
-from kernelprune.capture.passes import run_all
-from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
+from kernelprune.frontends.torch.trace import trace
+from kernelprune.graph.footprint import Footprint
+from kernelprune.graph.passes import run_all
 from kernelprune.prune import (
     DiscriminationAware,
     Plan,

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from capture.networks import NETWORKS, Basic, network, randomise, zero_kernels
+from frontends.torch.networks import NETWORKS, Basic, network, randomise, zero_kernels
 from torch import nn
 
 from kernelprune import Error, UnsupportedOperator

@@ -6,7 +6,7 @@ import torch
 from prune.networks import Chain
 
 from kernelprune import models
-from kernelprune.capture import capture
+from kernelprune.frontends.torch import capture
 from kernelprune.prune import SynapticStrength, count, prune_connections
 
 X = torch.randn(1, 3, 8, 8)

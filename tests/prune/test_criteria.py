@@ -7,8 +7,8 @@ import torch
 from prune.networks import Chain, lived_in, train, two_blocks
 from torch import nn
 
-from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
+from kernelprune.frontends.torch.trace import trace
 from kernelprune.prune import (
     CRITERIA,
     finalize_masks,

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 import kernelprune as kp
-from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
+from kernelprune.frontends.torch.trace import trace
 from kernelprune.prune.batches import recalibrate
 from kernelprune.prune.channels import channel_layers
 from kernelprune.prune.compact import compact

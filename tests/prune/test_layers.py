@@ -7,8 +7,8 @@ import torch
 from prune.networks import two_blocks
 from torch import nn
 
-from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
+from kernelprune.frontends.torch.trace import trace
 from kernelprune.models.resnet import BasicBlock
 from kernelprune.ops import sparsify
 from kernelprune.prune.layers import find_layers

@@ -15,8 +15,8 @@ from torch.nn.utils import prune as torch_prune
 
 import kernelprune as kp
 from kernelprune import prune
-from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
+from kernelprune.frontends.torch.trace import trace
 from kernelprune.prune.weights import copy_of
 
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(3))

@@ -9,8 +9,8 @@ import torch
 from prune.networks import Chain, lived_in, relative, run, train, two_blocks, zoo
 from torch import nn
 
-from kernelprune.capture.trace import trace
 from kernelprune.errors import Error
+from kernelprune.frontends.torch.trace import trace
 from kernelprune.prune import SynapticStrength, masks_of
 from kernelprune.prune.strength import _Kernels, plain_kernels
 

@@ -10,8 +10,8 @@ from runtime.test_kernels import CASES, SAME, Case, engines
 from runtime.test_small_maps import MODES
 
 from kernelprune import _core
-from kernelprune.capture import to_torch
 from kernelprune.format.reader import read_bytes
+from kernelprune.frontends.torch import to_torch
 
 # Not the large ones: a value that is not finite meets every kernel in the small ones too.
 SMALL = [case for case in CASES if not any(s in case.name for s in ("1200", "100x130", "45x150"))]

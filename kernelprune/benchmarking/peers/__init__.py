@@ -17,7 +17,7 @@ import numpy as np
 from kernelprune.benchmarking.peers import mnn, onnx_runtime, openvino_cpu, pytorch
 from kernelprune.benchmarking.peers.base import Job, NotInstalled, Outputs, Peer, Refused
 from kernelprune.errors import Error
-from kernelprune.format.graph import Graph
+from kernelprune.graph.ir import Graph
 
 __all__ = [
     "KINDS",

@@ -8,7 +8,7 @@ import numpy as np
 
 from kernelprune.benchmarking.onnx_model import write_onnx
 from kernelprune.benchmarking.peers.base import Job, Outputs, Peer
-from kernelprune.format.graph import Graph
+from kernelprune.graph.ir import Graph
 
 
 def convert(graph: Graph, batch: int, path: Path) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 
 from kernelprune.benchmarking.peers.base import Job, Outputs, Peer, quick_time
 from kernelprune.format import read, write
-from kernelprune.format.graph import Graph
+from kernelprune.graph.ir import Graph
 
 _EAGER = ("eager, contiguous", "eager, channels_last")
 _COMPILED = "compiled, channels_last"
@@ -56,7 +56,7 @@ def load(job: Job, inputs: list[np.ndarray]) -> Peer:
 def _call(mode: str, job: Job, inputs: list[np.ndarray]) -> Callable[[], Any]:
     import torch
 
-    from kernelprune.capture import to_torch
+    from kernelprune.frontends.torch import to_torch
 
     module: Any = to_torch(read(job.path)[0])
     tensors = [torch.from_numpy(array) for array in inputs]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from kernelprune.errors import FormatError, ShapeError
-from kernelprune.format.connections import Connections
-from kernelprune.format.graph import ACTIVATIONS, OPS, Graph, Node, Shape, infer_shape
+from kernelprune.graph.connections import Connections
+from kernelprune.graph.ir import ACTIVATIONS, OPS, Graph, Node, Shape, infer_shape
 from kernelprune.text import plain
 
 MAX_NODES = 65536

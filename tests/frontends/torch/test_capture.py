@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from capture.networks import NETWORKS, network, zero_kernels
+from frontends.torch.networks import NETWORKS, network, zero_kernels
 from torch import nn
 
 import kernelprune
 from kernelprune import Error, UnsupportedOperator
-from kernelprune.capture import capture, export, to_torch
 from kernelprune.format import read
 from kernelprune.format.reader import read_bytes
+from kernelprune.frontends.torch import capture, export, to_torch
 from kernelprune.runtime.trial import run_bytes
 
 DENSITIES = [1.0, 0.3]
-export_module = importlib.import_module("kernelprune.capture.export")  # hidden by the function
+export_module = importlib.import_module(
+    "kernelprune.frontends.torch.export"
+)  # hidden by the function
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from kernelprune.errors import Error
-from kernelprune.format.graph import Graph, Node
+from kernelprune.graph.ir import Graph, Node
 
 # Share of zeros in the kernels that are kept from which on a user is told that they gain nothing.
 _IDLE_ZEROS = 0.25

@@ -7,7 +7,7 @@ import pytest
 
 from kernelprune import ShapeError
 from kernelprune.format import Graph, Node, Value
-from kernelprune.format.graph import infer_shape
+from kernelprune.graph.ir import infer_shape
 
 WINDOW = {"kernel": [3, 2], "stride": [2, 1], "padding": [1, 0, 1, 1], "dilation": [1, 2]}
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kernelprune.errors import ShapeError
-from kernelprune.format.connections import Connections
+from kernelprune.graph.connections import Connections
 
 Shape = tuple[int, ...]
 

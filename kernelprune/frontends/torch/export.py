@@ -14,14 +14,14 @@ import torch
 import torch.utils._pytree
 from torch import nn
 
-from kernelprune.capture import passes
-from kernelprune.capture.accepted import as_model_wants, check_inputs, reason, unwrapped
-from kernelprune.capture.to_torch import to_torch
-from kernelprune.capture.trace import eval_mode, trace
-from kernelprune.capture.weights import check_finite, check_fits_float32, idle_zeros
 from kernelprune.errors import Error, SparsityWarning
-from kernelprune.format.graph import Graph
 from kernelprune.format.writer import to_bytes, write
+from kernelprune.frontends.torch.accepted import as_model_wants, check_inputs, reason, unwrapped
+from kernelprune.frontends.torch.to_torch import to_torch
+from kernelprune.frontends.torch.trace import eval_mode, trace
+from kernelprune.frontends.torch.weights import check_finite, check_fits_float32, idle_zeros
+from kernelprune.graph import passes
+from kernelprune.graph.ir import Graph
 from kernelprune.runtime.trial import run_bytes
 
 TOLERANCE = 1e-4

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from kernelprune.capture import to_torch
 from kernelprune.format import Graph, Node, Value
-from kernelprune.format.graph import infer_shape
+from kernelprune.frontends.torch import to_torch
+from kernelprune.graph.ir import infer_shape
 
 torch.set_num_threads(1)  # for tensors this small more threads only cost
 

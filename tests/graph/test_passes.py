@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from capture.graphs_for_passes import Builder, assert_same_function, outputs
+from graph.graphs_for_passes import Builder, assert_same_function, outputs
 
-from kernelprune.capture import passes
 from kernelprune.format import Graph
-from kernelprune.format.graph import infer_shape
+from kernelprune.graph import passes
+from kernelprune.graph.ir import infer_shape
 
 
 def apply(graph: Graph, *steps) -> Graph:

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.export.graph_signature import OutputKind
 
-from kernelprune.capture.accepted import (
+from kernelprune.errors import Error, UnsupportedOperator
+from kernelprune.frontends.torch.accepted import (
     as_model_wants,
     check_inputs,
     check_module,
@@ -24,10 +25,9 @@ from kernelprune.capture.accepted import (
     quiet_torch,
     reason,
 )
-from kernelprune.capture.call import Call
-from kernelprune.capture.operators import OPERATORS
-from kernelprune.errors import Error, UnsupportedOperator
-from kernelprune.format.graph import Graph, Node, Shape, Value
+from kernelprune.frontends.torch.call import Call
+from kernelprune.frontends.torch.operators import OPERATORS
+from kernelprune.graph.ir import Graph, Node, Shape, Value
 
 _MAX_NAME = 150
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in \S+\n(?P<code>[^\n]*)')

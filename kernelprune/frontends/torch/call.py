@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from kernelprune.errors import UnsupportedOperator
-from kernelprune.format.graph import Node, Shape
+from kernelprune.graph.ir import Node, Shape
 
 if TYPE_CHECKING:
-    from kernelprune.capture.trace import _Walk
+    from kernelprune.frontends.torch.trace import _Walk
 
 
 @dataclass

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernelprune.capture.channels import (
+from kernelprune.graph.channels import (
     Channels,
     analyse,
     expand_groups,
     movable,
     moved_bias,
 )
-from kernelprune.format.graph import Graph, Node, Shape, infer_shape
+from kernelprune.graph.ir import Graph, Node, Shape, infer_shape
 
 
 def run_all(graph: Graph, *, keep_dead: bool = False) -> Graph:

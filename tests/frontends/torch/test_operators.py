@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as f
 
 from kernelprune import UnsupportedOperator
-from kernelprune.capture import to_torch, trace
-from kernelprune.capture.passes import run_all
+from kernelprune.frontends.torch import to_torch, trace
+from kernelprune.graph.passes import run_all
 
 
 class Apply(nn.Module):

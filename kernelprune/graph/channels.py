@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernelprune.format.graph import Graph, Node, Shape
+from kernelprune.graph.ir import Graph, Node, Shape
 
 # Ops whose output channel c is computed from channel c of every input alone.
 ELEMENTWISE = (

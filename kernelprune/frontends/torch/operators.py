@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from kernelprune.capture.call import Call
 from kernelprune.errors import UnsupportedOperator
+from kernelprune.frontends.torch.call import Call
 
 _MAX_WINDOW = 64
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from kernelprune.errors import UnsupportedOperator
-from kernelprune.format.graph import Graph, Node, Shape
+from kernelprune.graph.ir import Graph, Node, Shape
 
 
 def to_torch(graph: Graph, dtype: torch.dtype = torch.float32) -> nn.Module:

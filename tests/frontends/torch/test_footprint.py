@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from capture.networks import NETWORKS, network
+from frontends.torch.networks import NETWORKS, network
 
-from kernelprune.capture import trace
-from kernelprune.capture.footprint import Footprint
-from kernelprune.capture.passes import run_all
 from kernelprune.format import Graph
+from kernelprune.frontends.torch import trace
+from kernelprune.graph.footprint import Footprint
+from kernelprune.graph.passes import run_all
 
 
 def masked(graph: Graph, masks: dict[str, np.ndarray]) -> Graph:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kernelprune.capture.channels import ELEMENTWISE, width_of
-from kernelprune.format.graph import Graph, Node
+from kernelprune.graph.channels import ELEMENTWISE, width_of
+from kernelprune.graph.ir import Graph, Node
 
 Kept = Mapping[str, np.ndarray]  # bool [O, I] by the name of a node with weights
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from capture.networks import Functional, network
+from frontends.torch.networks import Functional, network
 from torch import nn
 
 from kernelprune import Error, ShapeError, UnsupportedOperator
-from kernelprune.capture import capture, to_torch, trace
+from kernelprune.frontends.torch import capture, to_torch, trace
 
 
 def test_names_and_modules() -> None:

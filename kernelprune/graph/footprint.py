@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from kernelprune.capture import passes
-from kernelprune.capture.channels import analyse, expand_groups, movable, reads
-from kernelprune.capture.paths import between, spine
-from kernelprune.format.graph import Graph, Node
+from kernelprune.graph import passes
+from kernelprune.graph.channels import analyse, expand_groups, movable, reads
+from kernelprune.graph.ir import Graph, Node
+from kernelprune.graph.paths import between, spine
 
 # bool [O, I/groups] by the layer's name, True where a connection is kept; [1, I] for whole input
 # channels. Arrays or torch tensors.

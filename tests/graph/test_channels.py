@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from capture.graphs_for_passes import Builder, assert_same_function
+from graph.graphs_for_passes import Builder, assert_same_function
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernelprune.capture import passes
-from kernelprune.capture.channels import analyse
 from kernelprune.format import Graph
-from kernelprune.format.validate import check_graph
+from kernelprune.graph import passes
+from kernelprune.graph.channels import analyse
+from kernelprune.graph.validate import check_graph
 
 
 def dropped(graph: Graph) -> Graph:

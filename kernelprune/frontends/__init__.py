@@ -1,0 +1,1 @@
+"""What fills a graph: one package for each kind of model that can be brought in."""

@@ -1,0 +1,9 @@
+"""From a torch model to the graph that a model file holds."""
+
+from __future__ import annotations
+
+from kernelprune.frontends.torch.export import capture, export
+from kernelprune.frontends.torch.to_torch import to_torch
+from kernelprune.frontends.torch.trace import trace
+
+__all__ = ["capture", "export", "to_torch", "trace"]
