@@ -25,13 +25,14 @@ def summary_table(
 ) -> Table:
     """Accuracy, size and time of the dense network beside the pruned one."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(f"{race.threads} thread{'s' if race.threads > 1 else ''}", no_wrap=True)
+    for column in ("dense", "pruned"):
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("")
-    for column in ("dense", "pruned", ""):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
     dense, pruned, engine = (accuracy[name] for name in ("dense", "pruned", "engine"))
     points = f"{(pruned - dense) * 100:+.2f} points"
     add_row(table, "accuracy, torch", f"{dense:.2%}", f"{pruned:.2%}", points)
-    same = f"{differing} of {images:,} predictions differ from torch's"
+    same = f"{differing} of {images:,} predictions differ"
     add_row(table, "accuracy, kernelprune", "", f"{engine:.2%}", same)
     facts = race.facts
     add_row(table, "connections", *_pair(facts["all_connections"], facts["connections"], "{:,.0f}"))
@@ -50,18 +51,17 @@ def _pair(dense: int, pruned: int, form: str | None = None) -> tuple[str, str, s
 
 
 def _add_times(table: Table, race: BenchmarkResult, batch: int) -> None:
-    threads = f"{race.threads} thread{'s' if race.threads > 1 else ''}"
     engine = race.row(batch)
     fastest = race.fastest_peer(batch)
     for row in race.rows:
         if row.batch == batch and row is not engine:
-            label = f"batch {batch}, {threads}: {_NAMES[row.name]}"
+            label = f"batch {batch}: {_NAMES[row.name]}"
             add_row(table, label, f"{row.timing.median:.3f} ms", "", f"{row.speed_up:.2f}x slower")
     note = Text()
     if fastest is not None:
         note.append(f"{fastest.speed_up:.2f}x", "bold")
         note.append(f" as fast as {_NAMES[fastest.name]}")
-    label = f"batch {batch}, {threads}: kernelprune"
+    label = f"batch {batch}: kernelprune"
     add_row(table, label, "", Text(f"{engine.timing.median:.3f} ms", "bold"), note)
 
 
@@ -69,10 +69,12 @@ def layer_density_table(plan: Plan, race: BenchmarkResult) -> Table:
     """What pruning kept of each layer, and what the layer then costs at the largest batch."""
     batch = race.batches[-1]
     measured = {layer.name: layer for layer in race.layers.get(batch, [])}
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    title = f"kept of each layer, and its time at batch {batch}"
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
     table.add_column("layer", overflow="fold")
-    columns = ("connections", "kept", "density", "MACs kept", f"ms, batch {batch}", "of FMA peak")
-    for column in columns:
+    for column in ("connections", "kept", "density", "MACs kept", "ms", "of FMA peak"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in plan.rows:
         layer = measured.get(row.name)

@@ -92,7 +92,8 @@ def _read_yaml(path: str | os.PathLike[str]) -> Any:
 def _check_ignored(train: TrainOptions, prune: PruneOptions) -> None:
     """Names a pattern that matches nothing before the training, not after it."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        find_layers(models.create(train.model, **train.model_options), ignore=prune.ignore)
+        model = models.create(train.model, **train.model_options)
+    find_layers(model.to_empty(device="cpu"), ignore=prune.ignore)
 
 
 def recipe_run(

@@ -261,7 +261,7 @@ def test_prune_by_recipe(call, tmp_path: Path) -> None:
         "prune: {method: l2, density: 0.5, finetune_epochs: 0, ignore: [features.3]}\n"
     )
     result = call("prune", "--recipe", recipe, "--out", tmp_path / "out", "--density", 0.25)
-    assert result.code == 0 and "l2 (global)" in result.out
+    assert result.code == 0 and "l2 (global-normalised)" in result.out
     lines = {line.split()[0]: line for line in result.out.splitlines() if line.strip()}
     assert "kept whole" in lines["features.3"] and "0.25" in lines["prunable"]
     assert (tmp_path / "out" / "pruned").is_dir() and (tmp_path / "out" / "dense").is_dir()
