@@ -16,6 +16,9 @@ SANITIZE_DIR := build/sanitize
 # Arguments for pytest: make test ARGS="-k reader -x"
 ARGS ?=
 
+# Processes that share the test files: as many as there are cores, but each with a torch of its own.
+TEST_PROCESSES ?= -n auto --maxprocesses 4 --dist loadfile
+
 .PHONY: help
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,7 +94,7 @@ demo: build data  ## train, prune, export and race one network (6 minutes)
 
 .PHONY: test
 test: build data  ## run all tests
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(TEST_PROCESSES) $(ARGS)
 
 .PHONY: bench
 bench: build  ## measure kernels and models against the peers; writes bench/results
