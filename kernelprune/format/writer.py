@@ -47,7 +47,7 @@ def _pieces(graph: Graph, metadata: Mapping[str, Any] | None) -> list[bytes | me
     tensors = _tensors(graph)
     header = _header(graph, tensors, metadata or {})
     arrays = [array.reshape(-1).view(np.uint8).data for array in tensors.values()]
-    pieces = [len(header).to_bytes(8, "little"), header, *arrays]
+    pieces: list[bytes | memoryview] = [len(header).to_bytes(8, "little"), header, *arrays]
     check_growth(graph, sum(map(len, pieces)))
     return pieces
 
