@@ -109,15 +109,19 @@ class Signal {
   // Returns when the value is no longer `old`. patience(): how long to spin, asked again and again.
   template <typename Patience>
   void wait_while(uint32_t old, const Patience& patience) {
-    constexpr int kPauses = 20;  // between two looks at the clock
+    // Between two looks at the clock. The first comes after them: most waits are over by then, and
+    // whoever looks at the clock notices it later.
+    constexpr int kPauses = 20;
     if (value() != old) return;
-    const Clock::time_point start = Clock::now();
-    while (Clock::now() - start < patience()) {
+    Clock::time_point start, now;
+    do {
       for (int i = 0; i < kPauses; ++i) {
         pause();
         if (value() != old) return;
       }
-    }
+      now = Clock::now();
+      if (start == Clock::time_point()) start = now;
+    } while (now - start < patience());
     sleep_while(old);
   }
 
