@@ -89,6 +89,12 @@ def _check_weight(name: str, conv: nn.Conv2d) -> None:
     weight = conv.weight
     if weight.is_meta:
         raise Error(f"layer '{name}' has no weights: it lies on the meta device")
+    if weight.layout != torch.strided:
+        kind = str(weight.layout).removeprefix("torch.")
+        raise Error(
+            f"layer '{name}' has a sparse weight ({kind}): make it dense (to_dense()); its zeros "
+            "become dropped connections"
+        )
     if weight.dtype not in (torch.float32, torch.float64):
         kind = str(weight.dtype).removeprefix("torch.")
         raise Error(

@@ -89,10 +89,10 @@ def on_meta() -> nn.Module:
         return network()
 
 
-def with_sparse_weight(layout: str) -> nn.Module:
+def with_sparse_weight(layout: str, layer: int = 5) -> nn.Module:
     model = network()
-    sparse = getattr(model[5].weight.detach(), layout)()
-    model[5].weight = nn.Parameter(sparse, requires_grad=False)
+    sparse = getattr(model[layer].weight.detach(), layout)()
+    model[layer].weight = nn.Parameter(sparse, requires_grad=False)
     return model
 
 
@@ -171,6 +171,9 @@ WRONG = {
     "meta": (on_meta, "'0.weight' lies on the meta device", "meta device"),
     "lazy": (lambda: nn.Sequential(nn.LazyConv2d(4, 3)), "lazy", "lazy"),
     "sparse": (lambda: with_sparse_weight("to_sparse"), "'5.weight' is a sparse", None),
+    "a sparse convolution": (
+        lambda: with_sparse_weight("to_sparse", 0), "'0.weight' is a sparse", "'0' has a sparse",
+    ),
     "compressed": (lambda: with_sparse_weight("to_sparse_csr"), "'5.weight' is a sparse", None),
     "NaN": (lambda: spoilt(0, "weight", np.nan), "layer '0' holds NaN in its weight", None),
     "infinite": (lambda: spoilt(5, "bias", np.inf), "layer '5' holds infinite", None),
