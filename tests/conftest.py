@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import settings
+
+# pytest-xdist tells its workers the width of the terminal. Without it tables are as wide as in a
+# file, wherever the tests run.
+os.environ.pop("COLUMNS", None)
 
 # Timing on a shared machine says nothing about a single example; the seed is fixed so that a
 # failure in CI is the same failure at home.

@@ -60,11 +60,8 @@ def check(text: str, names: list[str] = SHOWN) -> None:
     assert "\x1b" not in text and "\x9b" not in text and "\u202e" not in text
 
 
-def test_commands(
-    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """If this fails, a model file ends a command in a traceback, or writes into the terminal."""
-    monkeypatch.setenv("COLUMNS", "200")  # so that names stay in one piece
     for command, more, names in (
         (
             "inspect",
