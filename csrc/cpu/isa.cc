@@ -9,6 +9,7 @@ namespace {
 
 struct Candidate {
   const KernelSet* set;
+  const OpKernelSet* ops;
   bool available;
 };
 
@@ -21,10 +22,10 @@ std::vector<Candidate> candidates() {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("fma");
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  list.push_back({&kKernelsAvx512, avx512});
-  list.push_back({&kKernelsAvx2, avx2});
+  list.push_back({&kKernelsAvx512, &kOpKernelsAvx512, avx512});
+  list.push_back({&kKernelsAvx2, &kOpKernelsAvx2, avx2});
 #endif
-  list.push_back({&kKernelsPortable, true});
+  list.push_back({&kKernelsPortable, &kOpKernelsPortable, true});
   return list;
 }
 
@@ -60,6 +61,14 @@ const KernelSet& select_kernels(const std::string& isa) {
   }
   throw Error(ErrorKind::kDevice,
               origin + "=" + wanted + ": no such instruction set; this build has " + known);
+}
+
+const OpKernels& op_kernels(const KernelSet& kernels, const KernelTable& table) {
+  const OpKernelSet* found = nullptr;
+  for (const Candidate& candidate : candidates()) {
+    if (candidate.set == &kernels) found = candidate.ops;
+  }
+  return found->tables[&table - kernels.tables];
 }
 
 }  // namespace kernelprune

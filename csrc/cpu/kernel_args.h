@@ -51,6 +51,7 @@ struct KernelArgs {
   bool count_include_pad = false;
   int64_t pad_bottom = 0, pad_right = 0;
   float low = 0.0f, high = 0.0f;  // the fused activation: min(max(x, low), high)
+  const void* params = nullptr;   // what an op's kernel needs besides: a plain struct of its file
 };
 
 // Floats from one position of Winograd's transform to the next, for `channels` slabs of `slab`
@@ -69,8 +70,8 @@ struct Kernel {
   KernelFn run;
 };
 
-// The kernels of one vector width. "lanes" kernels need args.lanes == width; "planar" kernels
-// args.lanes == 1; the others take both.
+// The kernels of convolutions for one vector width. "lanes" kernels need args.lanes == width;
+// "planar" kernels args.lanes == 1; the others take both.
 struct KernelTable {
   int width;           // floats in a vector
   Kernel spmm;         // 1x1 convolution, or any convolution after im2col
@@ -97,9 +98,6 @@ struct KernelTable {
   Kernel planar_winograd_input[2], planar_winograd_output[2], planar_winograd_dense[2];
   // F(4x4, 4x4) on the phases of a convolution with stride 2.
   Kernel planar_winograd_phases_input, planar_winograd_phases_dense;
-  Kernel lanes_max_pool, lanes_avg_pool, lanes_global_avg_pool;
-  Kernel planar_max_pool, planar_avg_pool, planar_global_avg_pool;
-  Kernel add, activation, copy, softmax;
   Kernel pad_planes, split_phases, split_strides, im2col, lanes_subsample;
   Kernel nchw_to_lanes, lanes_to_nchw;
   // Runs independent FMAs on registers only; returns how many multiply-adds it did.

@@ -22,10 +22,7 @@
 namespace kernelprune {
 namespace {
 
-std::vector<int64_t> dimensions(const Shape& shape) {
-  if (shape.rank == 1) return {shape.c};
-  return {shape.c, shape.h, shape.w};
-}
+std::vector<int64_t> dimensions(const Shape& shape) { return shape.list(); }
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -107,8 +104,7 @@ std::vector<LayerInfo> Engine::Impl::layers(int64_t batch) const {
     layer.shape = dimensions(out);
     if (has_connections(node.op)) {
       const Shape& in = graph.values[node.inputs[0]].shape;
-      const auto* conv = std::get_if<Conv2d>(&node.op);
-      const int64_t macs_per_connection = (conv ? conv->window.taps() : 1) * out.pixels();
+      const int64_t macs_per_connection = window_of(node.op).taps() * out.pixels();
       layer.connections = node.connections.count();
       layer.all_connections = in.c * out.c;
       layer.macs = layer.connections * macs_per_connection;
@@ -222,9 +218,9 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options) {
     impl->inputs.push_back(
         {impl->graph.values[value].name, dimensions(impl->graph.values[value].shape)});
   }
-  for (int value : impl->graph.outputs) {
-    impl->outputs.push_back(
-        {impl->graph.values[value].name, dimensions(impl->graph.values[value].shape)});
+  for (size_t i = 0; i < impl->graph.outputs.size(); ++i) {
+    impl->outputs.push_back({impl->graph.output_names[i],
+                             dimensions(impl->graph.values[impl->graph.outputs[i]].shape)});
   }
   return Engine(std::move(impl));
 }

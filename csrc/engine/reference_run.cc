@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "ops/reference.h"
+#include "ops/list.h"
 
 namespace kernelprune {
 
@@ -19,7 +19,7 @@ void run_reference(const Graph& graph, const std::vector<const float*>& inputs,
     for (const Node& node : graph.nodes) {
       std::vector<const ReferenceValue*> node_inputs;
       for (int input : node.inputs) node_inputs.push_back(&values[input]);
-      values[node.output] = reference(node.op, node.connections, node_inputs);
+      values[node.output] = reference(node.op, {node.connections, node.tensors, node_inputs});
       interruption->poll();
       interruption->check();
     }

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "ops/connections.h"
-#include "ops/ops.h"
+#include "ops/list.h"
 
 namespace kernelprune {
 
@@ -21,6 +21,7 @@ struct Node {
   std::vector<int> inputs;  // indices into Graph::values
   int output = 0;           // index into Graph::values
   Connections connections;  // empty unless has_connections(op)
+  OpTensors tensors;        // in the order of tensor_rules(op)
 };
 
 struct Graph {
@@ -28,7 +29,8 @@ struct Graph {
   std::vector<Value> values;
   std::vector<int> inputs;   // indices into values
   std::vector<int> outputs;  // indices into values
-  std::vector<Node> nodes;   // a node reads only inputs and outputs of earlier nodes
+  std::vector<std::string> output_names;
+  std::vector<Node> nodes;  // a node reads only inputs and outputs of earlier nodes
 };
 
 }  // namespace kernelprune

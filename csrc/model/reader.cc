@@ -31,55 +31,74 @@ constexpr size_t kMaxParameterNumbers = 8;
 [[noreturn]] void fail(const std::string& message) { throw Error(ErrorKind::kFormat, message); }
 
 // A shape as the file declares it; the only place that shapes enter, so every Shape of a Graph
-// keeps the limits.
-Shape shape_from(const Json& json, const std::string& what) {
-  const Json& list = as_array(json, 3, "the shape of " + what);
-  if (list.size() != 1 && list.size() != 3) {
+// keeps the limits. Version 1 knows maps and vectors alone.
+Shape shape_from(const Json& json, int version, const std::string& what) {
+  const Json& list = as_array(json, Shape::kMaxRank, "the shape of " + what);
+  if (version == 1 && list.size() != 1 && list.size() != 3) {
     fail("the shape of " + what + " has rank " + std::to_string(list.size()) + ", not 1 or 3");
   }
-  uint64_t extents[3] = {1, 1, 1};
-  for (size_t i = 0; i < list.size(); ++i) {
-    extents[i] = as_unsigned(list[i], "the shape of " + what);
-    if (extents[i] < 1 || extents[i] > kMaxExtent) {
-      fail("the shape of " + what + " holds " + std::to_string(extents[i]) + ", outside 1.." +
+  if (list.empty()) fail("the shape of " + what + " has rank 0");
+  std::vector<int64_t> sides;
+  for (const Json& entry : list) {
+    const uint64_t side = as_unsigned(entry, "the shape of " + what);
+    if (side < 1 || side > kMaxExtent) {
+      fail("the shape of " + what + " holds " + std::to_string(side) + ", outside 1.." +
            std::to_string(kMaxExtent));
     }
+    sides.push_back(static_cast<int64_t>(side));
   }
-  Shape shape;
-  shape.rank = static_cast<int>(list.size());
-  shape.c = static_cast<int64_t>(extents[0]);
-  shape.h = static_cast<int64_t>(extents[1]);
-  shape.w = static_cast<int64_t>(extents[2]);
-  // Three extents of 2^20 at most, so the product fits 64 bits.
-  if (shape.elements() > kMaxElements) {
-    fail("the shape of " + what + " " + shape.text() + " has more than 2^31 elements");
+  int64_t elements = 1;
+  for (const int64_t side : sides) {  // at most 2^31 before each step, so the product fits
+    elements *= side;
+    if (elements <= kMaxElements) continue;
+    std::string text;
+    for (const int64_t s : sides) text += (text.empty() ? "[" : ",") + std::to_string(s);
+    fail("the shape of " + what + " " + text + "] has more than 2^31 elements");
   }
-  return shape;
+  return Shape::of(sides);
 }
 
-Attributes::Value attribute_from(const Json& json, const std::string& what) {
+// Numbers, whole or not: those of version 1 are whole.
+Attributes::Value attribute_from(const Json& json, int version, const std::string& what) {
+  const auto is_whole = [](const Json& number) {
+    return number.is_number_unsigned() ? number.get<uint64_t>() <= INT64_MAX
+                                       : number.is_number_integer();
+  };
+  const auto is_number = [&](const Json& number) {
+    return is_whole(number) ||
+           (version > 1 && number.is_number_float() && std::isfinite(number.get<double>()));
+  };
+  const auto refuse = [&]() {
+    fail(what + (version == 1 ? " is not true, false, a string or whole numbers"
+                              : " is not true, false, a string or finite numbers"));
+  };
   if (json.is_boolean()) return json.get<bool>();
   if (json.is_string()) return as_text(json, kMaxParameterBytes, what);
-  const auto integer = [&](const Json& number) {
-    const bool fits = number.is_number_unsigned() ? number.get<uint64_t>() <= INT64_MAX
-                                                  : number.is_number_integer();
-    if (!fits) fail(what + " is not true, false, a string or whole numbers");
-    return number.get<int64_t>();
-  };
-  if (!json.is_array()) return integer(json);
-  std::vector<int64_t> list;
-  for (const Json& number : as_array(json, kMaxParameterNumbers, what)) {
-    list.push_back(integer(number));
+  if (!json.is_array()) {
+    if (!is_number(json)) refuse();
+    if (is_whole(json)) return json.get<int64_t>();
+    return json.get<double>();
   }
-  return list;
+  const Json& list = as_array(json, kMaxParameterNumbers, what);
+  Attributes::Integers whole;
+  Attributes::Numbers numbers;
+  for (const Json& number : list) {
+    if (!is_number(number)) refuse();
+    numbers.push_back(number.get<double>());
+    if (is_whole(number)) whole.push_back(number.get<int64_t>());
+  }
+  if (whole.size() == numbers.size()) return whole;
+  return numbers;
 }
 
-Attributes attributes_from(const Json& node) {
-  Attributes attributes;
+Attributes attributes_from(const Json& node, int version, const Shape& shape) {
+  Attributes attributes(version, shape);
   for (const auto& [key, value] : node.items()) {
-    if (key == "op" || key == "name" || key == "inputs" || key == "output") continue;
+    if (key == "op" || key == "name" || key == "inputs" || key == "output" || key == "shape") {
+      continue;
+    }
     if (key.size() > kMaxParameterBytes) fail("unknown parameter " + shown(key));
-    attributes.set(key, attribute_from(value, "parameter " + shown(key)));
+    attributes.set(key, attribute_from(value, version, "parameter " + shown(key)));
   }
   return attributes;
 }
@@ -103,10 +122,7 @@ class GraphBuilder {
     check_keys(json, {"inputs", "outputs", "nodes"}, "the graph");
 
     for (const Json& input : as_array(json["inputs"], kMaxValues, "the list of inputs")) {
-      check_keys(as_object(input, "an input"), {"name", "shape"}, "an input");
-      const std::string& name = as_name(input["name"], "the name of an input");
-      graph_.inputs.push_back(add_value(name, shape_from(input["shape"], "input " + shown(name))));
-      given_ += graph_.values.back().shape.elements();
+      add_input(input);
     }
     if (graph_.inputs.empty()) fail("the graph has no inputs");
 
@@ -115,7 +131,7 @@ class GraphBuilder {
     for (const Json& node : nodes) add_node(node);
 
     for (const Json& output : as_array(json["outputs"], kMaxValues, "the list of outputs")) {
-      graph_.outputs.push_back(find_value(output, "an output of the graph"));
+      add_output(output);
     }
     if (graph_.outputs.empty()) fail("the graph has no outputs");
     check_no_spare_tensors();
@@ -124,7 +140,7 @@ class GraphBuilder {
 
  private:
   // Returns the graph's JSON text.
-  const std::string& checked_metadata() const {
+  const std::string& checked_metadata() {
     const auto entry = [&](const char* key) -> const std::string& {
       const auto found = file_.metadata.find(key);
       if (found == file_.metadata.end()) {
@@ -132,11 +148,50 @@ class GraphBuilder {
       }
       return found->second;
     };
-    if (entry("version") != "1") {
-      fail("the file has version " + shown(entry("version")) +
-           " and this engine reads version 1: update kernelprune or export again");
+    const std::string& version = entry("version");
+    if (version != "1" && version != "2") {
+      fail("the file has version " + shown(version) +
+           " and this engine reads versions 1 and 2: update kernelprune or export again");
     }
+    version_ = version == "1" ? 1 : 2;
     return entry("graph");
+  }
+
+  void add_input(const Json& input) {
+    as_object(input, "an input");
+    const bool has_dtype = version_ > 1 && input.contains("dtype");
+    if (has_dtype) {
+      check_keys(input, {"name", "shape", "dtype"}, "an input");
+    } else {
+      check_keys(input, {"name", "shape"}, "an input");
+    }
+    const std::string& name = as_name(input["name"], "the name of an input");
+    const std::string what = "input " + shown(name);
+    if (has_dtype) {
+      const std::string& dtype =
+          as_text(input["dtype"], kMaxParameterBytes, "the dtype of " + what);
+      if (dtype != "f32" && dtype != "u8") fail(what + " has the unknown dtype " + shown(dtype));
+    }
+    graph_.inputs.push_back(add_value(name, shape_from(input["shape"], version_, what)));
+    given_ += graph_.values.back().shape.elements();
+  }
+
+  // A value, or in version 2 also a value under a name of its own.
+  void add_output(const Json& output) {
+    const std::string what = "an output of the graph";
+    if (version_ > 1 && output.is_object()) {
+      check_keys(output, {"name", "value"}, what);
+      const std::string& name = as_name(output["name"], "the name of " + what);
+      graph_.outputs.push_back(find_value(output["value"], what));
+      graph_.output_names.push_back(name);
+    } else {
+      graph_.outputs.push_back(find_value(output, what));
+      graph_.output_names.push_back(graph_.values[graph_.outputs.back()].name);
+    }
+    // Version 1 may name a value twice.
+    if (!output_names_.insert(graph_.output_names.back()).second && version_ > 1) {
+      fail("two outputs have the name " + shown(graph_.output_names.back()));
+    }
   }
 
   int add_value(const std::string& name, const Shape& shape) {
@@ -179,7 +234,8 @@ class GraphBuilder {
   Node node_from(const Json& json, const std::string& name, const std::string& op) {
     Node node;
     node.name = name;
-    node.op = parse_op(op, attributes_from(json));
+    const Shape declared = shape_from(json["shape"], version_, "the output");
+    node.op = parse_op(op, attributes_from(json, version_, declared));
     std::vector<Shape> input_shapes;
     const Json& inputs = as_array(json["inputs"], kMaxValues, "the list of inputs");
     node_inputs_ += inputs.size();
@@ -192,7 +248,6 @@ class GraphBuilder {
       node.inputs.push_back(find_value(input, "an input"));
       input_shapes.push_back(graph_.values[node.inputs.back()].shape);
     }
-    const Shape declared = shape_from(json["shape"], "the output");
     const Shape inferred = infer_shape(node.op, input_shapes);
     if (declared != inferred) {
       fail("declares the shape " + declared.text() + " but computes " + inferred.text());
@@ -200,6 +255,9 @@ class GraphBuilder {
     check_growth(declared);
     if (has_connections(node.op)) {
       node.connections = connections_of(node, input_shapes[0].c, declared.c);
+    }
+    for (const TensorRule& rule : tensor_rules(node.op, input_shapes, declared)) {
+      node.tensors.push_back(tensor_of(node, rule));
     }
     node.output = add_value(as_name(json["output"], "the output"), declared);
     return node;
@@ -215,11 +273,9 @@ class GraphBuilder {
   }
 
   Connections connections_of(const Node& node, int64_t in_channels, int64_t out_channels) {
-    uint64_t kernel_h = 1, kernel_w = 1;
-    if (const auto* conv = std::get_if<Conv2d>(&node.op)) {
-      kernel_h = static_cast<uint64_t>(conv->window.kernel_h);
-      kernel_w = static_cast<uint64_t>(conv->window.kernel_w);
-    }
+    const Window window = window_of(node.op);
+    const auto kernel_h = static_cast<uint64_t>(window.kernel_h);
+    const auto kernel_w = static_cast<uint64_t>(window.kernel_w);
     const auto rows = static_cast<uint64_t>(out_channels);
     Connections out;
     out.row_ptr = copy_of<uint32_t>(tensor(node.name + ".row_ptr", {Dtype::kU32}, {rows + 1}));
@@ -237,6 +293,24 @@ class GraphBuilder {
     out.bias = copy_of<float>(tensor(node.name + ".bias", {Dtype::kF32}, {rows}));
     check_finite(out.weight, "weight");
     check_finite(out.bias, "bias");
+    return out;
+  }
+
+  OpTensor tensor_of(const Node& node, const TensorRule& rule) {
+    const std::vector<uint64_t> shape(rule.shape.begin(), rule.shape.end());
+    const std::string name = node.name + "." + rule.name;
+    OpTensor out;
+    if (rule.below == 0) {
+      out.numbers = copy_of<float>(tensor(name, {Dtype::kF32}, shape));
+      check_finite(out.numbers, rule.name);
+      return out;
+    }
+    out.indices = copy_of<uint32_t>(tensor(name, {Dtype::kU32}, shape));
+    for (size_t i = 0; i < out.indices.size(); ++i) {
+      if (out.indices[i] < rule.below) continue;
+      fail(std::string(rule.name) + " " + std::to_string(i) + " is " +
+           std::to_string(out.indices[i]) + ", not less than " + std::to_string(rule.below));
+    }
     return out;
   }
 
@@ -307,11 +381,12 @@ class GraphBuilder {
   }
 
   const TensorFile& file_;
+  int version_ = 1;
   int64_t given_;  // numbers of the inputs and bytes of the file
   size_t node_inputs_ = 0;
   Graph graph_;
   std::unordered_map<std::string, int> value_index_;
-  std::set<std::string> node_names_;
+  std::set<std::string> node_names_, output_names_;
   std::set<const TensorView*> used_tensors_;
 };
 

@@ -13,7 +13,7 @@
 namespace kernelprune {
 namespace {
 
-constexpr size_t kMaxRank = 3;
+constexpr size_t kMaxRank = 4;
 constexpr size_t kMaxTensorNameBytes = 256;
 
 [[noreturn]] void fail(const std::string& message) { throw Error(ErrorKind::kFormat, message); }

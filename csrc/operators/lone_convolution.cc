@@ -12,7 +12,7 @@ namespace {
 constexpr int kMaxThreads = 1024;
 
 Window window_of(const ConvolutionOptions& options) {
-  Attributes attributes;
+  Attributes attributes(/*version=*/1, Shape{});
   attributes.set("kernel", options.kernel);
   attributes.set("stride", options.stride);
   attributes.set("padding", options.padding);

@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "ops/attributes.h"
-#include "ops/shape.h"
+#include "ops/op.h"
 
 namespace kernelprune {
 
@@ -39,20 +38,32 @@ inline Activation activation_from(const Attributes& attributes) {
   throw Error(ErrorKind::kFormat, "unknown activation " + shown(name));
 }
 
+// As every kernel computes it: a NaN fails both comparisons and stays.
+inline double activate(double x, Activation activation) {
+  const Clamp clamp = clamp_of(activation);
+  if (x < clamp.low) return clamp.low;
+  return x > clamp.high ? clamp.high : x;
+}
+
 // An activation that stands alone (fused ones are fields of conv2d, linear and add).
-struct ActivationOp {
+struct ActivationOp : Op {
   static constexpr const char* kName = "activation";
   Activation activation = Activation::kRelu;
 
   static ActivationOp from(const Attributes& attributes) {
-    ActivationOp op{activation_from(attributes)};
+    ActivationOp op;
+    op.activation = activation_from(attributes);
     if (op.activation == Activation::kNone) {
       throw Error(ErrorKind::kFormat, "a node of op activation needs an activation");
     }
     return op;
   }
   Shape infer(const std::vector<Shape>& inputs) const { return inputs[0]; }
-  static constexpr size_t kMinInputs = 1, kMaxInputs = 1;
+  void reference(const ReferenceInputs& in, ReferenceValue* out) const {
+    for (size_t i = 0; i < out->data.size(); ++i) {
+      out->data[i] = activate(in[0].data[i], activation);
+    }
+  }
 };
 
 }  // namespace kernelprune

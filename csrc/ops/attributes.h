@@ -1,4 +1,4 @@
-// The parameters of a node as the file gives them: name -> bool, integer, list of integers or text.
+// The parameters of a node as the file gives them: name -> bool, number, list of numbers or text.
 // Ops read their parameters through it, so no op knows the file's syntax.
 #pragma once
 
@@ -11,40 +11,79 @@
 #include <vector>
 
 #include "kernelprune/error.h"
+#include "ops/shape.h"
 
 namespace kernelprune {
 
 class Attributes {
  public:
-  using Value = std::variant<bool, int64_t, std::vector<int64_t>, std::string>;
+  using Integers = std::vector<int64_t>;
+  using Numbers = std::vector<double>;
+  using Value = std::variant<bool, int64_t, double, Integers, Numbers, std::string>;
+
+  // `version`: of the file, which decides what optional parameters there are. `shape`: the declared
+  // shape of the node's output.
+  explicit Attributes(int version, const Shape& shape) : version_(version), shape_(shape) {}
 
   void set(const std::string& name, Value value) { values_[name] = std::move(value); }
+
+  int version() const { return version_; }
+  const Shape& shape() const { return shape_; }
+
+  // False for a parameter of version 2 that is not there, or that a file of version 1 cannot have.
+  bool has(const std::string& name) const { return version_ > 1 && values_.count(name) > 0; }
 
   bool flag(const std::string& name) const { return get<bool>(name, "true or false"); }
   const std::string& text(const std::string& name) const {
     return get<std::string>(name, "a string");
   }
 
+  int64_t integer(const std::string& name, int64_t low, int64_t high) const {
+    return within(name, get<int64_t>(name, "a whole number"), low, high);
+  }
+
+  // A finite number; a whole one counts too.
+  double number(const std::string& name) const {
+    const Value& value = find(name);
+    if (const auto* whole = std::get_if<int64_t>(&value)) return static_cast<double>(*whole);
+    return get<double>(name, "a number");
+  }
+
   // A list of exactly `count` integers, each within [low, high].
-  std::vector<int64_t> integers(const std::string& name, size_t count, int64_t low,
-                                int64_t high) const {
-    const auto& list = get<std::vector<int64_t>>(name, "a list of integers");
-    if (list.size() != count) {
-      throw Error(ErrorKind::kFormat, "parameter '" + name + "' has " +
-                                          std::to_string(list.size()) + " numbers, not " +
-                                          std::to_string(count));
-    }
-    for (int64_t value : list) {
-      if (value < low || value > high) {
-        throw Error(ErrorKind::kFormat, "parameter '" + name + "' holds " + std::to_string(value) +
-                                            ", outside " + std::to_string(low) + ".." +
-                                            std::to_string(high));
-      }
-    }
+  Integers integers(const std::string& name, size_t count, int64_t low, int64_t high) const {
+    const auto& list = get<Integers>(name, "a list of integers");
+    check_count(name, list.size(), count);
+    for (int64_t value : list) within(name, value, low, high);
+    return list;
+  }
+  // The same of any length from 1 to 4.
+  Integers integers(const std::string& name, int64_t low, int64_t high) const {
+    const size_t count = get<Integers>(name, "a list of integers").size();
+    if (count < 1 || count > Shape::kMaxRank) check_count(name, count, Shape::kMaxRank);
+    return integers(name, count, low, high);
+  }
+  Numbers numbers(const std::string& name, size_t count) const {
+    const Value& value = find(name);
+    const auto* whole = std::get_if<Integers>(&value);
+    const Numbers list = whole != nullptr ? Numbers(whole->begin(), whole->end())
+                                          : get<Numbers>(name, "a list of numbers");
+    check_count(name, list.size(), count);
     return list;
   }
 
-  void mark_used(const std::string& name) const { used_.insert(name); }
+  // The place of a parameter's text in a list of choices.
+  int choice(const std::string& name, const std::vector<const char*>& choices) const {
+    const std::string& text_given = text(name);
+    for (size_t i = 0; i < choices.size(); ++i) {
+      if (text_given == choices[i]) return static_cast<int>(i);
+    }
+    throw Error(ErrorKind::kFormat, "unknown " + name + " " + shown(text_given));
+  }
+
+  // An axis of a shape of this rank at most; what the rank is infer() knows.
+  int axis(const std::string& name = "axis") const {
+    return static_cast<int>(integer(name, 0, Shape::kMaxRank - 1));
+  }
 
   // Refuses a parameter that no op asked for: a newer writer may mean something by it.
   void check_all_used() const {
@@ -56,19 +95,49 @@ class Attributes {
   }
 
  private:
-  template <typename T>
-  const T& get(const std::string& name, const char* what) const {
+  const Value& find(const std::string& name) const {
     used_.insert(name);
     const auto found = values_.find(name);
     if (found == values_.end()) {
       throw Error(ErrorKind::kFormat, "parameter '" + name + "' is missing");
     }
-    if (const T* value = std::get_if<T>(&found->second)) return *value;
+    return found->second;
+  }
+
+  template <typename T>
+  const T& get(const std::string& name, const char* what) const {
+    if (const T* value = std::get_if<T>(&find(name))) return *value;
     throw Error(ErrorKind::kFormat, "parameter '" + name + "' is not " + what);
   }
 
+  static int64_t within(const std::string& name, int64_t value, int64_t low, int64_t high) {
+    if (value < low || value > high) {
+      throw Error(ErrorKind::kFormat, "parameter '" + name + "' holds " + std::to_string(value) +
+                                          ", outside " + std::to_string(low) + ".." +
+                                          std::to_string(high));
+    }
+    return value;
+  }
+  static void check_count(const std::string& name, size_t have, size_t want) {
+    if (have == want) return;
+    throw Error(ErrorKind::kFormat, "parameter '" + name + "' has " + std::to_string(have) +
+                                        " numbers, not " + std::to_string(want));
+  }
+
+  int version_;
+  Shape shape_;
   std::map<std::string, Value> values_;
   mutable std::set<std::string> used_;
 };
+
+// Throws unless `shape` has an axis of this number.
+inline void check_axis(int axis, const Shape& shape) {
+  if (axis < shape.rank) return;
+  throw Error(ErrorKind::kFormat, "axis " + std::to_string(axis) + " of an input " + shape.text());
+}
+
+inline void check_map(const Shape& shape) {
+  if (shape.rank != 3) throw Error(ErrorKind::kFormat, "input " + shape.text() + " is no map");
+}
 
 }  // namespace kernelprune

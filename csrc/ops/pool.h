@@ -1,53 +1,37 @@
-// Pooling. Max: padding counts as minus infinity, one NaN makes the result NaN. Average: the sum
-// over the window inside the map, divided by the number of taps inside the map, or inside the
-// padded map with count_include_pad.
+// What the references of the pools share.
 #pragma once
 
-#include <vector>
-
+#include "ops/op.h"
 #include "ops/window.h"
 
 namespace kernelprune {
 
-struct MaxPool2d {
-  static constexpr const char* kName = "max_pool2d";
-  static constexpr size_t kMinInputs = 1, kMaxInputs = 1;
-  Window window;
-
-  static MaxPool2d from(const Attributes& attributes) {
-    return {Window::from(attributes, /*with_dilation=*/true)};
-  }
-  Shape infer(const std::vector<Shape>& inputs) const {
-    return window.output(inputs[0], inputs[0].c);
-  }
-};
-
-struct AvgPool2d {
-  static constexpr const char* kName = "avg_pool2d";
-  static constexpr size_t kMinInputs = 1, kMaxInputs = 1;
-  Window window;
-  bool count_include_pad = false;
-
-  static AvgPool2d from(const Attributes& attributes) {
-    return {Window::from(attributes, /*with_dilation=*/false),
-            attributes.flag("count_include_pad")};
-  }
-  Shape infer(const std::vector<Shape>& inputs) const {
-    return window.output(inputs[0], inputs[0].c);
-  }
-};
-
-struct GlobalAvgPool {
-  static constexpr const char* kName = "global_avg_pool";
-  static constexpr size_t kMinInputs = 1, kMaxInputs = 1;
-
-  static GlobalAvgPool from(const Attributes&) { return {}; }
-  Shape infer(const std::vector<Shape>& inputs) const {
-    if (inputs[0].rank != 3) {
-      throw Error(ErrorKind::kFormat, "input " + inputs[0].text() + " is no map");
+// Calls visit(value) for the taps inside the map and returns how many there are.
+template <typename Visit>
+int64_t visit_window(const Window& window, const ReferenceValue& in, int64_t c, int64_t y,
+                     int64_t x, const Visit& visit) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < window.kernel_h; ++i) {
+    for (int64_t j = 0; j < window.kernel_w; ++j) {
+      const int64_t iy = y * window.stride_h - window.pad_top + i * window.dilation_h;
+      const int64_t ix = x * window.stride_w - window.pad_left + j * window.dilation_w;
+      if (iy < 0 || iy >= in.shape.h || ix < 0 || ix >= in.shape.w) continue;
+      visit(in.at(c, iy, ix));
+      ++count;
     }
-    return Shape::map(inputs[0].c, 1, 1);
   }
-};
+  return count;
+}
+
+// Calls body(c, y, x) for every place of a map in order; it returns what belongs there.
+template <typename Body>
+void fill_map(ReferenceValue* out, const Body& body) {
+  size_t index = 0;
+  for (int64_t c = 0; c < out->shape.c; ++c) {
+    for (int64_t y = 0; y < out->shape.h; ++y) {
+      for (int64_t x = 0; x < out->shape.w; ++x) out->data[index++] = body(c, y, x);
+    }
+  }
+}
 
 }  // namespace kernelprune

@@ -13,6 +13,7 @@ namespace kernelprune {
 struct Window {
   static constexpr int64_t kMaxKernel = 64;
   static constexpr int64_t kMaxStride = 64;
+  static constexpr int64_t kMaxPadding = kMaxKernel * kMaxStride;
 
   int64_t kernel_h = 1, kernel_w = 1;
   int64_t stride_h = 1, stride_w = 1;
@@ -23,7 +24,7 @@ struct Window {
     Window window;
     const auto kernel = attributes.integers("kernel", 2, 1, kMaxKernel);
     const auto stride = attributes.integers("stride", 2, 1, kMaxStride);
-    const auto padding = attributes.integers("padding", 4, 0, kMaxKernel * kMaxStride);
+    const auto padding = attributes.integers("padding", 4, 0, kMaxPadding);
     window.kernel_h = kernel[0], window.kernel_w = kernel[1];
     window.stride_h = stride[0], window.stride_w = stride[1];
     window.pad_top = padding[0], window.pad_left = padding[1];
@@ -48,7 +49,7 @@ struct Window {
   }
 
   Shape output(const Shape& input, int64_t channels) const {
-    if (input.rank != 3) throw Error(ErrorKind::kFormat, "input " + input.text() + " is no map");
+    check_map(input);
     const int64_t span_h = input.h + pad_top + pad_bottom - extent_h();
     const int64_t span_w = input.w + pad_left + pad_right - extent_w();
     if (span_h < 0 || span_w < 0) {

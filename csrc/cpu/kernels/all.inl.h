@@ -1,4 +1,4 @@
-// Every kernel file, in the order that they need each other.
+// Every kernel file of the convolutions, in the order that they need each other.
 #include "cpu/kernels/common.inl.h"
 #include "cpu/kernels/spmm.inl.h"
 #include "cpu/kernels/spmm_groups.inl.h"
@@ -16,7 +16,5 @@
 #include "cpu/kernels/planar_dot.inl.h"
 #include "cpu/kernels/winograd.inl.h"
 #include "cpu/kernels/winograd_planar.inl.h"
-#include "cpu/kernels/pool.inl.h"
-#include "cpu/kernels/elementwise.inl.h"
 #include "cpu/kernels/pack.inl.h"
 #include "cpu/kernels/table.inl.h"

@@ -64,16 +64,6 @@ constexpr KernelTable make_table() {
                                     &WinogradPlanarInput<V, 4, 4, 2>::run};
   t.planar_winograd_phases_dense = {"planar_winograd_phases_dense",
                                     &WinogradPlanarOutput<V, 4, true, 4>::run};
-  t.lanes_max_pool = {"lanes_max_pool", &LanesPool<V, MaxReduce>::run};
-  t.lanes_avg_pool = {"lanes_avg_pool", &LanesPool<V, SumReduce>::run};
-  t.lanes_global_avg_pool = {"lanes_global_avg_pool", &LanesGlobalAvgPool<V>::run};
-  t.planar_max_pool = {"planar_max_pool", &PlanarPool<V, MaxReduce>::run};
-  t.planar_avg_pool = {"planar_avg_pool", &PlanarPool<V, SumReduce>::run};
-  t.planar_global_avg_pool = {"planar_global_avg_pool", &PlanarGlobalAvgPool<V>::run};
-  t.add = {"add", &AddKernel<V>::run};
-  t.activation = {"activation", &ActivationKernel<V>::run};
-  t.copy = {"copy", &CopyKernel<V>::run};
-  t.softmax = {"softmax", &SoftmaxKernel::run};
   t.pad_planes = {"pad_planes", &PadPlanes<V>::run};
   t.split_phases = {"split_phases", &SplitPhases<V>::run};
   t.lanes_subsample = {"lanes_subsample", &LanesSubsample<V>::run};

@@ -13,8 +13,7 @@ const KernelTable& table_for(const KernelSet& kernels, int64_t lanes) {
 }
 
 ConvProblem problem_of(const Graph& graph, const Node& node, int64_t lanes, Precision precision) {
-  const auto* conv = std::get_if<Conv2d>(&node.op);
-  return {conv != nullptr ? conv->window : Window{},
+  return {window_of(node.op),
           graph.values[node.inputs[0]].shape,
           graph.values[node.output].shape,
           node.connections,

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@ struct Operand {
   // the graph's tensor.
   int64_t at = 0;
   int64_t image_stride = 0;  // kWorkspace: floats from one image of the group to the next
+  int64_t floats = 0;        // while planning: from the beginning of a buffer
 };
 
 // A kernel, and how it is called. `args` is complete but for the three activation pointers and, if
@@ -44,6 +46,7 @@ struct Step {
 struct Piece {
   int64_t in = 0, out = 0;  // offsets in floats: in the workspace, from the start of the output
   int64_t channels = 0;
+  int buffer = -1;  // while planning: `in` counts from its beginning
 };
 
 // Steps [begin, end), all of them for each range in turn.
@@ -65,8 +68,9 @@ struct Program {
   int planar_nodes = 0;      // so many nodes at the beginning run one image at a time,
   size_t per_image = 0;      // in so many passes
   int64_t workspace_floats = 0;
-  double image_cost = 0.0;  // nanoseconds, of the steps per image
-  double group_cost = 0.0;  // of the others
+  std::vector<std::shared_ptr<const void>> kept;  // what KernelArgs::params of its steps point at
+  double image_cost = 0.0;                        // nanoseconds, of the steps per image
+  double group_cost = 0.0;                        // of the others
 
   // Comparable between the programs of one graph.
   double cost(int64_t images) const {

@@ -56,8 +56,7 @@ CudaModel::CudaModel(const Graph& graph, cuda::Device* device, Precision precisi
 CudaModel::Layer CudaModel::pack(const Node& node, CudaUploads* uploads) const {
   Layer layer;
   if (!has_connections(node.op)) return layer;
-  const auto* conv = std::get_if<Conv2d>(&node.op);
-  const Window window = conv != nullptr ? conv->window : Window{};
+  const Window window = window_of(node.op);
   const Shape& in = graph_.values[node.inputs[0]].shape;
   if (window.is_pointwise() && in.pixels() == 1) {
     layer.is_linear = true;
@@ -261,6 +260,12 @@ class CudaLowering {
     places_.push_back({in, residual < 0 ? 0 : residual, out});
     program_.steps.push_back(step);
     return program_.steps.back();
+  }
+
+  template <typename Op>
+  void lower(const Op&, const Node& node) {
+    throw Error(ErrorKind::kDevice, graph_.source + ": node '" + node.name + "': op " + Op::kName +
+                                        " runs on the CPU only: use device=\"cpu\"");
   }
 
   void lower(const Conv2d& op, const Node& node) {

@@ -125,7 +125,7 @@ std::vector<ExpectedValue> expected(const Graph& graph,
       read.push_back(&values[static_cast<size_t>(input)]);
       plain.push_back(&read.back()->value);
     }
-    ReferenceValue out = reference(node.op, node.connections, plain);
+    ReferenceValue out = reference(node.op, {node.connections, node.tensors, plain});
     const double error = error_of(node, read, out, winograd);
     values[static_cast<size_t>(node.output)] = {std::move(out), error};
   }

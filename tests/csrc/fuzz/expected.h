@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "model/graph.h"
-#include "ops/reference.h"
+#include "ops/list.h"
 
 namespace kernelprune::fuzz {
 

@@ -4,15 +4,17 @@
 
 #include "kernelprune/error.h"
 #include "mutate.h"
-#include "ops/ops.h"
+#include "ops/list.h"
 
 namespace kernelprune::fuzz {
 namespace {
 
-Attributes attributes_of(const Tree& node) {
-  Attributes attributes;
+Attributes attributes_of(const Tree& node, const Shape& shape) {
+  Attributes attributes(/*version=*/2, shape);
   for (const auto& [key, value] : node.items) {
-    if (key == "op" || key == "name" || key == "inputs" || key == "output") continue;
+    if (key == "op" || key == "name" || key == "inputs" || key == "output" || key == "shape") {
+      continue;
+    }
     int64_t number = 0;
     if (value.kind == Tree::Kind::kArray) {
       std::vector<int64_t> list;
@@ -32,27 +34,24 @@ Attributes attributes_of(const Tree& node) {
 }
 
 bool shape_of(const Tree* json, Shape* shape) {
-  int64_t extents[3] = {1, 1, 1};
-  if (json == nullptr || (json->items.size() != 1 && json->items.size() != 3)) return false;
-  for (size_t i = 0; i < json->items.size(); ++i) {
-    if (!json->items[i].second.as_integer(&extents[i]) || extents[i] < 1) return false;
-    if (extents[i] > int64_t{1} << 20) return false;
+  if (json == nullptr || json->items.empty() || json->items.size() > Shape::kMaxRank) return false;
+  std::vector<int64_t> sides;
+  for (const auto& [none, entry] : json->items) {
+    int64_t side = 0;
+    if (!entry.as_integer(&side) || side < 1 || side > int64_t{1} << 20) return false;
+    sides.push_back(side);
   }
-  *shape = {static_cast<int>(json->items.size()), extents[0], extents[1], extents[2]};
+  *shape = Shape::of(sides);
   return true;
 }
 
-Tree tree_of(const Shape& shape) {
-  return shape.rank == 1 ? Tree::numbers({shape.c}) : Tree::numbers({shape.c, shape.h, shape.w});
-}
+Tree tree_of(const Shape& shape) { return Tree::numbers(shape.list()); }
 
 // Gives a layer new tensors if it has others than its shapes ask for.
 void repair_layer(ModelFile* model, const std::string& node, const OpParams& op,
                   int64_t in_channels, int64_t out_channels, Random* random) {
-  int64_t kernel_h = 1, kernel_w = 1;
-  if (const auto* conv = std::get_if<Conv2d>(&op)) {
-    kernel_h = conv->window.kernel_h, kernel_w = conv->window.kernel_w;
-  }
+  const Window window = window_of(op);
+  const int64_t kernel_h = window.kernel_h, kernel_w = window.kernel_w;
   const Tensor* bias = model->find(node + ".bias");
   const Tensor* col = model->find(node + ".col");
   const Tensor* weight = model->find(node + ".weight");
@@ -89,7 +88,9 @@ void repair(ModelFile* model, Random* random) {
       own.push_back(found->second);
     }
     try {
-      const OpParams op = parse_op(node.find("op")->plain(), attributes_of(node));
+      Shape declared;
+      if (!shape_of(node.find("shape"), &declared)) return;
+      const OpParams op = parse_op(node.find("op")->plain(), attributes_of(node, declared));
       const Shape shape = infer_shape(op, own);
       node.set("shape", tree_of(shape));
       shapes[node.find("output")->plain()] = shape;

@@ -1,4 +1,4 @@
-#include "ops/ops.h"
+#include "ops/list.h"
 
 #include <utility>
 
@@ -11,7 +11,9 @@ OpParams parse_as(const std::string& name, const Attributes& attributes) {
     throw Error(ErrorKind::kFormat, "unknown op " + shown(name));
   } else {
     using Op = std::variant_alternative_t<Index, OpParams>;
-    if (name != Op::kName) return parse_as<Index + 1>(name, attributes);
+    if (name != Op::kName || attributes.version() < Op::kSince) {
+      return parse_as<Index + 1>(name, attributes);
+    }
     OpParams op = Op::from(attributes);
     attributes.check_all_used();
     return op;
@@ -21,8 +23,6 @@ OpParams parse_as(const std::string& name, const Attributes& attributes) {
 }  // namespace
 
 OpParams parse_op(const std::string& name, const Attributes& attributes) {
-  // Every node declares its shape; ops that do not need it must not make it an unknown parameter.
-  attributes.mark_used("shape");
   return parse_as(name, attributes);
 }
 
@@ -32,6 +32,11 @@ const char* op_name(const OpParams& op) {
 
 bool has_connections(const OpParams& op) {
   return std::holds_alternative<Conv2d>(op) || std::holds_alternative<Linear>(op);
+}
+
+Window window_of(const OpParams& op) {
+  const auto* conv = std::get_if<Conv2d>(&op);
+  return conv != nullptr ? conv->window : Window{};
 }
 
 Shape infer_shape(const OpParams& op, const std::vector<Shape>& inputs) {
@@ -45,6 +50,21 @@ Shape infer_shape(const OpParams& op, const std::vector<Shape>& inputs) {
         return params.infer(inputs);
       },
       op);
+}
+
+std::vector<TensorRule> tensor_rules(const OpParams& op, const std::vector<Shape>& inputs,
+                                     const Shape& output) {
+  return std::visit([&](const auto& params) { return params.tensor_rules(inputs, output); }, op);
+}
+
+ReferenceValue reference(const OpParams& op, const ReferenceInputs& inputs) {
+  std::vector<Shape> shapes;
+  for (const ReferenceValue* input : inputs.values) shapes.push_back(input->shape);
+  ReferenceValue out;
+  out.shape = infer_shape(op, shapes);
+  out.data.assign(static_cast<size_t>(out.shape.elements()), 0.0);
+  std::visit([&](const auto& params) { params.reference(inputs, &out); }, op);
+  return out;
 }
 
 }  // namespace kernelprune

@@ -1,0 +1,17 @@
+// The kernels of all ops but the convolutions: a file and a row for each. Read three times: for the
+// files (KP_KERNEL_FILES), and for the rows, KP_KERNEL(name, type), where V is the vector.
+#ifdef KP_KERNEL_FILES
+#include "cpu/kernels/ops/elementwise.inl.h"
+#include "cpu/kernels/ops/pool.inl.h"
+#else
+KP_KERNEL(activation, ActivationKernel<V>)
+KP_KERNEL(add, AddKernel<V>)
+KP_KERNEL(copy, CopyKernel<V>)
+KP_KERNEL(softmax, SoftmaxKernel)
+KP_KERNEL(lanes_max_pool, LanesPool<V, MaxReduce>)
+KP_KERNEL(lanes_avg_pool, LanesPool<V, SumReduce>)
+KP_KERNEL(lanes_global_avg_pool, LanesGlobalAvgPool<V>)
+KP_KERNEL(planar_max_pool, PlanarPool<V, MaxReduce>)
+KP_KERNEL(planar_avg_pool, PlanarPool<V, SumReduce>)
+KP_KERNEL(planar_global_avg_pool, PlanarGlobalAvgPool<V>)
+#endif

@@ -1,0 +1,14 @@
+#include "cpu/plan/lowering.h"
+
+namespace kernelprune {
+
+template <>
+void lower(Lowering& to, const MaxPool2d& op, const Node& node) {
+  const Shape& in = to.shape(node.inputs[0]);
+  KernelArgs args = to.activation_args(in, to.shape(node.output));
+  set_window(op.window, &args);
+  to.add_value_step(to.single_image() ? to.kernels().planar_max_pool : to.kernels().lanes_max_pool,
+                    args, node.inputs[0], -1, node.output, in.c);
+}
+
+}  // namespace kernelprune

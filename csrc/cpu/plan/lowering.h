@@ -1,0 +1,124 @@
+// What the lowering of an op may use. A graph is lowered once per lane mode: nodes are walked in
+// order, each is given to `lower()` of its op (cpu/ops/<op>.cc), which adds steps to the program.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "core/arena.h"
+#include "cpu/conv/conv.h"
+#include "cpu/op_kernels.h"
+#include "cpu/plan/cost.h"
+#include "cpu/plan/program.h"
+
+namespace kernelprune {
+
+class Lowering {
+ public:
+  Lowering(const Graph& graph, const KernelSet& kernels, const PlanOptions& options,
+           WeightStore* weights);
+
+  Program run();
+
+  // ---- what is being lowered
+
+  const Shape& shape(int value) const { return graph_.values[value].shape; }
+  // L of the mode that nodes are lowered in now; one image at a time with 1.
+  int64_t lanes() const { return lanes_; }
+  bool single_image() const { return lanes_ == 1; }
+  const KernelTable& conv_kernels() const { return *table_; }
+  const OpKernels& kernels() const { return *op_kernels_; }
+
+  // ---- steps
+
+  // Arguments for a kernel that maps activation `in` to activation `out`.
+  KernelArgs activation_args(const Shape& in, const Shape& out) const;
+
+  // A step, a pass of its own, that reads value `in` (and `second`, if not negative) and writes the
+  // new value `out`. `units`: of work, to be shared among threads.
+  Step& add_value_step(const Kernel& kernel, const KernelArgs& args, int in, int second, int out,
+                       int64_t units);
+
+  // The same over the memory of `in`, if nothing needs that after this node: for kernels that read
+  // every place before they write it.
+  Step& add_value_step_over(const Kernel& kernel, const KernelArgs& args, int in, int second,
+                            int out, int64_t units);
+
+  // `value` lies in the memory of `of`, `floats` after its beginning, and no step is needed.
+  void alias(int value, int of, int64_t floats = 0);
+  // False for a value that is wanted in a place of its own.
+  bool may_alias(int value) const;
+  // The elements of such a value follow each other without gaps between channels.
+  bool is_dense(const Shape& shape) const;
+
+  // One step, whose pass has a range for each input, since files may name hundreds of thousands:
+  // each copies the channels of one of `inputs` to its piece of `out`.
+  void add_copies(int out, std::vector<Piece> pieces, const std::vector<int>& inputs);
+
+  // What a step's KernelArgs::params point at; the program keeps it.
+  template <typename Params>
+  const Params* keep(Params params) {
+    auto kept = std::make_shared<const Params>(std::move(params));
+    program_.kept.push_back(kept);
+    return kept.get();
+  }
+
+  // A node with connections.
+  void lower_convolution(const Node& node, Activation activation);
+
+ private:
+  // Where a value lies: in a buffer, so many floats after its beginning.
+  struct Storage {
+    int buffer = -1;
+    int64_t floats = 0;
+  };
+
+  bool per_image() const { return single_image() && options_.lanes > 1; }
+  void set_lanes(int64_t lanes);
+  void cross_bridge();
+  int step() const { return static_cast<int>(program_.steps.size()); }
+  int new_buffer(int64_t floats);
+  Storage store(int value, Storage at);
+  Storage new_value(int value);
+  Storage new_value_over(int output, int input, int other);
+  // `buffer` is needed by the step about to be added and by those that are repeated with it.
+  void extend(int buffer) { buffers_[buffer].last = std::max(step(), repeated_to_); }
+  Operand use(const Storage& at);
+  Step& add_step(const Kernel& kernel, int width, const KernelArgs& args, int64_t units,
+                 const CostTerms& terms);
+  Step& add_to_pass(const Kernel& kernel, int width, const KernelArgs& args, int64_t units);
+  Step& add_between(const Kernel& kernel, const KernelArgs& args, int in, int second, int out,
+                    bool over, int64_t units);
+  CostTerms memory_terms(const Shape& a, const Shape& b) const;
+  double memory_cost(const Node& node) const;
+  void lower_input(int index);
+  void lower_output(int index);
+  void finish();
+
+  const Graph& graph_;
+  const KernelSet& kernels_;
+  const KernelTable* table_ = nullptr;  // of the mode in use
+  const OpKernels* op_kernels_ = nullptr;
+  int64_t lanes_ = 1;
+  const PlanOptions options_;
+  WeightStore* weights_;
+  CostModel costs_;
+  int node_ = -1;
+  Program program_;
+  std::vector<BufferLifetime> buffers_;  // in the order of their first use
+  std::vector<int> buffer_last_use_;     // the last node that reads a value in it
+  int repeated_to_ = -1;                 // the last step of the pass that is being made
+  std::vector<Storage> storage_;         // of each value
+  std::vector<int> last_use_;            // value -> the last node that reads it
+  int bridge_value_ = -1, bridge_ = -1;  // the last planar value and its buffer
+  int64_t bridge_stride_ = 0;            // floats from one image to the next
+};
+
+// Adds the steps of one node; one specialisation per op, in cpu/ops.
+template <typename Op>
+void lower(Lowering& to, const Op& op, const Node& node);
+
+}  // namespace kernelprune

@@ -1,0 +1,34 @@
+// The sum of two values of one shape, with a fused activation.
+#pragma once
+
+#include <vector>
+
+#include "ops/activation.h"
+
+namespace kernelprune {
+
+struct Add : Op {
+  static constexpr const char* kName = "add";
+  static constexpr size_t kMinInputs = 2, kMaxInputs = 2;
+  Activation activation = Activation::kNone;
+
+  static Add from(const Attributes& attributes) {
+    Add op;
+    op.activation = activation_from(attributes);
+    return op;
+  }
+  Shape infer(const std::vector<Shape>& inputs) const {
+    if (inputs[0] != inputs[1]) {
+      throw Error(ErrorKind::kFormat,
+                  "adds " + inputs[0].text() + " and " + inputs[1].text() + ", which differ");
+    }
+    return inputs[0];
+  }
+  void reference(const ReferenceInputs& in, ReferenceValue* out) const {
+    for (size_t i = 0; i < out->data.size(); ++i) {
+      out->data[i] = activate(in[0].data[i] + in[1].data[i], activation);
+    }
+  }
+};
+
+}  // namespace kernelprune

@@ -1,0 +1,67 @@
+// Average pooling: the sum over the window inside the map, divided by the number of taps inside the
+// map, or inside the padded map with count_include_pad (where the last `uncounted` rows and columns
+// of the padding, which round the size up, do not count), or by `divisor` if that is not 0.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "ops/pool.h"
+
+namespace kernelprune {
+
+struct AvgPool2d : Op {
+  static constexpr const char* kName = "avg_pool2d";
+  Window window;
+  bool count_include_pad = false;
+  int64_t divisor = 0;
+  int64_t uncounted_bottom = 0, uncounted_right = 0;
+
+  static AvgPool2d from(const Attributes& attributes) {
+    AvgPool2d op;
+    op.window = Window::from(attributes, /*with_dilation=*/false);
+    op.count_include_pad = attributes.flag("count_include_pad");
+    if (attributes.has("divisor")) {
+      op.divisor = attributes.integer("divisor", 0, int64_t{1} << 31);
+    }
+    if (attributes.has("uncounted")) {
+      const auto uncounted = attributes.integers("uncounted", 2, 0, Window::kMaxPadding);
+      op.uncounted_bottom = uncounted[0], op.uncounted_right = uncounted[1];
+      if (uncounted[0] > op.window.pad_bottom || uncounted[1] > op.window.pad_right) {
+        throw Error(ErrorKind::kFormat, "uncounted is more than the padding");
+      }
+    }
+    return op;
+  }
+  Shape infer(const std::vector<Shape>& inputs) const {
+    const Shape output = window.output(inputs[0], inputs[0].c);
+    // Every window has to begin inside what counts: its taps are a divisor.
+    const int64_t rows = inputs[0].h + window.pad_bottom - uncounted_bottom;
+    const int64_t columns = inputs[0].w + window.pad_right - uncounted_right;
+    if ((output.h - 1) * window.stride_h - window.pad_top >= rows ||
+        (output.w - 1) * window.stride_w - window.pad_left >= columns) {
+      throw Error(ErrorKind::kFormat, "a window lies in uncounted padding alone");
+    }
+    return output;
+  }
+  // The counted taps of one axis of a window: the last one may hang over the end.
+  static int64_t counted(int64_t start, int64_t kernel, int64_t size, int64_t pad_end) {
+    return std::min(start + kernel, size + pad_end) - start;
+  }
+  void reference(const ReferenceInputs& in, ReferenceValue* out) const {
+    const Shape& shape = in[0].shape;
+    fill_map(out, [&](int64_t c, int64_t y, int64_t x) {
+      double sum = 0.0;
+      int64_t count = visit_window(window, in[0], c, y, x, [&](double value) { sum += value; });
+      if (count_include_pad) {
+        count = counted(y * window.stride_h - window.pad_top, window.kernel_h, shape.h,
+                        window.pad_bottom - uncounted_bottom) *
+                counted(x * window.stride_w - window.pad_left, window.kernel_w, shape.w,
+                        window.pad_right - uncounted_right);
+      }
+      return sum / static_cast<double>(divisor > 0 ? divisor : count);
+    });
+  }
+};
+
+}  // namespace kernelprune

@@ -1,0 +1,45 @@
+// The list of all ops. A new op is one header beside this one, an include and an entry here.
+#pragma once
+
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "ops/activation.h"
+#include "ops/add.h"
+#include "ops/avg_pool2d.h"
+#include "ops/concat.h"
+#include "ops/conv2d.h"
+#include "ops/flatten.h"
+#include "ops/global_avg_pool.h"
+#include "ops/linear.h"
+#include "ops/max_pool2d.h"
+#include "ops/softmax.h"
+
+namespace kernelprune {
+
+using OpParams = std::variant<ActivationOp, Add, AvgPool2d, Concat, Conv2d, Flatten, GlobalAvgPool,
+                              Linear, MaxPool2d, Softmax>;
+
+// Reads the parameters of op `name`; throws Error (kFormat) for an unknown op or parameter, and for
+// one that a file of this version cannot have.
+OpParams parse_op(const std::string& name, const Attributes& attributes);
+
+const char* op_name(const OpParams& op);
+
+// True for the ops that carry connections (conv2d, linear).
+bool has_connections(const OpParams& op);
+
+// Of an op with connections; a linear layer's window is 1x1.
+Window window_of(const OpParams& op);
+
+// Checks the number of inputs and returns the output shape; throws Error (kFormat).
+Shape infer_shape(const OpParams& op, const std::vector<Shape>& inputs);
+
+std::vector<TensorRule> tensor_rules(const OpParams& op, const std::vector<Shape>& inputs,
+                                     const Shape& output);
+
+// Computes `op` on one image.
+ReferenceValue reference(const OpParams& op, const ReferenceInputs& inputs);
+
+}  // namespace kernelprune

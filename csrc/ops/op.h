@@ -1,0 +1,71 @@
+// What every op is made of. An op is a struct with
+//   kName, kSince                the word in a file, and the first version that has it
+//   kMinInputs, kMaxInputs
+//   static from(attributes)      reads and checks its parameters
+//   infer(inputs)                the output's shape; throws Error (kFormat)
+//   tensor_rules(inputs, output) the tensors that a node owns besides connections
+//   reference(in, out)           naive loops in double, what every kernel is tested against
+// and inherits what it has not from Op.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ops/attributes.h"
+#include "ops/connections.h"
+#include "ops/shape.h"
+
+namespace kernelprune {
+
+// A tensor that a node of this op owns in the file as "<node>.<name>".
+struct TensorRule {
+  const char* name;
+  std::vector<int64_t> shape;
+  int64_t below = 0;  // not 0: whole numbers (U32), each less than this; else finite numbers (F32)
+};
+
+// What the file has for one TensorRule: one of the two.
+struct OpTensor {
+  std::vector<float> numbers;
+  std::vector<uint32_t> indices;
+};
+using OpTensors = std::vector<OpTensor>;  // in the order of the rules
+
+// One activation of one image, row by row in double.
+struct ReferenceValue {
+  Shape shape;
+  std::vector<double> data;
+
+  double at(int64_t c, int64_t y, int64_t x) const {
+    return data[static_cast<size_t>((c * shape.h + y) * shape.w + x)];
+  }
+};
+
+struct ReferenceInputs {
+  const Connections& connections;  // of conv2d and linear
+  const OpTensors& tensors;
+  const std::vector<const ReferenceValue*>& values;
+
+  const ReferenceValue& operator[](size_t i) const { return *values[i]; }
+  size_t size() const { return values.size(); }
+};
+
+// Calls body(first, stride, count) for every row of elements along an axis: `count` of them,
+// `stride` apart, from index `first` on.
+template <typename Body>
+void for_each_row(const Shape& shape, int axis, const Body& body) {
+  const int64_t count = shape.side(axis), stride = shape.stride(axis);
+  for (int64_t block = 0; block < shape.blocks(axis); ++block) {
+    for (int64_t i = 0; i < stride; ++i) body(block * count * stride + i, stride, count);
+  }
+}
+
+struct Op {
+  static constexpr int kSince = 1;
+  static constexpr size_t kMinInputs = 1, kMaxInputs = 1;
+
+  std::vector<TensorRule> tensor_rules(const std::vector<Shape>&, const Shape&) const { return {}; }
+};
+
+}  // namespace kernelprune
