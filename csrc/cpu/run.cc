@@ -43,8 +43,10 @@ void ProgramRun::run_step(const Step& step, const Turn& turn, const Place& place
   args.out = const_cast<float*>(locate(step.out, pass, place));
   args.work = const_cast<float*>(locate(step.work, pass, place));
   if (copies) {
-    args.in = place.arena + pass.pieces[turn.range].in;
-    args.out += pass.pieces[turn.range].out;
+    const Piece& piece = pass.pieces[turn.range];
+    args.in = place.arena + piece.in;
+    args.out += piece.out;
+    args.in_stride = piece.in_stride, args.in_w = piece.row;
   } else if (pass.ranges.count > 1) {
     turn.at.set(step.rule, &args);
     const int64_t floats = turn.at.first * step.rule.out_floats;

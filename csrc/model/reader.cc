@@ -21,7 +21,6 @@ namespace {
 
 constexpr size_t kMaxNodes = 65536;
 constexpr size_t kMaxValues = 65536;
-constexpr uint64_t kMaxExtent = uint64_t{1} << 20;
 constexpr int64_t kMaxElements = int64_t{1} << 31;
 constexpr size_t kMaxNodeInputs = size_t{1} << 20;  // of all nodes
 constexpr int64_t kMaxGrowth = 4096;                // see check_growth()
@@ -41,7 +40,7 @@ Shape shape_from(const Json& json, int version, const std::string& what) {
   std::vector<int64_t> sides;
   for (const Json& entry : list) {
     const uint64_t side = as_unsigned(entry, "the shape of " + what);
-    if (side < 1 || side > kMaxExtent) {
+    if (side < 1 || side > static_cast<uint64_t>(kMaxExtent)) {
       fail("the shape of " + what + " holds " + std::to_string(side) + ", outside 1.." +
            std::to_string(kMaxExtent));
     }

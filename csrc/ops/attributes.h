@@ -2,7 +2,9 @@
 // Ops read their parameters through it, so no op knows the file's syntax.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <set>
 #include <string>
@@ -42,11 +44,12 @@ class Attributes {
     return within(name, get<int64_t>(name, "a whole number"), low, high);
   }
 
-  // A finite number; a whole one counts too.
+  // A number that a float can hold; a whole one counts too.
   double number(const std::string& name) const {
     const Value& value = find(name);
-    if (const auto* whole = std::get_if<int64_t>(&value)) return static_cast<double>(*whole);
-    return get<double>(name, "a number");
+    const auto* whole = std::get_if<int64_t>(&value);
+    return as_float(name,
+                    whole != nullptr ? static_cast<double>(*whole) : get<double>(name, "a number"));
   }
 
   // A list of exactly `count` integers, each within [low, high].
@@ -68,6 +71,7 @@ class Attributes {
     const Numbers list = whole != nullptr ? Numbers(whole->begin(), whole->end())
                                           : get<Numbers>(name, "a list of numbers");
     check_count(name, list.size(), count);
+    for (const double value : list) as_float(name, value);
     return list;
   }
 
@@ -117,6 +121,10 @@ class Attributes {
                                           std::to_string(high));
     }
     return value;
+  }
+  static double as_float(const std::string& name, double value) {
+    if (std::abs(value) <= static_cast<double>(std::numeric_limits<float>::max())) return value;
+    throw Error(ErrorKind::kFormat, "parameter '" + name + "' holds a number beyond float32");
   }
   static void check_count(const std::string& name, size_t have, size_t want) {
     if (have == want) return;

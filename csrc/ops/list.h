@@ -6,20 +6,32 @@
 #include <vector>
 
 #include "ops/activation.h"
+#include "ops/adaptive_pool2d.h"
 #include "ops/add.h"
 #include "ops/avg_pool2d.h"
 #include "ops/concat.h"
 #include "ops/conv2d.h"
+#include "ops/depth_to_space.h"
+#include "ops/expand.h"
 #include "ops/flatten.h"
+#include "ops/gather.h"
 #include "ops/global_avg_pool.h"
 #include "ops/linear.h"
 #include "ops/max_pool2d.h"
+#include "ops/pad.h"
+#include "ops/permute.h"
+#include "ops/reshape.h"
+#include "ops/resize.h"
+#include "ops/slice.h"
 #include "ops/softmax.h"
+#include "ops/space_to_depth.h"
 
 namespace kernelprune {
 
-using OpParams = std::variant<ActivationOp, Add, AvgPool2d, Concat, Conv2d, Flatten, GlobalAvgPool,
-                              Linear, MaxPool2d, Softmax>;
+using OpParams =
+    std::variant<ActivationOp, AdaptiveAvgPool2d, AdaptiveMaxPool2d, Add, AvgPool2d, Concat, Conv2d,
+                 DepthToSpace, Expand, Flatten, Gather, GlobalAvgPool, Linear, MaxPool2d, Pad,
+                 Permute, Reshape, Resize, Slice, Softmax, SpaceToDepth>;
 
 // Reads the parameters of op `name`; throws Error (kFormat) for an unknown op or parameter, and for
 // one that a file of this version cannot have.

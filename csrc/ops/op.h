@@ -8,10 +8,12 @@
 // and inherits what it has not from Op.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "core/integers.h"
 #include "ops/attributes.h"
 #include "ops/connections.h"
 #include "ops/shape.h"
@@ -32,10 +34,19 @@ struct OpTensor {
 };
 using OpTensors = std::vector<OpTensor>;  // in the order of the rules
 
+// A place along each axis; 0 along those that a shape does not have.
+using Position = std::array<int64_t, Shape::kMaxRank>;
+
 // One activation of one image, row by row in double.
 struct ReferenceValue {
   Shape shape;
   std::vector<double> data;
+
+  double at(const Position& p) const {
+    const auto& sides = shape.sides;
+    return data[static_cast<size_t>(((p[0] * sides[1] + p[1]) * sides[2] + p[2]) * sides[3] +
+                                    p[3])];
+  }
 
   double at(int64_t c, int64_t y, int64_t x) const {
     return data[static_cast<size_t>((c * shape.h + y) * shape.w + x)];
@@ -50,6 +61,21 @@ struct ReferenceInputs {
   const ReferenceValue& operator[](size_t i) const { return *values[i]; }
   size_t size() const { return values.size(); }
 };
+
+// Calls body(position, index) for every element, in order.
+template <typename Body>
+void for_each_element(const Shape& shape, const Body& body) {
+  const auto& sides = shape.sides;
+  int64_t index = 0;
+  Position at{};
+  for (at[0] = 0; at[0] < sides[0]; ++at[0]) {
+    for (at[1] = 0; at[1] < sides[1]; ++at[1]) {
+      for (at[2] = 0; at[2] < sides[2]; ++at[2]) {
+        for (at[3] = 0; at[3] < sides[3]; ++at[3]) body(at, index++);
+      }
+    }
+  }
+}
 
 // Calls body(first, stride, count) for every row of elements along an axis: `count` of them,
 // `stride` apart, from index `first` on.

@@ -9,6 +9,8 @@
 
 namespace kernelprune {
 
+constexpr int64_t kMaxExtent = int64_t{1} << 20;  // of a side
+
 class Shape {
  public:
   static constexpr int kMaxRank = 4;

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include "cpu/op_kernels.h"
+#include "cpu/op_params.h"
 
 namespace kernelprune {
 namespace avx2 {

@@ -8,6 +8,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 
 #include "cpu/op_kernels.h"
+#include "cpu/op_params.h"
 
 namespace kernelprune {
 namespace avx512 {

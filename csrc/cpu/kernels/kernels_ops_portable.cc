@@ -2,6 +2,7 @@
 // include the algorithms, export one table. Everything else has internal linkage, so that the
 // linker can never hand code compiled for this instruction set to a caller on a machine without it.
 #include "cpu/op_kernels.h"
+#include "cpu/op_params.h"
 
 namespace kernelprune {
 namespace portable {

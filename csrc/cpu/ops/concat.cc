@@ -5,18 +5,25 @@
 
 namespace kernelprune {
 
+// Along the channels the inputs lie one after the other; along another axis every channel has
+// `rows` rows, in which those of the inputs do.
 template <>
-void lower(Lowering& to, const Concat&, const Node& node) {
+void lower(Lowering& to, const Concat& op, const Node& node) {
+  const Shape& out = to.shape(node.output);
+  const int64_t rows = op.axis == 0 ? 1 : out.blocks(op.axis) / out.c;
   std::vector<Piece> pieces;
   int64_t floats = 0;
   for (const int input : node.inputs) {
     const Shape& s = to.shape(input);
     Piece piece;
     piece.out = floats, piece.channels = s.c;
+    piece.in_stride = channel_stride(s, to.lanes());
+    piece.row = s.pixels() / rows * to.lanes();
+    floats += op.axis == 0 ? s.c * piece.in_stride : piece.row;
     pieces.push_back(piece);
-    floats += s.c * channel_stride(s, to.lanes());
   }
-  to.add_copies(node.output, std::move(pieces), node.inputs);
+  const int64_t pitch = out.pixels() / rows * to.lanes();
+  to.add_copies(node.output, std::move(pieces), node.inputs, rows, pitch);
 }
 
 }  // namespace kernelprune

@@ -116,6 +116,10 @@ Operand Lowering::use(const Storage& at) {
   return operand;
 }
 
+int64_t Lowering::step_of(const Shape& s, int axis) const {
+  return axis == 0 ? channel_stride(s, lanes()) : s.stride(axis) * lanes();
+}
+
 // ---------------------------------------------------------------- steps
 
 KernelArgs Lowering::activation_args(const Shape& in, const Shape& out) const {
@@ -195,11 +199,12 @@ Step& Lowering::add_value_step_over(const Kernel& kernel, const KernelArgs& args
   return add_between(kernel, args, in, second, out, true, units);
 }
 
-void Lowering::add_copies(int out, std::vector<Piece> pieces, const std::vector<int>& inputs) {
+void Lowering::add_copies(int out, std::vector<Piece> pieces, const std::vector<int>& inputs,
+                          int64_t rows, int64_t pitch) {
   const Operand to = use(new_value(out));
-  const Shape& shape_out = shape(out);
-  Step& step =
-      add_step(op_kernels_->copy, table_->width, activation_args(shape_out, shape_out), 0, {});
+  KernelArgs args = activation_args(shape(out), shape(out));
+  args.in_h = rows, args.out_w = pitch;
+  Step& step = add_step(op_kernels_->copy, table_->width, args, 0, {});
   step.out = to, step.cost = 0.0;
   Pass& pass = program_.passes.back();
   const auto count = static_cast<int64_t>(inputs.size());
@@ -207,7 +212,7 @@ void Lowering::add_copies(int out, std::vector<Piece> pieces, const std::vector<
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Storage& at = storage_[inputs[i]];
     pieces[i].buffer = at.buffer;  // until finish() knows the offset
-    pieces[i].in += at.floats;
+    pieces[i].in = at.floats;
     buffers_[at.buffer].last = static_cast<int>(pass.begin);
     const Shape& s = shape(inputs[i]);
     step.cost += costs_.step(op_kernels_->copy, table_->width, memory_terms(s, s));

@@ -55,8 +55,13 @@ class Lowering {
   bool is_dense(const Shape& shape) const;
 
   // One step, whose pass has a range for each input, since files may name hundreds of thousands:
-  // each copies the channels of one of `inputs` to its piece of `out`.
-  void add_copies(int out, std::vector<Piece> pieces, const std::vector<int>& inputs);
+  // each copies one of `inputs` to its piece of `out`, in whose channels `rows` rows begin `pitch`
+  // floats apart.
+  void add_copies(int out, std::vector<Piece> pieces, const std::vector<int>& inputs, int64_t rows,
+                  int64_t pitch);
+
+  // Floats from one place along an axis of a value to the next.
+  int64_t step_of(const Shape& shape, int axis) const;
 
   // What a step's KernelArgs::params point at; the program keeps it.
   template <typename Params>

@@ -42,11 +42,14 @@ struct Step {
   double cost = 0.0;            // estimate for all ranges, nanoseconds, see cpu/plan/cost.h
 };
 
-// One of the inputs that a concat copies, in its pass a range of its own.
+// One of the inputs that a concat copies, in its pass a range of its own: by channels, and in each
+// by rows.
 struct Piece {
   int64_t in = 0, out = 0;  // offsets in floats: in the workspace, from the start of the output
   int64_t channels = 0;
-  int buffer = -1;  // while planning: `in` counts from its beginning
+  int64_t in_stride = 0;  // floats from one channel to the next
+  int64_t row = 0;        // floats
+  int buffer = -1;        // while planning: `in` counts from its beginning
 };
 
 // Steps [begin, end), all of them for each range in turn.

@@ -36,14 +36,20 @@ struct ActivationKernel {
   }
 };
 
-// out = in; one input of a concat, `out` already points at its first channel.
+// out = in, by rows of in_w floats that lie out_w floats apart in the output. One input of a concat
+// (`out` already points at its first element), or a value whose channels are to lie closer.
 template <class V>
 struct CopyKernel {
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
-    for_each_vector<V>(a, begin, end, [&](int64_t c, int64_t p, int64_t count) {
-      store_count<V>(a.out + c * a.out_stride + p, load_count<V>(a.in + c * a.in_stride + p, count),
-                     count);
-    });
+    for (int64_t c = begin; c < end; ++c) {
+      const float* in = a.in + c * a.in_stride;
+      float* out = a.out + c * a.out_stride;
+      for (int64_t row = 0; row < a.in_h; ++row, in += a.in_w, out += a.out_w) {
+        int64_t p = 0;
+        for (; p + V::kWidth <= a.in_w; p += V::kWidth) V::store(out + p, V::load(in + p));
+        if (p < a.in_w) V::store_partial(out + p, V::load_partial(in + p, a.in_w - p), a.in_w - p);
+      }
+    }
   }
 };
 

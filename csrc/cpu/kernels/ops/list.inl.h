@@ -2,11 +2,19 @@
 // files (KP_KERNEL_FILES), and for the rows, KP_KERNEL(name, type), where V is the vector.
 #ifdef KP_KERNEL_FILES
 #include "cpu/kernels/ops/elementwise.inl.h"
+#include "cpu/kernels/ops/movement.inl.h"
 #include "cpu/kernels/ops/pool.inl.h"
+#include "cpu/kernels/ops/adaptive_pool.inl.h"
+#include "cpu/kernels/ops/resize.inl.h"
 #else
 KP_KERNEL(activation, ActivationKernel<V>)
 KP_KERNEL(add, AddKernel<V>)
 KP_KERNEL(copy, CopyKernel<V>)
+KP_KERNEL(gather_copy, GatherCopy<V>)
+KP_KERNEL(reshape_copy, ReshapeCopy<V>)
+KP_KERNEL(resize, ResizeKernel<V>)
+KP_KERNEL(adaptive_max_pool, AdaptivePool<V, MaxReduce>)
+KP_KERNEL(adaptive_avg_pool, AdaptivePool<V, SumReduce>)
 KP_KERNEL(softmax, SoftmaxKernel)
 KP_KERNEL(lanes_max_pool, LanesPool<V, MaxReduce>)
 KP_KERNEL(lanes_avg_pool, LanesPool<V, SumReduce>)

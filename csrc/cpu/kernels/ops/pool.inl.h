@@ -2,7 +2,7 @@
 //
 //   max:     out[c][y][x] = max of the taps inside the map; NaN if any of them is
 //   average: out[c][y][x] = sum of the taps inside the map / their number (or the number of taps
-//            inside the padded map, with count_include_pad)
+//            inside the padded map, with count_include_pad; or the number that `params` points at)
 //   global:  out[c] = mean of the map
 //
 // Layouts: batch lanes [C][H][W][L], one vector per pixel; planar [C][H][W]: rows of the window are
@@ -66,13 +66,17 @@ struct PoolSpan {
 };
 
 KP_INLINE PoolSpan pool_rows(const KernelArgs& a, int64_t y) {
-  return PoolSpan(y * a.stride_h - a.pad_top, a.kernel_h, a.dilation_h, a.in_h, a.pad_bottom,
-                  a.count_include_pad);
+  PoolSpan span(y * a.stride_h - a.pad_top, a.kernel_h, a.dilation_h, a.in_h, a.pad_bottom,
+                a.count_include_pad);
+  if (a.params != nullptr) span.counted = *static_cast<const int64_t*>(a.params);
+  return span;
 }
 
 KP_INLINE PoolSpan pool_columns(const KernelArgs& a, int64_t x) {
-  return PoolSpan(x * a.stride_w - a.pad_left, a.kernel_w, a.dilation_w, a.in_w, a.pad_right,
-                  a.count_include_pad);
+  PoolSpan span(x * a.stride_w - a.pad_left, a.kernel_w, a.dilation_w, a.in_w, a.pad_right,
+                a.count_include_pad);
+  if (a.params != nullptr) span.counted = 1;
+  return span;
 }
 
 template <class V, class Reduce>
@@ -177,7 +181,8 @@ struct PlanarPool {
     const int64_t kernel = KernelW > 0 ? KernelW : a.kernel_w;
     const int64_t stride = Stride > 0 ? Stride : a.stride_w;
     const int64_t dilation = KernelW > 0 ? 1 : a.dilation_w;
-    const float scale = 1.0f / static_cast<float>(rows.counted * kernel);
+    const int64_t columns = a.params != nullptr ? 1 : kernel;  // that count
+    const float scale = 1.0f / static_cast<float>(rows.counted * columns);
     for (int64_t x = first; x < last; ++x) {
       const float* taps = strip + (x * stride - a.pad_left);
       float sum = taps[0];
@@ -260,7 +265,8 @@ struct PlanarPool {
     alignas(64) float strip[kStrip + 16];
     const bool halves = a.kernel_h == 2 && a.kernel_w == 2 && a.stride_h == 2 && a.stride_w == 2 &&
                         a.dilation_h == 1 && a.dilation_w == 1 && a.pad_top == 0 &&
-                        a.pad_left == 0 && 2 * a.out_h <= a.in_h && 2 * a.out_w <= a.in_w;
+                        a.pad_left == 0 && 2 * a.out_h <= a.in_h && 2 * a.out_w <= a.in_w &&
+                        a.params == nullptr;
     typename V::T all = V::zero();
     bool careful = a.in_w > kStrip && !halves;
     for (int64_t c = begin; c < end && !careful; ++c) {

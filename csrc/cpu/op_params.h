@@ -1,0 +1,45 @@
+// What the kernels of some ops are called with besides KernelArgs: plain data, pointed at by
+// KernelArgs::params. The program keeps it and what it points at.
+#pragma once
+
+#include <cstdint>
+
+namespace kernelprune {
+
+// Consecutive entries of the innermost axis that lie next to each other in the input too.
+struct CopyRun {
+  int64_t in = 0;     // floats from where the outer axes lead; negative: a fill
+  int64_t count = 0;  // entries
+};
+
+// gather_copy: every entry of the output is an entry of the input, or a number. Where it is found
+// follows from the place along each axis alone.
+struct GatherCopyParams {
+  static constexpr int kOuter = 4;
+  int64_t sides[kOuter] = {1, 1, 1, 1};  // the outer axes
+  const int64_t* in_at[kOuter] = {};     // [side]: floats; negative: a fill
+  int64_t out_step[kOuter] = {};         // floats from one place to the next
+  const CopyRun* runs = nullptr;         // of the innermost axis
+  int64_t run_count = 0;
+  float fill = 0.0f;
+};
+
+// resize: sample y of the output is the weighted sum of rows row_at[tap][y], and so for columns.
+struct ResizeParams {
+  static constexpr int kMaxTaps = 4;
+  int taps = 1;  // 1, 2 or 4
+  const uint32_t* row_at[kMaxTaps] = {};
+  const float* row_weight[kMaxTaps] = {};
+  const uint32_t* column_at[kMaxTaps] = {};  // with room for a vector behind the last
+  const float* column_weight[kMaxTaps] = {};
+};
+
+// adaptive_avg_pool, adaptive_max_pool: where the windows begin and end.
+struct AdaptivePoolParams {
+  const int64_t* row_begin = nullptr;
+  const int64_t* row_end = nullptr;
+  const int64_t* column_begin = nullptr;
+  const int64_t* column_end = nullptr;
+};
+
+}  // namespace kernelprune
