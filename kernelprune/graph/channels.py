@@ -9,23 +9,21 @@ on any Graph, traced or folded:
 2. Backward: ``live[v]`` is the least set of channels that must exist. A reader does not need a
    constant channel whose contribution is itself a constant: it goes into the reader's bias. Behind
    zero padding that holds only for the constant 0 (the border sees fewer taps), so any other
-   constant channel stays. Elementwise ops tie the channels of their inputs and outputs: one stays
-   when any of them must. Graph inputs and outputs stay whole.
+   constant channel stays. Other ops say which input channels an output channel is made of: those
+   stay with it, and it with them unless the op can leave it out. Graph inputs and outputs stay
+   whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from kernelprune.graph.ir import Graph, Node, Shape
-
-# Ops whose output channel c is computed from channel c of every input alone.
-ELEMENTWISE = (
-    "batch_norm", "activation", "add", "max_pool2d", "avg_pool2d", "global_avg_pool",
-)  # fmt: skip
+from kernelprune.graph.ops.activation import activate
+from kernelprune.graph.ops.base import width_of
 
 
 @dataclass
@@ -110,23 +108,11 @@ def _constants(graph: Graph, kept: Mapping[str, np.ndarray]) -> dict[str, np.nda
         inputs = [found[name] for name in node.inputs]
         if node.has_weight():
             found[node.output] = _layer_constants(node, inputs, kept[node.name])
-        elif node.op == "concat":
-            found[node.output] = np.concatenate(inputs)
-        elif node.op == "flatten":
-            shape = shapes[node.inputs[0]]
-            found[node.output] = np.repeat(inputs[0], node.shape[0] // shape[0])
-        elif node.op in ELEMENTWISE:
-            found[node.output] = _elementwise_constants(node, inputs)
         else:
-            found[node.output] = np.full(width_of(node.shape), np.nan)
+            own = [shapes[name] for name in node.inputs]
+            with np.errstate(invalid="ignore"):
+                found[node.output] = node.rule.constants(node, own, inputs)
     return found
-
-
-def activate(values: np.ndarray, kind: str) -> np.ndarray:
-    """NaN stays NaN."""
-    if kind == "none":
-        return values
-    return np.clip(values, 0.0, 6.0 if kind == "relu6" else np.inf)
 
 
 def _layer_constants(node: Node, inputs: list[np.ndarray], kept: np.ndarray) -> np.ndarray:
@@ -142,29 +128,42 @@ def _layer_constants(node: Node, inputs: list[np.ndarray], kept: np.ndarray) -> 
     return np.where(varies, np.nan, activate(total, node.params["activation"]))
 
 
-def _elementwise_constants(node: Node, inputs: list[np.ndarray]) -> np.ndarray:
-    params = node.params
-    if node.op == "batch_norm":
-        variance = params["running_var"].astype(np.float64) + params["eps"]
-        scale = params["weight"].astype(np.float64) / np.sqrt(variance)
-        known = np.where(scale == 0, 0.0, inputs[0] - params["running_mean"])
-        return known * scale + params["bias"]
-    if node.op in ("add", "activation"):
-        return activate(sum(inputs[1:], inputs[0]), params["activation"])
-    shrinks = node.op == "avg_pool2d" and params["count_include_pad"] and any(params["padding"])
-    # A dilated max pool may have windows that lie in the padding alone.
-    skips = node.op == "max_pool2d" and any(params["padding"]) and max(params["dilation"]) > 1
-    if skips:
-        return np.full_like(inputs[0], np.nan)
-    return np.where(inputs[0] == 0, 0.0, np.nan) if shrinks else inputs[0]
+# ---------------------------------------------------------------- which channel is made of which
+
+
+@dataclass
+class Link:
+    """Between an input ``value`` and the output of an op without connections.
+
+    ``pairs``: arrays of output channels and of the input channels that these are made of, as long;
+    several such pairs when an output channel is made of several. Empty with ``mixed``: then every
+    output channel may need every channel of the input. ``tied``: an input channel that stays keeps
+    the output channels made of it.
+    """
+
+    value: str
+    mixed: bool
+    tied: bool
+    pairs: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+
+
+def links(node: Node, shapes: Mapping[str, Shape]) -> list[Link]:
+    """One for each input of an op without connections; ``shapes``: of all values."""
+    own = [shapes[name] for name in node.inputs]
+    width = width_of(node.shape)
+    found = []
+    tables = node.rule.channel_sources(node, own)
+    for name, table, tied in zip(node.inputs, tables, node.rule.ties(node, own), strict=True):
+        link = Link(name, table is None, tied)
+        if table is not None:
+            for sources in table.reshape(width, -1).T:
+                outputs = np.flatnonzero(sources >= 0)
+                link.pairs.append((outputs, sources[outputs]))
+        found.append(link)
+    return found
 
 
 # ---------------------------------------------------------------- backward: live channels
-
-
-def width_of(shape: Shape) -> int:
-    """Channels of a value; an opaque one may have any shape, even none."""
-    return max(1, shape[0]) if shape else 1
 
 
 def _live(
@@ -174,13 +173,20 @@ def _live(
     pinned: Set[str],
     tied: Set[str],
 ) -> dict[str, np.ndarray]:
-    live = {name: np.zeros(width_of(shape), bool) for name, shape in graph.shapes().items()}
+    shapes = graph.shapes()
+    live = {name: np.zeros(width_of(shape), bool) for name, shape in shapes.items()}
     for name in [value.name for value in graph.inputs] + graph.outputs:
         live[name][:] = True
+    linked = {node.name: links(node, shapes) for node in graph.nodes if not node.has_weight()}
     for node in graph.nodes:
-        if node.name in pinned or not (node.has_weight() or _ties(node)):
-            for name in [*node.inputs, node.output]:
-                live[name][:] = True
+        mixed = [link.mixed for link in linked.get(node.name, [])]
+        whole = [name for name, all_of_it in zip(node.inputs, mixed, strict=False) if all_of_it]
+        if mixed and all(mixed):
+            whole.append(node.output)
+        if node.name in pinned:
+            whole = [*node.inputs, node.output]
+        for name in whole:
+            live[name][:] = True
     readings = {
         node.name: _Reading(kept[node.name], ~movable(node, constant[node.inputs[0]]))
         for node in graph.nodes
@@ -189,7 +195,10 @@ def _live(
     while True:
         before = sum(int(mask.sum()) for mask in live.values())
         for node in reversed(graph.nodes):
-            _spread(node, live, readings)
+            if node.has_weight():
+                _spread_layer(node, live, readings[node.name])
+            else:
+                _spread(live[node.output], live, linked[node.name])
             if node.name in tied:
                 _tie(live[node.inputs[0]], live[node.output])
         if before == sum(int(mask.sum()) for mask in live.values()):
@@ -216,33 +225,21 @@ class _Reading:
         return np.asarray(rows.any(axis=0) & self.count)
 
 
-def _ties(node: Node) -> bool:
-    return node.op in ELEMENTWISE or node.op in ("concat", "flatten")
-
-
-def _spread(node: Node, live: dict[str, np.ndarray], readings: dict[str, _Reading]) -> None:
+def _spread_layer(node: Node, live: dict[str, np.ndarray], reading: _Reading) -> None:
     out = live[node.output]
-    if node.has_weight():
-        source = live[node.inputs[0]]
-        source |= readings[node.name].of(out)
-        for residual in node.inputs[1:]:
-            _tie(live[residual], out)
-    elif node.op in ELEMENTWISE:
-        for name in node.inputs:
-            _tie(live[name], out)
-        for name in node.inputs:
-            _tie(live[name], out)
-    elif node.op == "concat":
-        offset = 0
-        for name in node.inputs:
-            part = out[offset : offset + live[name].size]
-            _tie(live[name], part)
-            offset += live[name].size
-    elif node.op == "flatten":
-        source = live[node.inputs[0]]
-        blocks = out.reshape(source.size, -1)
-        source |= blocks.any(axis=1)
-        blocks |= source[:, None]
+    source = live[node.inputs[0]]
+    source |= reading.of(out)
+    for residual in node.inputs[1:]:
+        _tie(live[residual], out)
+
+
+def _spread(out: np.ndarray, live: dict[str, np.ndarray], linked: list[Link]) -> None:
+    for link in linked:
+        for outputs, sources in link.pairs if link.tied else ():
+            out[outputs[live[link.value][sources]]] = True
+    for link in linked:
+        for outputs, sources in link.pairs:
+            live[link.value][sources[out[outputs]]] = True
 
 
 def _tie(a: np.ndarray, b: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from kernelprune.graph.channels import (
     moved_bias,
 )
 from kernelprune.graph.ir import Graph, Node, Shape, infer_shape
+from kernelprune.graph.ops.activation import fused
 
 
 def run_all(graph: Graph, *, keep_dead: bool = False) -> Graph:
@@ -20,7 +21,8 @@ def run_all(graph: Graph, *, keep_dead: bool = False) -> Graph:
     to_float64(graph)
     drop_unread_nodes(graph)
     expand_group_weights(graph)
-    fold_batch_norm(graph)
+    drop_trace_parameters(graph)
+    fold_scale_and_shift(graph)
     fuse_activations(graph)
     fuse_residuals(graph)
     fuse_activations(graph)
@@ -37,11 +39,7 @@ def to_float64(graph: Graph) -> None:
             node.weight = node.weight.astype(np.float64)
             bias = np.zeros(node.shape[0]) if node.bias is None else node.bias
             node.bias = bias.astype(np.float64)
-        elif node.op == "batch_norm":
-            for name in ("weight", "bias", "running_mean", "running_var"):
-                node.params[name] = node.params[name].astype(np.float64)
-        elif node.op == "flatten":
-            node.params.pop("literal", None)
+        _cast_tensors(node, np.float64)
 
 
 def to_dtype(graph: Graph, dtype: np.dtype | type) -> None:
@@ -49,6 +47,13 @@ def to_dtype(graph: Graph, dtype: np.dtype | type) -> None:
         if node.has_weight():
             assert node.weight is not None and node.bias is not None
             node.weight, node.bias = node.weight.astype(dtype), node.bias.astype(dtype)
+        _cast_tensors(node, dtype)
+
+
+def _cast_tensors(node: Node, dtype: np.dtype | type) -> None:
+    for role, array in node.tensors.items():
+        if np.issubdtype(array.dtype, np.floating):
+            node.tensors[role] = array.astype(dtype)
 
 
 def drop_unread_nodes(graph: Graph) -> None:
@@ -65,22 +70,28 @@ def drop_unread_nodes(graph: Graph) -> None:
 def expand_group_weights(graph: Graph) -> None:
     """Grouped convolution -> a block-diagonal pattern: [O, I/groups, kh, kw] -> [O, I, kh, kw]."""
     for node in graph.nodes:
-        if node.op == "conv2d":
+        if node.has_weight():
             assert node.weight is not None
             node.weight = expand_groups(node.weight, node.params.pop("groups", 1))
 
 
-def fold_batch_norm(graph: Graph) -> None:
-    """y = x * s + t with s = weight / sqrt(var + eps) and t = bias - mean * s, into the layer that
-    produces x when nothing else reads x; else it becomes a 1x1 convolution (or a linear layer)
-    whose connection pattern is the diagonal."""
+def drop_trace_parameters(graph: Graph) -> None:
+    """Removes what trace notes of a node beside the parameters that its op has in a file."""
+    for node in graph.nodes:
+        if node.rule.in_file:
+            names = {parameter.name for parameter in node.rule.parameters}
+            node.params = {name: node.params[name] for name in node.params if name in names}
+
+
+def fold_scale_and_shift(graph: Graph) -> None:
+    """A batch norm, or what else is y = x * s + t by channel, folds into the layer that produces x
+    when nothing else reads x; else it becomes an op that a file can hold."""
     readers = _Readers(graph)
     for node in list(graph.nodes):
-        if node.op != "batch_norm":
+        found = node.rule.scale_and_shift(node)
+        if found is None:
             continue
-        params = node.params
-        scale = params["weight"] / np.sqrt(params["running_var"] + params["eps"])
-        shift = params["bias"] - params["running_mean"] * scale
+        scale, shift = found
         layer = readers.sole_producer(node.inputs[0])
         if layer is not None and layer.has_weight() and _is_plain(layer):
             assert layer.weight is not None and layer.bias is not None
@@ -88,46 +99,26 @@ def fold_batch_norm(graph: Graph) -> None:
             layer.bias = layer.bias * scale + shift
             readers.bypass(node, layer.output)
         else:
-            _make_diagonal(node, scale, shift)
+            node.rule.lower(node)
 
 
 def _is_plain(layer: Node) -> bool:
     return len(layer.inputs) == 1 and layer.params["activation"] == "none"
 
 
-def _make_diagonal(node: Node, scale: np.ndarray, shift: np.ndarray) -> None:
-    node.params = {"activation": "none"}
-    node.bias = shift
-    if len(node.shape) == 1:
-        node.op, node.weight = "linear", np.diag(scale)
-        return
-    node.op, node.weight = "conv2d", np.diag(scale)[:, :, None, None]
-    node.params.update(kernel=[1, 1], stride=[1, 1], padding=[0, 0, 0, 0], dilation=[1, 1])
-
-
-_FUSED = {
-    ("none", "relu"): "relu",
-    ("none", "relu6"): "relu6",
-    ("relu", "relu"): "relu",
-    ("relu", "relu6"): "relu6",
-    ("relu6", "relu"): "relu6",
-    ("relu6", "relu6"): "relu6",
-}
-
-
 def fuse_activations(graph: Graph) -> None:
-    """Moves an activation into the conv2d, linear, add or activation that produces its input. It
-    also moves through max pools, with which every activation here commutes (all are monotone)."""
+    """Moves an activation into the op that produces its input, if that ends with an activation. It
+    also moves through ops that it commutes with, as max pools do (no activation ever falls)."""
     readers = _Readers(graph)
     for node in list(graph.nodes):
-        if node.op != "activation":
+        kind = node.rule.activation_of(node)
+        if kind is None:
             continue
         source = readers.sole_producer(node.inputs[0])
-        while source is not None and source.op == "max_pool2d":
+        while source is not None and source.rule.commutes_with_monotone:
             source = readers.sole_producer(source.inputs[0])
         if source is not None and "activation" in source.params:
-            pair = (source.params["activation"], node.params["activation"])
-            source.params["activation"] = _FUSED[pair]
+            source.params["activation"] = fused(source.params["activation"], kind)
             readers.bypass(node, node.inputs[0])
 
 
@@ -136,7 +127,7 @@ def fuse_residuals(graph: Graph) -> None:
     nothing else reads. The layer moves to the place of the add, where r is ready."""
     readers = _Readers(graph)
     for add in list(graph.nodes):
-        if add.op != "add" or add.inputs[0] == add.inputs[1]:
+        if not add.rule.is_sum or add.inputs[0] == add.inputs[1]:
             continue
         layers = [readers.sole_producer(name) for name in add.inputs]
         order = {id(node): position for position, node in enumerate(graph.nodes)}
@@ -197,10 +188,10 @@ def drop_dead_channels(graph: Graph) -> None:
     for node in graph.nodes:
         if node.has_weight():
             _shrink_layer(node, channels)
-        elif node.op == "batch_norm":
+        else:
             keep = channels.live[node.output]
-            for name in ("weight", "bias", "running_mean", "running_var"):
-                node.params[name] = node.params[name][keep]
+            node.shape = (int(keep.sum()), *node.shape[1:])
+            node.rule.shrink(node, [channels.live[name] for name in node.inputs], keep)
     _infer_shapes(graph)
 
 
@@ -214,14 +205,14 @@ def _shrink_layer(node: Node, channels: Channels) -> None:
     kept = ~moves
     weight = np.where(kept.reshape(1, -1, *[1] * (node.weight.ndim - 2)), node.weight, 0)
     node.weight = np.ascontiguousarray(weight[out][:, source]).astype(node.weight.dtype)
+    node.shape = (int(out.sum()), *node.shape[1:])
 
 
 def _infer_shapes(graph: Graph) -> None:
     shapes: dict[str, Shape] = {value.name: value.shape for value in graph.inputs}
     for node in graph.nodes:
-        rows = 0 if node.weight is None else node.weight.shape[0]
         inputs = [shapes[name] for name in node.inputs]
-        node.shape = shapes[node.output] = infer_shape(node.op, inputs, node.params, rows)
+        node.shape = shapes[node.output] = infer_shape(node.op, inputs, node.params, node.shape)
 
 
 def float_type(graph: Graph) -> type:

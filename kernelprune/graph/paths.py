@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kernelprune.graph.channels import ELEMENTWISE, width_of
+from kernelprune.graph.channels import Link, links
 from kernelprune.graph.ir import Graph, Node
+from kernelprune.graph.ops.base import width_of
 
 Kept = Mapping[str, np.ndarray]  # bool [O, I] by the name of a node with weights
 
@@ -16,9 +17,10 @@ Kept = Mapping[str, np.ndarray]  # bool [O, I] by the name of a node with weight
 def between(graph: Graph, kept: Kept) -> dict[str, bool]:
     """By node with weights: does one of its connections lie on such a path?"""
     reached = {value.name: np.ones(value.shape[0], bool) for value in graph.inputs}
+    linked = _links(graph)
     for node in graph.nodes:
-        _forward(node, reached, kept.get(node.name))
-    needed = _needed(graph, kept)
+        _forward(node, reached, kept.get(node.name), linked.get(node.name, []))
+    needed = _needed(graph, kept, linked)
     return {
         node.name: bool(kept[node.name][needed[node.output]][:, reached[node.inputs[0]]].any())
         for node in graph.nodes
@@ -39,6 +41,7 @@ def spine(graph: Graph, kept: Kept, scores: Mapping[str, np.ndarray]) -> dict[st
     taken: dict[str | None, tuple[int, int]] = {}
     calls = Counter(node.module for node in graph.nodes if node.name in scores)
     unread = 0
+    linked = _links(graph)
     for node in graph.nodes:
         pattern = kept.get(node.name)
         own = 0
@@ -53,9 +56,16 @@ def spine(graph: Graph, kept: Kept, scores: Mapping[str, np.ndarray]) -> dict[st
                 unread = (unread & ~source[column]) | own
                 whole_channel = scores[node.name].shape[0] != pattern.shape[0]
                 pattern = _only(pattern, slice(None) if whole_channel else row, column)
-        _forward(node, reached, pattern)
-        carried[node.output] = _carry(node, carried, pattern, own) * reached[node.output]
+        own_links = linked.get(node.name, [])
+        _forward(node, reached, pattern, own_links)
+        carried[node.output] = _carry(node, carried, pattern, own, own_links)
+        carried[node.output] *= reached[node.output]
     return chosen
+
+
+def _links(graph: Graph) -> dict[str, list[Link]]:
+    shapes = graph.shapes()
+    return {node.name: links(node, shapes) for node in graph.nodes if not node.has_weight()}
 
 
 def _again(usable: np.ndarray, taken: tuple[int, int] | None) -> np.ndarray:
@@ -81,24 +91,29 @@ def _best(score: np.ndarray, usable: np.ndarray, fresh: np.ndarray) -> tuple[int
 
 
 def _carry(
-    node: Node, carried: dict[str, np.ndarray], pattern: np.ndarray | None, own: int
+    node: Node,
+    carried: dict[str, np.ndarray],
+    pattern: np.ndarray | None,
+    own: int,
+    linked: list[Link],
 ) -> np.ndarray:
-    inputs = [carried[name] for name in node.inputs]
     width = width_of(node.shape)
     if pattern is not None:
+        inputs = [carried[name] for name in node.inputs]
         found = np.full(width, own, object)
         if not own and pattern.sum(axis=1).max() <= 1:  # depthwise
             found = inputs[0][pattern.argmax(axis=1)]
         elif not own:
             found = np.full(width, np.bitwise_or.reduce(inputs[0]), object)
         return np.asarray(np.bitwise_or.reduce([found, *inputs[1:]]))
-    if node.op in ELEMENTWISE:
-        return np.asarray(np.bitwise_or.reduce(inputs))
-    if node.op == "concat":
-        return np.concatenate(inputs)
-    if node.op == "flatten":
-        return np.repeat(inputs[0], width // inputs[0].size)
-    return np.full(width, np.bitwise_or.reduce(np.concatenate(inputs)), object)
+    found = np.zeros(width, object)
+    for link in linked:
+        bits = carried[link.value]
+        if link.mixed:
+            found |= np.bitwise_or.reduce(bits)
+        for outputs, sources in link.pairs:
+            found[outputs] |= bits[sources]
+    return found
 
 
 def _only(pattern: np.ndarray, rows: slice | int, column: int) -> np.ndarray:
@@ -107,24 +122,25 @@ def _only(pattern: np.ndarray, rows: slice | int, column: int) -> np.ndarray:
     return single
 
 
-def _forward(node: Node, reached: dict[str, np.ndarray], pattern: np.ndarray | None) -> None:
-    inputs = [reached[name] for name in node.inputs]
+def _forward(
+    node: Node, reached: dict[str, np.ndarray], pattern: np.ndarray | None, linked: list[Link]
+) -> None:
     if pattern is not None:
-        found: np.ndarray = np.asarray(pattern[:, inputs[0]].any(axis=1))
-        for residual in inputs[1:]:
-            found = found | residual
-    elif node.op in ELEMENTWISE:
-        found = np.asarray(np.logical_or.reduce(inputs))
-    elif node.op == "concat":
-        found = np.concatenate(inputs)
-    elif node.op == "flatten":
-        found = np.repeat(inputs[0], node.shape[0] // inputs[0].size)
+        found = np.asarray(pattern[:, reached[node.inputs[0]]].any(axis=1))
+        for residual in node.inputs[1:]:
+            found = found | reached[residual]
     else:
-        found = np.full(width_of(node.shape), any(mask.any() for mask in inputs))
+        found = np.full(width_of(node.shape), not node.inputs)  # a constant needs no path
+        for link in linked:
+            mask = reached[link.value]
+            if link.mixed:
+                found |= mask.any()
+            for outputs, sources in link.pairs:
+                found[outputs] |= mask[sources]
     reached[node.output] = found
 
 
-def _needed(graph: Graph, kept: Kept) -> dict[str, np.ndarray]:
+def _needed(graph: Graph, kept: Kept, linked: Mapping[str, list[Link]]) -> dict[str, np.ndarray]:
     needed = {name: np.zeros(width_of(shape), bool) for name, shape in graph.shapes().items()}
     for name in graph.outputs:
         needed[name][:] = True
@@ -134,19 +150,10 @@ def _needed(graph: Graph, kept: Kept) -> dict[str, np.ndarray]:
             needed[node.inputs[0]] |= kept[node.name][out].any(axis=0)
             for name in node.inputs[1:]:
                 needed[name] |= out
-        elif node.op in ELEMENTWISE:
-            for name in node.inputs:
-                needed[name] |= out
-        elif node.op == "concat":
-            offset = 0
-            for name in node.inputs:
-                size = needed[name].size
-                needed[name] |= out[offset : offset + size]
-                offset += size
-        elif node.op == "flatten":
-            source = needed[node.inputs[0]]
-            source |= out.reshape(source.size, -1).any(axis=1)
-        else:
-            for name in node.inputs:
-                needed[name] |= out.any()
+        for link in linked.get(node.name, []):
+            source = needed[link.value]
+            if link.mixed:
+                source |= out.any()
+            for outputs, sources in link.pairs:
+                source[sources[out[outputs]]] = True
     return needed

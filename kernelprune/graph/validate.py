@@ -10,19 +10,18 @@ import numpy as np
 
 from kernelprune.errors import FormatError, ShapeError
 from kernelprune.graph.connections import Connections
-from kernelprune.graph.ir import ACTIVATIONS, OPS, Graph, Node, Shape, infer_shape
+from kernelprune.graph.ir import Graph, Node, Shape, infer_shape
+from kernelprune.graph.ops import OPS
+from kernelprune.graph.ops.base import MAX_EXTENT, is_integer
 from kernelprune.text import plain
 
 MAX_NODES = 65536
 MAX_VALUES = 65536
-MAX_EXTENT = 1 << 20
 MAX_ELEMENTS = 1 << 31
 MAX_JSON_VALUES = 1 << 22  # in the header, and in the graph
 MAX_NODE_INPUTS = 1 << 20  # of all nodes
 MAX_GROWTH = 4096  # see check_growth
 MAX_NAME_BYTES = 200
-MAX_KERNEL = 64
-MAX_STRIDE = 64
 
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
 
@@ -92,7 +91,7 @@ def check_shape(shape: Shape, what: str) -> None:
         raise FormatError(f"the shape of {what} has rank {len(shape)}, not 1 or 3")
     elements = 1
     for extent in shape:
-        if not _is_integer(extent) or not 1 <= extent <= MAX_EXTENT:
+        if not is_integer(extent) or not 1 <= extent <= MAX_EXTENT:
             raise FormatError(f"the shape of {what} holds an extent outside 1..{MAX_EXTENT}")
         elements *= int(extent)
     if elements > MAX_ELEMENTS:
@@ -113,60 +112,29 @@ def _check_node(node: Node, shapes: dict[str, Shape]) -> None:
     for name in node.inputs:
         if name not in shapes:
             raise FormatError(f"reads {shown(name)}, which no input and no earlier node defines")
-    missing = set(rule.parameters) - set(node.params)
-    unknown = set(node.params) - set(rule.parameters)
-    if missing or unknown:
-        what = "parameter {} is missing" if missing else "unknown parameter {}"
-        raise FormatError(what.format(shown(sorted(missing or unknown)[0])))
     check_shape(node.shape, "the output")
-    _check_params(node)
-    inferred = infer_shape(
-        node.op, [shapes[name] for name in node.inputs], node.params, _rows(node)
-    )
+    inputs = [shapes[name] for name in node.inputs]
+    if not rule.min_inputs <= len(inputs) <= rule.max_inputs:
+        raise FormatError(f"does not take {len(inputs)} inputs")
+    _check_params(node, inputs)
+    inferred = infer_shape(node.op, inputs, node.params, tuple(node.shape))
     if tuple(node.shape) != inferred:
         raise FormatError(f"declares the shape {list(node.shape)} but computes {list(inferred)}")
     if node.has_weight():
-        _check_weight(node, shapes[node.inputs[0]][0])
+        _check_weight(node, inputs[0][0])
 
 
-def _rows(node: Node) -> int:
-    """Output channels; declared by the shape, and _check_weight compares the weight with it."""
-    return int(node.shape[0]) if node.has_weight() else 0
-
-
-def _check_params(node: Node) -> None:
-    params = node.params
-    for name, count, low, high in (
-        ("kernel", 2, 1, MAX_KERNEL),
-        ("stride", 2, 1, MAX_STRIDE),
-        ("padding", 4, 0, MAX_KERNEL * MAX_STRIDE),
-        ("dilation", 2, 1, MAX_STRIDE),
-    ):
-        if name in params:
-            _check_integers(params[name], name, count, low, high)
-    if "padding" in params:
-        dilation = params.get("dilation", [1, 1])
-        extent = [d * (k - 1) + 1 for k, d in zip(params["kernel"], dilation, strict=True)] * 2
-        if any(pad >= size for pad, size in zip(params["padding"], extent, strict=True)):
-            raise FormatError("padding is not smaller than the kernel's extent")
-    if "activation" in params:
-        allowed = ACTIVATIONS[1:] if node.op == "activation" else ACTIVATIONS
-        if params["activation"] not in allowed:
-            raise FormatError(f"activation is not one of {', '.join(allowed)}")
-    if not isinstance(params.get("count_include_pad", False), bool):
-        raise FormatError("count_include_pad is not true or false")
-
-
-def _check_integers(numbers: Any, name: str, count: int, low: int, high: int) -> None:
-    if not isinstance(numbers, (list, tuple)) or len(numbers) != count:
-        raise FormatError(f"parameter '{name}' is not a list of {count} integers")
-    for number in numbers:
-        if not _is_integer(number) or not low <= number <= high:
-            raise FormatError(f"parameter '{name}' holds a number outside {low}..{high}")
-
-
-def _is_integer(number: Any) -> bool:
-    return isinstance(number, (int, np.integer)) and not isinstance(number, bool)
+def _check_params(node: Node, inputs: list[Shape]) -> None:
+    rule = node.rule
+    known = {parameter.name: parameter for parameter in rule.parameters}
+    missing = {name for name, each in known.items() if not each.optional} - set(node.params)
+    unknown = set(node.params) - set(known)
+    if missing or unknown:
+        what = "parameter {} is missing" if missing else "unknown parameter {}"
+        raise FormatError(what.format(shown(sorted(missing or unknown)[0])))
+    for name, value in node.params.items():
+        known[name].check(value, len(inputs[0]) if inputs else 0)
+    rule.check(node.params, inputs)
 
 
 def _check_weight(node: Node, in_channels: int) -> None:

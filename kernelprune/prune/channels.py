@@ -9,7 +9,15 @@ import torch
 from kernelprune.graph.ir import Graph, Node
 from kernelprune.prune.layers import Layer
 
-_PASSES_ON = ("batch_norm", "activation", "max_pool2d", "avg_pool2d", "global_avg_pool")
+
+def _passes_on(node: Node) -> bool:
+    """Is channel c of the result made of channel c of the one input?"""
+    return len(node.inputs) == 1 and (node.rule.channelwise or node.rule.elementwise)
+
+
+def _joins(node: Node) -> bool:
+    """Are the channels of the result those of several inputs?"""
+    return len(node.inputs) > 1 and node.rule.rearranges
 
 
 def channel_layers(graph: Graph, layers: Sequence[Layer]) -> list[Layer]:
@@ -39,16 +47,17 @@ def _may_lose_inputs(graph: Graph, reader: Node) -> bool:
     alone = True
     while True:
         consumers = graph.consumers(value)
-        if any(node.op == "concat" for node in consumers):
+        if any(_joins(node) for node in consumers):
             return True
         alone = alone and len(consumers) == 1 and value not in graph.outputs
         producer = graph.producer(value)
-        if producer is None or producer.op == "concat":
+        if producer is None or _joins(producer):
             return producer is not None
-        if producer.op == "conv2d" and producer.params.get("groups", 1) == 1:
+        groups = producer.params.get("groups", 1)
+        if producer.has_weight() and groups == 1:
             return alone
-        depthwise = producer.op == "conv2d" and producer.params["groups"] == producer.shape[0]
-        if not (depthwise or producer.op in _PASSES_ON):
+        depthwise = producer.has_weight() and groups == producer.shape[0]
+        if not (depthwise or _passes_on(producer)):
             return False
         value = producer.inputs[0]
 
@@ -65,10 +74,11 @@ def _scales(graph: Graph, value: str) -> torch.Tensor | None:
     node = graph.producer(value)
     if node is None:
         return None
-    if node.op == "batch_norm":
-        return torch.from_numpy(node.params["weight"])
-    if node.op == "concat":
+    scale = node.rule.learned_scale(node)
+    if scale is not None:
+        return torch.from_numpy(scale)
+    if _joins(node):
         parts = [_scales(graph, name) for name in node.inputs]
         found = [part for part in parts if part is not None]
         return torch.cat(found) if len(found) == len(parts) else None
-    return _scales(graph, node.inputs[0]) if node.op in _PASSES_ON else None
+    return _scales(graph, node.inputs[0]) if _passes_on(node) else None

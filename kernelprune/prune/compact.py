@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from kernelprune.errors import Error
@@ -16,6 +14,7 @@ from kernelprune.frontends.torch.export import difference, run, without_rounding
 from kernelprune.frontends.torch.trace import trace
 from kernelprune.graph.channels import Channels, analyse, movable, moved_bias
 from kernelprune.graph.ir import Graph, Node
+from kernelprune.graph.ops.base import keep_entries
 from kernelprune.ops import SparseConv2d, densify, sparsify
 from kernelprune.prune.weights import check_model, copy_of
 
@@ -80,7 +79,7 @@ def _slice(model: nn.Module, graph: Graph, pinned: set[str]) -> nn.Module:
     pinned = set(pinned)
     tied = set()
     for node in graph.nodes:
-        if not (node.has_weight() or node.op == "batch_norm"):
+        if node.rule.module_class() is None:
             continue
         if not _is_sliceable(node, modules):
             pinned.add(node.name)
@@ -91,7 +90,7 @@ def _slice(model: nn.Module, graph: Graph, pinned: set[str]) -> nn.Module:
         if node.has_weight() and node.name not in pinned:
             _move_constants(node, graph, channels, modules, pinned)
     for node in graph.nodes:
-        if node.name not in pinned and (node.has_weight() or node.op == "batch_norm"):
+        if node.name not in pinned and node.rule.module_class() is not None:
             _slice_module(modules[node.module or ""], node, channels)
     return smaller
 
@@ -100,21 +99,15 @@ def _is_sliceable(node: Node, modules: dict[str, Any]) -> bool:
     """One module is this node and nothing else: a plain layer, all of whose tensors are read by
     this node alone."""
     module: Any = modules.get(node.module) if node.module else None
-    kinds: dict[str, Any] = {"conv2d": nn.Conv2d, "linear": nn.Linear, "batch_norm": _BatchNorm}
-    if not isinstance(module, kinds[node.op]) or parametrize.is_parametrized(module):
+    kind = node.rule.module_class()
+    if kind is None or not isinstance(module, kind) or parametrize.is_parametrized(module):
         return False
-    for role in _roles(node):
+    for role in node.rule.module_roles:
         owned = node.parameters.get(role) == f"{node.module}.{role}"
         if getattr(module, role) is not None and not owned:
             return False
     groups = node.params.get("groups", 1)
     return groups == 1 or (groups == module.in_channels == module.out_channels)
-
-
-def _roles(node: Node) -> tuple[str, ...]:
-    """The module's tensors with one entry (or row) per output channel."""
-    running = ("running_mean", "running_var") if node.op == "batch_norm" else ()
-    return ("weight", "bias", *running)
 
 
 def _move_constants(
@@ -136,16 +129,13 @@ def _move_constants(
     readers = graph.consumers(node.output)
     if layer.bias is not None:
         _add(layer.bias, shift)
-    elif (
-        len(readers) == 1
-        and readers[0].op == "batch_norm"
-        and readers[0].name not in pinned
-        and node.output not in graph.outputs
-    ):
-        norm: Any = modules[readers[0].module or ""]
-        _add(norm.running_mean, -shift)
-    else:
-        layer.bias = nn.Parameter(shift.to(layer.weight))
+        return
+    alone = len(readers) == 1 and node.output not in graph.outputs
+    if alone and readers[0].name not in pinned:
+        reader = modules.get(readers[0].module or "")
+        if readers[0].rule.shift_input(reader, -shift):
+            return
+    layer.bias = nn.Parameter(shift.to(layer.weight))
 
 
 def _add(tensor: torch.Tensor, shift: torch.Tensor) -> None:
@@ -155,27 +145,6 @@ def _add(tensor: torch.Tensor, shift: torch.Tensor) -> None:
 
 def _slice_module(module: Any, node: Node, channels: Channels) -> None:
     inputs, outputs = channels.live[node.inputs[0]], channels.live[node.output]
-    for role in _roles(node):
-        _keep(module, role, 0, outputs)
-    if node.op == "batch_norm":
-        module.num_features = int(outputs.sum())
-    elif node.op == "linear":
-        _keep(module, "weight", 1, inputs)
-        module.in_features, module.out_features = int(inputs.sum()), int(outputs.sum())
-    elif node.op == "conv2d":
-        module.in_channels, module.out_channels = int(inputs.sum()), int(outputs.sum())
-        if module.groups > 1:
-            module.groups = module.in_channels
-        else:
-            _keep(module, "weight", 1, inputs)
-
-
-def _keep(module: nn.Module, role: str, axis: int, mask: np.ndarray) -> None:
-    tensor = getattr(module, role)
-    if tensor is None or mask.all():
-        return
-    index = torch.from_numpy(np.flatnonzero(mask)).to(tensor.device)
-    kept = tensor.detach().index_select(axis, index).contiguous()
-    if isinstance(tensor, nn.Parameter):
-        kept = nn.Parameter(kept, requires_grad=tensor.requires_grad)
-    setattr(module, role, kept)
+    for role in node.rule.module_roles:
+        keep_entries(module, role, 0, outputs)
+    node.rule.shrink_module(module, inputs, outputs)

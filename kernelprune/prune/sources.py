@@ -6,14 +6,15 @@ pooling commute with a positive factor: so |gamma| can move into all readers of 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import nn
 
-from kernelprune.graph.ir import Graph, Node
+from kernelprune.graph.channels import links
+from kernelprune.graph.ir import Graph, Node, Shape
 from kernelprune.prune.layers import Layer
 from kernelprune.prune.strength import expand
 
@@ -42,13 +43,6 @@ class Rescaling:
     compensated: list[Reading] = field(default_factory=list)
 
 
-def _commutes(node: Node) -> bool:
-    """Does the op commute with a positive factor per channel?"""
-    if node.op == "activation":
-        return bool(node.params["activation"] == "relu")
-    return node.op in ("max_pool2d", "avg_pool2d", "global_avg_pool")
-
-
 def find_rescalings(model: nn.Module, graph: Graph, layers: Sequence[Layer]) -> list[Rescaling]:
     """The batch norms that can be rescaled exactly and that some prunable convolution reads.
 
@@ -58,7 +52,7 @@ def find_rescalings(model: nn.Module, graph: Graph, layers: Sequence[Layer]) -> 
     output forbids it.
     """
     modules = dict(model.named_modules())
-    norms = [node for node in graph.nodes if node.op == "batch_norm"]
+    norms = [node for node in graph.nodes if node.rule.learned_scale(node) is not None]
     found = []
     for node in norms:
         norm = modules.get(node.module or "")
@@ -96,19 +90,42 @@ def _readers(graph: Graph, norm: Node, layers: Sequence[Layer]) -> list[Reading]
                 if layer is None or "weight" not in node.parameters or value != node.inputs[0]:
                     return None
                 readers.append(Reading(layer, first, columns))
-            elif node.op == "concat" and not flat:
-                widths = [shapes[name][0] for name in node.inputs]
-                for position, name in enumerate(node.inputs):
-                    if name == value:
-                        pending.append((node.output, first + sum(widths[:position]), columns))
-            elif node.op == "flatten" and not flat:
-                pixels = math.prod(shapes[value][1:])
-                pending.append((node.output, first * pixels, pixels))
-            elif _commutes(node) and not flat:
+            elif flat:
+                return None
+            elif node.rule.rearranges:
+                moved = _moved(node, value, shapes)
+                if moved is None:
+                    return None
+                pending += [
+                    (node.output, begin + first * copies, columns * copies)
+                    for begin, copies in moved
+                ]
+            elif node.rule.scales_with(node):
                 pending.append((node.output, first, columns))
             else:
                 return None
     return readers
+
+
+def _moved(node: Node, value: str, shapes: Mapping[str, Shape]) -> list[tuple[int, int]] | None:
+    """Where a rearranging op puts the channels of its input ``value``, for each time that it reads
+    it: from the returned channel on, in their order, each as often in a row as the second number
+    says. None if it puts them otherwise."""
+    found = []
+    for link in links(node, shapes):
+        if link.value != value:
+            continue
+        if link.mixed or len(link.pairs) != 1:
+            return None
+        outputs, sources = link.pairs[0]
+        channels = shapes[value][0]
+        copies, rest = divmod(len(sources), channels)
+        wanted = np.repeat(np.arange(channels), copies)
+        in_a_row = np.arange(outputs[0], outputs[0] + len(outputs)) if len(outputs) else outputs
+        if rest or not copies or (sources != wanted).any() or (outputs != in_a_row).any():
+            return None
+        found.append((int(outputs[0]), copies))
+    return found
 
 
 def rescale(rescaling: Rescaling) -> tuple[torch.Tensor, torch.Tensor]:

@@ -96,10 +96,6 @@ def _reader(graph: Graph, node: Node) -> Node | None:
     for reader in graph.consumers(node.output):
         calls = sum(other.module == reader.module for other in graph.nodes)
         is_module = bool(reader.module) and calls == 1
-        if (
-            len(node.shape) == 3
-            and is_module
-            and (reader.has_weight() or reader.op == "batch_norm")
-        ):
+        if len(node.shape) == 3 and is_module and reader.rule.module_class() is not None:
             return reader
     return None

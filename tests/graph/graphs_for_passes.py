@@ -24,8 +24,8 @@ class Builder:
 
     def node(self, op: str, inputs: list[str], params: dict[str, Any], **arrays: Any) -> str:
         name = f"{op}{len(self.graph.nodes)}"
-        rows = 0 if arrays.get("weight") is None else arrays["weight"].shape[0]
-        shape = infer_shape(op, [self.shapes[i] for i in inputs], params, rows)
+        declared = () if arrays.get("weight") is None else arrays["weight"].shape[:1]
+        shape = infer_shape(op, [self.shapes[i] for i in inputs], params, declared)
         self.graph.nodes.append(Node(op, name, list(inputs), name, shape, params, **arrays))
         self.shapes[name] = shape
         return name
@@ -57,14 +57,13 @@ class Builder:
     def batch_norm(self, x: str, zeros: float = 0.0) -> str:
         channels = self.shapes[x][0]
         weight = self.rng.uniform(0.5, 1.5, channels) * (self.rng.random(channels) >= zeros)
-        params = {
+        tensors = {
             "weight": weight,
             "bias": self.rng.standard_normal(channels),
             "running_mean": self.rng.standard_normal(channels),
             "running_var": self.rng.uniform(0.5, 2.0, channels),
-            "eps": 1e-3,
         }
-        return self.node("batch_norm", [x], params)
+        return self.node("batch_norm", [x], {"eps": 1e-3}, tensors=tensors)
 
     def act(self, x: str, kind: str = "relu") -> str:
         return self.node("activation", [x], {"activation": kind})

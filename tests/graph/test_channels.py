@@ -213,7 +213,7 @@ def test_batch_norm_with_scale_zero() -> None:
     b = Builder()
     first = b.conv("x", 4)
     norm = b.batch_norm(first)
-    b.graph.node(norm).params["weight"][1] = 0
+    b.graph.node(norm).tensors["weight"][1] = 0
     y = b.conv(b.act(norm), 2, padding=0)
     assert widths(dropped(b.done(y))) == [3, 3, 3, 2]
 

@@ -28,7 +28,7 @@ CASES = [
 @pytest.mark.parametrize(("op", "inputs", "params", "channels", "wanted"), CASES)
 def test_infer_shape(op, inputs, params, channels, wanted) -> None:
     """If this fails, valid files are refused or wrong ones accepted."""
-    assert infer_shape(op, inputs, params, channels) == wanted
+    assert infer_shape(op, inputs, params, (channels,)) == wanted
 
 
 WRONG = [
@@ -48,7 +48,7 @@ WRONG = [
 def test_wrong_shapes_are_refused(op, inputs, params) -> None:
     """If this fails, a kernel is later run on shapes that do not belong together."""
     with pytest.raises(ShapeError):
-        infer_shape(op, inputs, params, 5)
+        infer_shape(op, inputs, params, (5,))
 
 
 def test_counts() -> None:

@@ -36,10 +36,10 @@ def check_fits_float32(graph: Graph) -> None:
 
 
 def _arrays(node: Node) -> dict[str, np.ndarray]:
-    found = {"weight": node.weight, "bias": node.bias} if node.has_weight() else {}
-    if node.op == "batch_norm":
-        roles = ("weight", "bias", "running_mean", "running_var")
-        found = {role: node.params[role] for role in roles}
+    found: dict[str, np.ndarray | None] = {}
+    if node.has_weight():
+        found = {"weight": node.weight, "bias": node.bias}
+    found.update(node.tensors)
     return {role: values for role, values in found.items() if values is not None}
 
 

@@ -169,6 +169,10 @@ class Op:
         it is another op."""
         return None
 
+    def learned_scale(self, node: Node) -> np.ndarray | None:
+        """Of a normalization the factor [C] that was trained, None if there is none."""
+        return None
+
     def scales_with(self, node: Node) -> bool:
         """Is op(f * x) = f * op(x) for every positive factor f per channel of the one input?"""
         return False
@@ -246,6 +250,11 @@ class Op:
         """What is left to do to a module of ``module_class`` when the tensors of ``module_roles``
         have lost their output channels: ``inputs`` and ``outputs`` are bool, True where a channel
         stays."""
+
+    def shift_input(self, module: Any, shift: Any) -> bool:
+        """Has a module of ``module_class`` take inputs that lack ``shift`` (float64 [C]) for the
+        same result; False if it cannot, and is as it was."""
+        return False
 
 
 # ---------------------------------------------------------------- numbers
@@ -335,3 +344,18 @@ def as_module(function: Callable[..., Any], **parts: Any) -> Any:
             return function(*inputs, **{name: getattr(self, name) for name in parts})
 
     return Function()
+
+
+def keep_entries(module: Any, role: str, axis: int, mask: np.ndarray) -> None:
+    """Leaves a module's tensor ``role``, if it has one, the entries along ``axis`` where ``mask``
+    is True."""
+    import torch
+
+    values = getattr(module, role)
+    if values is None or mask.all():
+        return
+    index = torch.from_numpy(np.flatnonzero(mask)).to(values.device)
+    kept = values.detach().index_select(axis, index).contiguous()
+    if isinstance(values, torch.nn.Parameter):
+        kept = torch.nn.Parameter(kept, requires_grad=values.requires_grad)
+    setattr(module, role, kept)

@@ -1,0 +1,140 @@
+"""The mean of each window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kernelprune.errors import FormatError, UnsupportedOperator
+from kernelprune.graph.ops.base import Op, Parameter, Shape, as_module
+from kernelprune.graph.ops.window import (
+    MAX_WINDOW,
+    WINDOW,
+    adaptive_kernel,
+    ceil_padding,
+    check_padding,
+    check_window,
+    padding_module,
+    pair,
+    window_shape,
+)
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
+
+_MAX_DIVISOR = 1 << 24
+
+
+def _avg_pool2d(call: Any) -> str:
+    x = call.map(call["self"])
+    kernel = pair(call["kernel_size"])
+    stride = pair(call["stride"] or [], kernel)
+    padding = pair(call["padding"])
+    check_window(kernel, stride, [1, 1])
+    extra = ceil_padding(call, x, [kernel, stride, padding, [1, 1]])
+    behind = [pad + more for pad, more in zip(padding, extra, strict=True)]
+    # Without padding the divisor is the number of taps inside the map either way.
+    include = bool(call["count_include_pad"]) and any(padding)
+    params: dict[str, Any] = {
+        "kernel": kernel,
+        "stride": stride,
+        "padding": [*padding, *behind],
+        "count_include_pad": include,
+    }
+    if include and any(extra):  # torch does not count what ceil_mode adds
+        params["uncounted"] = extra
+    divisor = call["divisor_override"]
+    whole = divisor == kernel[0] * kernel[1] and not any(extra) and (include or not any(padding))
+    if divisor is not None and not whole:
+        if not 1 <= divisor <= _MAX_DIVISOR:
+            raise UnsupportedOperator(f"divisor_override {divisor}: 1 to {_MAX_DIVISOR}")
+        params["divisor"] = int(divisor)
+    return str(call.add("avg_pool2d", [x], params).output)
+
+
+def _adaptive_avg_pool2d(call: Any) -> str:
+    x = call.map(call["self"])
+    if call.output_shape() == call.shape(x):
+        return str(x)
+    if call.output_shape()[1:] == (1, 1):
+        return str(call.add("global_avg_pool", [x], {}).output)
+    kernel = adaptive_kernel(call, x)
+    params = {
+        "kernel": kernel,
+        "stride": list(kernel),
+        "padding": [0, 0, 0, 0],
+        "count_include_pad": False,
+    }
+    return str(call.add("avg_pool2d", [x], params).output)
+
+
+def _forward(x: Any, pad: Any, pool: Any, scale: Any) -> Any:
+    return pool(pad(x)) * scale
+
+
+class AvgPool2d(Op):
+    name = "avg_pool2d"
+    since = 1
+    parameters = (
+        *WINDOW,
+        Parameter("count_include_pad", "flag"),
+        Parameter("divisor", "integer", low=0, high=_MAX_DIVISOR, default=0),
+        Parameter(
+            "uncounted", "integers", count=2, low=0, high=MAX_WINDOW * MAX_WINDOW, default=[0, 0]
+        ),
+    )
+    channelwise = True
+    torch_rows = {
+        "aten::avg_pool2d": _avg_pool2d,
+        "aten::adaptive_avg_pool2d": _adaptive_avg_pool2d,
+        "aten::_adaptive_avg_pool2d": _adaptive_avg_pool2d,
+    }
+
+    def check(self, params: dict[str, Any], input_shapes: Sequence[Shape]) -> None:
+        check_padding(params)
+        behind, uncounted = params["padding"][2:], self.parameter(params, "uncounted")
+        if any(none > pad for none, pad in zip(uncounted, behind, strict=True)):
+            raise FormatError("uncounted is more than the padding at the bottom and right")
+
+    def infer(
+        self, input_shapes: Sequence[Shape], params: dict[str, Any], declared: Shape
+    ) -> Shape:
+        return window_shape(input_shapes[0], params, input_shapes[0][0])
+
+    def scales_with(self, node: Node) -> bool:
+        return True
+
+    def constants(
+        self, node: Node, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        padded = node.params["count_include_pad"] and any(node.params["padding"])
+        if padded or self.parameter(node.params, "divisor"):
+            return np.where(inputs[0] == 0, 0.0, np.nan)
+        return inputs[0]
+
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
+        import torch
+        from torch import nn
+
+        params = node.params
+        pool = nn.AvgPool2d(tuple(params["kernel"]), tuple(params["stride"]))
+        padding, divisor = params["padding"], self.parameter(params, "divisor")
+        if not any(padding) and not divisor:
+            return pool
+        pad = padding_module(padding, 0.0)
+        height, width = shapes[0][1:]
+        # Ones where a tap counts: their mean over a window corrects the divisor.
+        counted = torch.zeros(
+            1, 1, height + padding[0] + padding[2], width + padding[1] + padding[3]
+        )
+        if params["count_include_pad"]:
+            bottom, right = self.parameter(params, "uncounted")
+            counted[..., : counted.shape[2] - bottom, : counted.shape[3] - right] = 1
+        else:
+            counted[..., padding[0] : padding[0] + height, padding[1] : padding[1] + width] = 1
+        scale = 1.0 / pool(counted.double())
+        if divisor:
+            scale = torch.full_like(scale, params["kernel"][0] * params["kernel"][1] / divisor)
+        return as_module(_forward, pad=pad, pool=pool, scale=scale)

@@ -1,0 +1,46 @@
+"""What ops with connections share: a weight, a bias, a residual, an activation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from kernelprune.errors import ShapeError
+from kernelprune.graph.ops.activation import activation_module
+from kernelprune.graph.ops.base import Op, Shape, as_module, tensor
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
+
+
+class LayerWithWeights(Op):
+    """``params["activation"]`` is the fused activation."""
+
+    since = 1
+    max_inputs = 2
+    has_connections = True
+    module_roles = ("weight", "bias")
+
+
+def check_residual(shapes: Sequence[Shape], output: Shape) -> Shape:
+    """``output``. Raises ShapeError when there is a residual of another shape."""
+    if len(shapes) == 2 and shapes[1] != output:
+        raise ShapeError(f"residual {list(shapes[1])} has not the output's shape {list(output)}")
+    return output
+
+
+def layer_module(node: Node, pad: Any, layer: Any) -> Any:
+    """act(layer(pad(x)) + residual), with the node's weight and bias in ``layer``."""
+    from torch import nn
+
+    assert node.weight is not None
+    layer.weight = nn.Parameter(tensor(node.weight))
+    if node.bias is not None:
+        layer.bias = nn.Parameter(tensor(node.bias))
+    activation = activation_module(node.params["activation"])
+    return as_module(_forward, pad=pad, layer=layer, activation=activation)
+
+
+def _forward(x: Any, residual: Any = None, *, pad: Any, layer: Any, activation: Any) -> Any:
+    y = layer(pad(x))
+    return activation(y if residual is None else y + residual)

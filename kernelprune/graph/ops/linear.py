@@ -1,0 +1,74 @@
+"""A linear layer on a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kernelprune.errors import UnsupportedOperator
+from kernelprune.graph.ops.activation import FUSED_ACTIVATION
+from kernelprune.graph.ops.base import Shape, keep_entries, need_rank
+from kernelprune.graph.ops.layer import LayerWithWeights, check_residual, layer_module
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
+
+
+def _append(call: Any, x: Any, weight: Any, bias: Any, transpose: bool) -> str:
+    value, matrix = call.value(x), call.array(weight)
+    if len(call.shape(value)) != 1:
+        raise UnsupportedOperator(f"needs a vector [F], has {list(call.shape(value))}: flatten it")
+    assert matrix is not None
+    node = call.add("linear", [value], {"activation": "none"})
+    node.weight, node.bias = matrix.T if transpose else matrix, call.array(bias)
+    node.parameters = {} if transpose else call.owned(weight=weight, bias=bias)
+    return str(node.output)
+
+
+def _linear(call: Any) -> str:
+    return _append(call, call["input"], call["weight"], call["bias"], False)
+
+
+def _addmm(call: Any) -> str:
+    if call["alpha"] != 1 or call["beta"] != 1:
+        raise UnsupportedOperator("alpha or beta is not 1")
+    return _append(call, call["mat1"], call["mat2"], call["self"], True)
+
+
+def _matmul(call: Any) -> str:
+    return _append(call, call["self"], call.get("mat2", call.get("other")), None, True)
+
+
+class Linear(LayerWithWeights):
+    name = "linear"
+    parameters = (FUSED_ACTIVATION,)
+    torch_rows = {
+        "aten::linear": _linear,
+        "aten::addmm": _addmm,
+        "aten::mm": _matmul,
+        "aten::matmul": _matmul,
+    }
+
+    def infer(
+        self, input_shapes: Sequence[Shape], params: dict[str, Any], declared: Shape
+    ) -> Shape:
+        need_rank(input_shapes[0], 1)
+        return check_residual(input_shapes, (declared[0],))
+
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
+        from torch import nn
+
+        has_bias = node.bias is not None
+        linear = nn.Linear(shapes[0][0], node.shape[0], bias=has_bias, device="meta")
+        return layer_module(node, nn.Identity(), linear)
+
+    def module_class(self) -> type | None:
+        from torch import nn
+
+        return nn.Linear
+
+    def shrink_module(self, module: Any, inputs: np.ndarray, outputs: np.ndarray) -> None:
+        keep_entries(module, "weight", 1, inputs)
+        module.in_features, module.out_features = int(inputs.sum()), int(outputs.sum())
