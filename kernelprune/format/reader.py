@@ -11,11 +11,12 @@ import numpy as np
 
 from kernelprune import files
 from kernelprune.errors import FormatError
-from kernelprune.format.writer import MAX_HEADER_BYTES, RESERVED_KEYS, VERSION
+from kernelprune.format.writer import MAX_HEADER_BYTES, RESERVED_KEYS, VERSIONS
 from kernelprune.graph.connections import Connections
-from kernelprune.graph.ir import OPS, Graph, Node, Shape, Value
+from kernelprune.graph.ir import Graph, Node, Shape, Value
+from kernelprune.graph.ops import OPS
+from kernelprune.graph.ops.base import MAX_EXTENT, MAX_RANK
 from kernelprune.graph.validate import (
-    MAX_EXTENT,
     MAX_JSON_VALUES,
     MAX_NODES,
     MAX_VALUES,
@@ -46,13 +47,12 @@ def read_bytes(data: bytes, name: str) -> tuple[Graph, dict[str, str]]:
     """The same for bytes in memory; ``name`` stands for the file in messages."""
     try:
         metadata, tensors = _parse_safetensors(data)
-        graph = _graph(metadata, tensors)
-        check_graph(graph)
+        graph = _graph(metadata)
+        spare = dict(tensors)
+        check_graph(graph, take=lambda node, inputs: _take_tensors(node, inputs, spare))
+        if spare:
+            raise FormatError(f"tensor {shown(next(iter(spare)))} belongs to no node")
         check_growth(graph, len(data))
-        shapes = graph.shapes()
-        for node in graph.nodes:
-            if node.connections is not None:
-                node.connections.in_channels = shapes[node.inputs[0]][0]
     except FormatError as error:
         raise FormatError(f"{name}: {error}") from None
     return graph, {key: text for key, text in metadata.items() if key not in RESERVED_KEYS}
@@ -108,7 +108,7 @@ def _tensor(name: str, entry: Any, block: np.ndarray) -> tuple[int, int, np.ndar
         raise FormatError(f"{what} has an unknown dtype; this version reads U16, U32 and F32")
     shape = _counts(entry["shape"], f"the shape of {what}")
     offsets = _counts(entry["data_offsets"], f"data_offsets of {what}")
-    if len(shape) > 3 or len(offsets) != 2:
+    if len(shape) > MAX_RANK or len(offsets) != 2:
         raise FormatError(f"{what} has a shape of rank {len(shape)} or not two offsets")
     begin, end = offsets
     if begin > end or end > block.size:
@@ -162,14 +162,14 @@ def _check_size(document: Any, text_bytes: int, what: str) -> None:
 # ---------------------------------------------------------------- graph
 
 
-def _graph(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> Graph:
+def _graph(metadata: dict[str, str]) -> Graph:
     for key in RESERVED_KEYS:
         if key not in metadata:
             raise FormatError(f"the metadata has no '{key}'")
-    if metadata["version"] != VERSION:
+    if metadata["version"] not in VERSIONS:
         raise FormatError(
             f"the file has version {shown(metadata['version'])} and this is a reader of version "
-            f"{VERSION}: update kernelprune or export again"
+            f"{VERSIONS[-1]}: update kernelprune or export again"
         )
     try:
         text = metadata["graph"].encode()
@@ -179,20 +179,35 @@ def _graph(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> Graph:
     _check_size(fields, len(text), "the graph")
     if set(fields) != {"inputs", "outputs", "nodes"}:
         raise FormatError("the graph has other keys than inputs, outputs, nodes")
-    inputs = []
-    for entry in _list(fields["inputs"], MAX_VALUES, "the list of inputs"):
-        if not isinstance(entry, dict) or set(entry) != {"name", "shape"}:
-            raise FormatError("an input has other keys than name, shape")
-        check_name(entry["name"], "the name of an input")
-        inputs.append(Value(entry["name"], _shape(entry["shape"], shown(entry["name"]))))
-    spare = dict(tensors)
-    nodes = [_node(entry, spare) for entry in _list(fields["nodes"], MAX_NODES, "nodes")]
-    if spare:
-        raise FormatError(f"tensor {shown(next(iter(spare)))} belongs to no node")
-    return Graph(inputs, _names(fields["outputs"], "the list of outputs"), nodes)
+    inputs = [_input(entry) for entry in _list(fields["inputs"], MAX_VALUES, "the inputs")]
+    outputs = [_output(entry) for entry in _list(fields["outputs"], MAX_VALUES, "the outputs")]
+    nodes = [_node(entry) for entry in _list(fields["nodes"], MAX_NODES, "the nodes")]
+    graph = Graph(inputs, [value for _, value in outputs], nodes)
+    graph.output_names = [name for name, _ in outputs]
+    return graph
 
 
-def _node(entry: Any, spare: dict[str, np.ndarray]) -> Node:
+def _input(entry: Any) -> Value:
+    if not isinstance(entry, dict) or set(entry) - {"dtype"} != {"name", "shape"}:
+        raise FormatError("an input has other keys than name, shape, dtype")
+    check_name(entry["name"], "the name of an input")
+    # check_graph looks at the dtype
+    shape = _shape(entry["shape"], shown(entry["name"]))
+    return Value(entry["name"], shape, entry.get("dtype", "f32"))
+
+
+def _output(entry: Any) -> tuple[str, str]:
+    """(what the user calls it, value)."""
+    if not isinstance(entry, dict):
+        entry = {"name": entry, "value": entry}
+    if set(entry) != {"name", "value"}:
+        raise FormatError("an output has other keys than name, value")
+    for name in entry.values():
+        check_name(name, "the name of an output")
+    return entry["name"], entry["value"]
+
+
+def _node(entry: Any) -> Node:
     if not isinstance(entry, dict) or any(key not in entry for key in _NODE_KEYS):
         raise FormatError(f"a node is not an object with {', '.join(_NODE_KEYS)}")
     check_name(entry["name"], "the name of a node")
@@ -203,33 +218,41 @@ def _node(entry: Any, spare: dict[str, np.ndarray]) -> Node:
     shape = _shape(entry["shape"], f"node {shown(name)}")
     params = {key: value for key, value in entry.items() if key not in _NODE_KEYS}
     inputs = _names(entry["inputs"], f"the inputs of node {shown(name)}")
-    node = Node(op, name, inputs, entry["output"], shape, params)
+    return Node(op, name, inputs, entry["output"], shape, params)
+
+
+# Of a layer's tensors: types and rank.
+_CONNECTIONS = {
+    "row_ptr": (("<u4",), 1),
+    "col": (("<u2", "<u4"), 1),
+    "weight": (("<f4",), 3),
+    "bias": (("<f4",), 1),
+}
+
+
+def _take_tensors(node: Node, inputs: list[Shape], spare: dict[str, np.ndarray]) -> None:
+    """Moves a node's tensors from ``spare``; check_graph compares shapes and contents."""
+    for role, (dtype, shape) in node.rule.tensors(node, inputs).items():
+        node.tensors[role] = _take(node, role, (dtype.str,), len(shape), spare)
     if node.has_weight():
-        _take_tensors(node, spare)
-    return node
+        found = {
+            role: _take(node, role, dtypes, rank, spare)
+            for role, (dtypes, rank) in _CONNECTIONS.items()
+        }
+        node.bias = found.pop("bias")
+        node.connections = Connections(inputs[0][0], **found)
 
 
-def _take_tensors(node: Node, spare: dict[str, np.ndarray]) -> None:
-    """Shapes and contents are compared with the node by check_graph."""
-    found = {}
-    for role, dtypes, rank in (
-        ("row_ptr", ("<u4",), 1),
-        ("col", ("<u2", "<u4"), 1),
-        ("weight", ("<f4",), 3),
-        ("bias", ("<f4",), 1),
-    ):
-        array = spare.pop(f"{node.name}.{role}", None)
-        if array is None:
-            raise FormatError(f"tensor {shown(f'{node.name}.{role}')} is missing")
-        if array.dtype not in [np.dtype(d) for d in dtypes] or array.ndim != rank:
-            raise FormatError(
-                f"tensor {shown(f'{node.name}.{role}')} has type {array.dtype} and rank "
-                f"{array.ndim}"
-            )
-        found[role] = array
-    # The number of input channels is the input's: set once check_graph has seen the shapes.
-    node.bias = found["bias"]
-    node.connections = Connections(0, found["row_ptr"], found["col"], found["weight"])
+def _take(
+    node: Node, role: str, dtypes: tuple[str, ...], rank: int, spare: dict[str, np.ndarray]
+) -> np.ndarray:
+    name = f"{node.name}.{role}"
+    array = spare.pop(name, None)
+    if array is None:
+        raise FormatError(f"tensor {shown(name)} is missing")
+    if array.dtype.str not in dtypes or array.ndim != rank:
+        raise FormatError(f"tensor {shown(name)} has type {array.dtype} and rank {array.ndim}")
+    return array
 
 
 def _names(value: Any, what: str) -> list[str]:

@@ -12,10 +12,11 @@ import numpy as np
 from kernelprune.errors import FormatError
 from kernelprune.files import replacing
 from kernelprune.graph.connections import Connections
-from kernelprune.graph.ir import OPS, Graph, Node
+from kernelprune.graph.ir import Graph, Node, Shape, Value
+from kernelprune.graph.ops.base import Parameter
 from kernelprune.graph.validate import check_graph, check_growth
 
-VERSION = "1"
+VERSIONS = ("1", "2")
 MAX_HEADER_BYTES = 64 << 20
 RESERVED_KEYS = ("format", "version", "graph")
 
@@ -56,19 +57,22 @@ def _tensors(graph: Graph) -> dict[str, np.ndarray]:
     """All tensors in the order of the file: 4-byte types first, so that everything is aligned."""
     tensors: dict[str, np.ndarray] = {}
     for node in graph.nodes:
-        if not node.has_weight():
-            continue
         with np.errstate(over="ignore"):
-            kept = _connections_float32(node)
-            bias = node.bias if node.bias is not None else np.zeros(node.shape[0])
             arrays = {
-                "row_ptr": kept.row_ptr.astype("<u4"),
-                "col": kept.col.astype("<u2" if kept.in_channels <= 65536 else "<u4"),
-                "weight": np.ascontiguousarray(kept.weight, "<f4"),
-                "bias": np.ascontiguousarray(bias, "<f4"),
+                role: np.ascontiguousarray(array, "<f4" if array.dtype.kind == "f" else "<u4")
+                for role, array in node.tensors.items()
             }
-        for role in ("weight", "bias"):
-            if not np.isfinite(arrays[role]).all():
+            if node.has_weight():
+                kept = _connections_float32(node)
+                bias = node.bias if node.bias is not None else np.zeros(node.shape[0])
+                arrays.update(
+                    row_ptr=kept.row_ptr.astype("<u4"),
+                    col=kept.col.astype("<u2" if kept.in_channels <= 65536 else "<u4"),
+                    weight=np.ascontiguousarray(kept.weight, "<f4"),
+                    bias=np.ascontiguousarray(bias, "<f4"),
+                )
+        for role, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise FormatError(f"node '{node.name}' ({node.op}): {role} overflows float32")
         tensors.update({f"{node.name}.{role}": array for role, array in arrays.items()})
     return dict(sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize))
@@ -87,7 +91,8 @@ def _header(graph: Graph, tensors: dict[str, np.ndarray], metadata: Mapping[str,
         if key in metadata:
             raise FormatError(f"metadata '{key}' is reserved")
     text = {str(key): str(value) for key, value in metadata.items()}
-    text.update(format="kernelprune", version=VERSION, graph=_compact(_graph_json(graph)))
+    version = version_of(graph)
+    text.update(format="kernelprune", version=version, graph=_compact(_graph_json(graph)))
     header: dict[str, Any] = {"__metadata__": text}
     offset = 0
     for name, array in tensors.items():
@@ -104,16 +109,53 @@ def _header(graph: Graph, tensors: dict[str, np.ndarray], metadata: Mapping[str,
     return encoded
 
 
+def version_of(graph: Graph) -> str:
+    """The first version of the format that has all that a graph uses."""
+    shapes = [*(value.shape for value in graph.inputs), *(node.shape for node in graph.nodes)]
+    newer = (
+        any(not _is_of_version_1(shape) for shape in shapes)
+        or any(value.dtype != "f32" for value in graph.inputs)
+        or graph.output_names != graph.outputs
+        or any(node.rule.since > 1 or any(_options(node)) for node in graph.nodes)
+    )
+    return "2" if newer else "1"
+
+
+def _is_of_version_1(shape: Shape) -> bool:
+    return len(shape) in (1, 3)
+
+
+def _options(node: Node) -> list[Parameter]:
+    """The optional parameters that a node has, all of version 2."""
+    return [
+        each
+        for each in node.rule.parameters
+        if each.optional and _differs(node.params.get(each.name, each.default), each.default)
+    ]
+
+
+def _differs(value: Any, default: Any) -> bool:
+    return bool(list(value) != list(default) if isinstance(default, list) else value != default)
+
+
 def _compact(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True, default=int)
+    return json.dumps(
+        value, separators=(",", ":"), ensure_ascii=True, default=lambda number: number.item()
+    )
 
 
 def _graph_json(graph: Graph) -> dict[str, Any]:
+    names = zip(graph.output_names, graph.outputs, strict=True)
     return {
-        "inputs": [{"name": v.name, "shape": list(v.shape)} for v in graph.inputs],
-        "outputs": graph.outputs,
+        "inputs": [_input_json(value) for value in graph.inputs],
+        "outputs": [n if n == value else {"name": n, "value": value} for n, value in names],
         "nodes": [_node_json(node) for node in graph.nodes],
     }
+
+
+def _input_json(value: Value) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": value.name, "shape": list(value.shape)}
+    return entry if value.dtype == "f32" else {**entry, "dtype": value.dtype}
 
 
 def _node_json(node: Node) -> dict[str, Any]:
@@ -124,5 +166,6 @@ def _node_json(node: Node) -> dict[str, Any]:
         "output": node.output,
         "shape": list(node.shape),
     }
-    entry.update((name, node.params[name]) for name in OPS[node.op].parameters)
+    written = [each for each in node.rule.parameters if not each.optional] + _options(node)
+    entry.update((each.name, node.params[each.name]) for each in written)
     return entry

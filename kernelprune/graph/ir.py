@@ -18,13 +18,17 @@ from kernelprune.graph.connections import Connections
 from kernelprune.graph.ops import OPS
 from kernelprune.graph.ops.base import Op, Shape
 
+DTYPES = ("f32", "u8")
+
 
 @dataclass
 class Value:
-    """A tensor that flows through the graph; ``shape`` is per image."""
+    """A tensor that flows through the graph; ``shape`` is per image. ``dtype``, one of DTYPES: how
+    the numbers of a graph input are given, bytes with "u8"."""
 
     name: str
     shape: Shape
+    dtype: str = "f32"
 
 
 class _DenseWeight:
@@ -139,6 +143,16 @@ class Graph:
     inputs: list[Value]
     outputs: list[str]
     nodes: list[Node]
+    _output_names: list[str] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def output_names(self) -> list[str]:
+        """What the user calls the outputs, in order; as the values unless it was set."""
+        return list(self.outputs) if self._output_names is None else self._output_names
+
+    @output_names.setter
+    def output_names(self, names: Sequence[str] | None) -> None:
+        self._output_names = None if names is None else list(names)
 
     def producer(self, value: str) -> Node | None:
         """The node that writes ``value``; None for a graph input or an unknown name."""
@@ -188,8 +202,9 @@ class Graph:
             twin.parameters = dict(node.parameters)
             twin.tensors = dict(node.tensors)
             nodes.append(twin)
-        inputs = [Value(value.name, value.shape) for value in self.inputs]
-        return Graph(inputs, list(self.outputs), nodes)
+        twin_graph = Graph([copy.copy(value) for value in self.inputs], list(self.outputs), nodes)
+        twin_graph.output_names = self._output_names
+        return twin_graph
 
 
 def infer_shape(

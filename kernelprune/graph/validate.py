@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from kernelprune.errors import FormatError, ShapeError
 from kernelprune.graph.connections import Connections
-from kernelprune.graph.ir import Graph, Node, Shape, infer_shape
+from kernelprune.graph.ir import DTYPES, Graph, Node, Shape, infer_shape
 from kernelprune.graph.ops import OPS
-from kernelprune.graph.ops.base import MAX_EXTENT, is_integer
+from kernelprune.graph.ops.base import MAX_EXTENT, MAX_RANK, is_integer
 from kernelprune.text import plain
 
 MAX_NODES = 65536
@@ -26,8 +28,16 @@ MAX_NAME_BYTES = 200
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
 
 
-def check_graph(graph: Graph) -> None:
-    """Raises FormatError, naming the node, unless the graph may be written to a file."""
+# Gives a node, whose parameters and shape hold, the arrays that it owns; see check_graph.
+Take = Callable[[Node, list[Shape]], None]
+
+
+def check_graph(graph: Graph, take: Take | None = None) -> None:
+    """Raises FormatError, naming the node, unless the graph may be written to a file.
+
+    A reader, whose nodes have no arrays yet, is called back for each with the shapes of the node's
+    inputs by ``take``, before the node's arrays are looked at.
+    """
     if not graph.inputs or not graph.outputs:
         raise FormatError("the graph has no inputs or no outputs")
     if len(graph.nodes) > MAX_NODES:
@@ -40,6 +50,8 @@ def check_graph(graph: Graph) -> None:
     for value in graph.inputs:
         check_name(value.name, "the name of an input")
         check_shape(value.shape, f"input {shown(value.name)}")
+        if value.dtype not in DTYPES:
+            raise FormatError(f"the dtype of input {shown(value.name)} is not f32 or u8")
         _define(shapes, value.name, value.shape)
     names: set[str] = set()
     for node in graph.nodes:
@@ -48,13 +60,26 @@ def check_graph(graph: Graph) -> None:
             raise FormatError(f"two nodes have the name {shown(node.name)}")
         names.add(node.name)
         try:
-            _check_node(node, shapes)
+            _check_node(node, shapes, take)
         except (FormatError, ShapeError) as error:
             raise FormatError(f"node {shown(node.name)} ({node.op}): {error}") from None
         _define(shapes, node.output, node.shape)
     for output in graph.outputs:
         if output not in shapes:
             raise FormatError(f"output {shown(output)} of the graph is not defined")
+    _check_output_names(graph)
+
+
+def _check_output_names(graph: Graph) -> None:
+    names = graph.output_names
+    if len(names) != len(graph.outputs):
+        raise FormatError(f"there are {len(names)} names for {len(graph.outputs)} outputs")
+    count = Counter(names)
+    for name, value in zip(names, graph.outputs, strict=True):
+        check_name(name, "the name of an output")
+        # One value may be several outputs; what was named apart from its value may not.
+        if name != value and count[name] > 1:
+            raise FormatError(f"two outputs have the name {shown(name)}")
 
 
 def check_growth(graph: Graph, file_bytes: int) -> None:
@@ -87,8 +112,8 @@ def check_name(name: Any, what: str) -> None:
 
 
 def check_shape(shape: Shape, what: str) -> None:
-    if len(shape) not in (1, 3):
-        raise FormatError(f"the shape of {what} has rank {len(shape)}, not 1 or 3")
+    if not 1 <= len(shape) <= MAX_RANK:
+        raise FormatError(f"the shape of {what} has rank {len(shape)}, not 1 to {MAX_RANK}")
     elements = 1
     for extent in shape:
         if not is_integer(extent) or not 1 <= extent <= MAX_EXTENT:
@@ -104,7 +129,7 @@ def _define(shapes: dict[str, Shape], name: str, shape: Shape) -> None:
     shapes[name] = tuple(shape)
 
 
-def _check_node(node: Node, shapes: dict[str, Shape]) -> None:
+def _check_node(node: Node, shapes: dict[str, Shape], take: Take | None) -> None:
     rule = OPS.get(node.op)
     if rule is None or not rule.in_file:
         raise FormatError("unknown op")
@@ -120,8 +145,11 @@ def _check_node(node: Node, shapes: dict[str, Shape]) -> None:
     inferred = infer_shape(node.op, inputs, node.params, tuple(node.shape))
     if tuple(node.shape) != inferred:
         raise FormatError(f"declares the shape {list(node.shape)} but computes {list(inferred)}")
-    if node.has_weight():
+    if take is not None:
+        take(node, inputs)
+    if rule.has_connections:
         _check_weight(node, inputs[0][0])
+    _check_tensors(node, inputs)
 
 
 def _check_params(node: Node, inputs: list[Shape]) -> None:
@@ -135,6 +163,24 @@ def _check_params(node: Node, inputs: list[Shape]) -> None:
     for name, value in node.params.items():
         known[name].check(value, len(inputs[0]) if inputs else 0)
     rule.check(node.params, inputs)
+
+
+def _check_tensors(node: Node, inputs: list[Shape]) -> None:
+    wanted = node.rule.tensors(node, inputs)
+    if set(node.tensors) != set(wanted):
+        raise FormatError(f"has not exactly the tensors {sorted(wanted)}")
+    for role, (dtype, shape) in wanted.items():
+        array = node.tensors[role]
+        if array.shape != shape:
+            raise FormatError(f"{role} has shape {list(array.shape)}, not {list(shape)}")
+        is_float = np.issubdtype(dtype, np.floating)
+        if not np.issubdtype(array.dtype, np.floating if is_float else np.integer):
+            raise FormatError(f"{role} has type {array.dtype}, not {dtype}")
+        if is_float and not np.isfinite(array).all():
+            raise FormatError(f"{role} holds a number that is not finite")
+        if not is_float and array.size and not 0 <= array.min() <= array.max() < 1 << 32:
+            raise FormatError(f"{role} holds a number that is negative or has more than 32 bits")
+    node.rule.check_tensors(node, inputs)
 
 
 def _check_weight(node: Node, in_channels: int) -> None:

@@ -99,7 +99,7 @@ def _is_sliceable(node: Node, modules: dict[str, Any]) -> bool:
     """One module is this node and nothing else: a plain layer, all of whose tensors are read by
     this node alone."""
     module: Any = modules.get(node.module) if node.module else None
-    kind = node.rule.module_class()
+    kind: Any = node.rule.module_class()
     if kind is None or not isinstance(module, kind) or parametrize.is_parametrized(module):
         return False
     for role in node.rule.module_roles:

@@ -24,6 +24,8 @@ def to_torch(graph: Graph, dtype: torch.dtype = torch.float32) -> nn.Module:
     values: dict[str, Any] = {}
     for position, value in enumerate(graph.inputs):
         values[value.name] = fx_graph.placeholder(f"input_{position}")
+        if value.dtype != "f32":
+            values[value.name] = fx_graph.call_method("to", (values[value.name], dtype))
     for position, node in enumerate(graph.nodes):
         module = node.rule.to_torch(node, [shapes[name] for name in node.inputs])
         label = f"step_{position}_{node.op}"
