@@ -51,7 +51,10 @@ PYTHON_ARROWS = _GROUND | {part: {*_GROUND, *used} for part, used in PYTHON_ARRO
 CLI_ARROWS = {*PYTHON_ARROWS, "_core"}
 
 # What `import kernelprune.runtime` pulls in has to work with numpy alone.
-NUMPY_ONLY = ["text.py", "errors.py", "files.py", "graph/*.py", "format/*.py", "runtime/*.py"]
+NUMPY_ONLY = [
+    "text.py", "errors.py", "files.py", "graph/*.py", "graph/ops/*.py", "format/*.py",
+    "runtime/*.py",
+]  # fmt: skip
 
 ISAS = ("portable", "avx2", "avx512")
 

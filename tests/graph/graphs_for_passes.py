@@ -24,7 +24,10 @@ class Builder:
 
     def node(self, op: str, inputs: list[str], params: dict[str, Any], **arrays: Any) -> str:
         name = f"{op}{len(self.graph.nodes)}"
-        declared = () if arrays.get("weight") is None else arrays["weight"].shape[:1]
+        channels = arrays.pop("channels", None)
+        if channels is None and arrays.get("weight") is not None:
+            channels = arrays["weight"].shape[0]
+        declared = arrays.pop("declared", () if channels is None else (channels,))
         shape = infer_shape(op, [self.shapes[i] for i in inputs], params, declared)
         self.graph.nodes.append(Node(op, name, list(inputs), name, shape, params, **arrays))
         self.shapes[name] = shape

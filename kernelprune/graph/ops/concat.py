@@ -36,8 +36,9 @@ class Concat(Op):
         self, input_shapes: Sequence[Shape], params: dict[str, Any], declared: Shape
     ) -> Shape:
         first, axis = input_shapes[0], self.parameter(params, "axis")
+        rest = with_side(first, axis, 0)
         for shape in input_shapes:
-            if len(shape) != len(first) or with_side(shape, axis, 0) != with_side(first, axis, 0):
+            if len(shape) != len(first) or with_side(shape, axis, 0) != rest:
                 raise ShapeError(f"concatenates {list(first)} and {list(shape)}: maps differ")
         return with_side(first, axis, sum(shape[axis] for shape in input_shapes))
 
