@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from kernelprune.errors import Error
+from kernelprune.errors import Error, ShapeError
 from kernelprune.frontends.torch.export import difference, run, without_rounding
 from kernelprune.frontends.torch.trace import trace
 from kernelprune.graph.channels import Channels, analyse, movable, moved_bias
-from kernelprune.graph.ir import Graph, Node
+from kernelprune.graph.ir import Graph, Node, Shape
 from kernelprune.graph.ops.base import keep_entries
 from kernelprune.ops import SparseConv2d, densify, sparsify
 from kernelprune.prune.weights import check_model, copy_of
@@ -47,7 +50,8 @@ def compact(model: nn.Module, x: torch.Tensor | tuple[torch.Tensor, ...]) -> nn.
     graph = trace(model, x, opaque=True)
     # A reshape with a number in it may come from x.size() (then it follows the smaller model) or
     # be written in the code (then it breaks): the traced program looks the same, so try.
-    literal = {node.name for node in graph.nodes if node.params.get("literal")}
+    shapes = graph.shapes()
+    literal = {node.name for node in graph.nodes if _counts_channels(node, shapes)}
     for pinned in [set(), literal] if literal else [set()]:
         smaller = _slice(model, graph, pinned)
         if _agree(*without_rounding(model, inputs), without_rounding(smaller, inputs)[0]):
@@ -86,6 +90,9 @@ def _slice(model: nn.Module, graph: Graph, pinned: set[str]) -> nn.Module:
         elif node.params.get("groups", 1) > 1:
             tied.add(node.name)
     channels = analyse(graph, pinned, tied)
+    while fixed := _fixed(graph, channels) - pinned:
+        pinned |= fixed
+        channels = analyse(graph, pinned, tied)
     for node in graph.nodes:
         if node.has_weight() and node.name not in pinned:
             _move_constants(node, graph, channels, modules, pinned)
@@ -93,6 +100,40 @@ def _slice(model: nn.Module, graph: Graph, pinned: set[str]) -> nn.Module:
         if node.name not in pinned and node.rule.module_class() is not None:
             _slice_module(modules[node.module or ""], node, channels)
     return smaller
+
+
+def _counts_channels(node: Node, shapes: Mapping[str, Shape]) -> bool:
+    """Does the call that a node stands for say how many channels its result has?"""
+    if node.params.get("literal"):
+        return True
+    if node.has_weight() or not node.shape:
+        return False
+    more = (node.shape[0] + 1, *node.shape[1:])
+    try:
+        own = [shapes[name] for name in node.inputs]
+        return node.rule.infer(own, node.params, more) == more
+    except ShapeError:
+        return False
+
+
+def _fixed(graph: Graph, channels: Channels) -> set[str]:
+    """Nodes with numbers or tensors that depend on the channels that are left. They are written in
+    the model's code, or lie in no module that can be sliced."""
+    found = set()
+    for node in graph.nodes:
+        if node.has_weight() or node.rule.module_class() is not None:
+            continue
+        live = [channels.live[name] for name in node.inputs]
+        if channels.live[node.output].all() and all(mask.all() for mask in live):
+            continue
+        twin = copy.copy(node)
+        twin.params, twin.tensors = copy.deepcopy(node.params), dict(node.tensors)
+        twin.shape = (int(channels.live[node.output].sum()), *node.shape[1:])
+        twin.rule.shrink(twin, live, channels.live[node.output])
+        same = all(np.array_equal(twin.tensors[role], node.tensors[role]) for role in node.tensors)
+        if twin.op != node.op or twin.params != node.params or not same:
+            found.add(node.name)
+    return found
 
 
 def _is_sliceable(node: Node, modules: dict[str, Any]) -> bool:
@@ -133,7 +174,7 @@ def _move_constants(
     alone = len(readers) == 1 and node.output not in graph.outputs
     if alone and readers[0].name not in pinned:
         reader = modules.get(readers[0].module or "")
-        if readers[0].rule.shift_input(reader, -shift):
+        if readers[0].rule.shift_input(reader, shift):
             return
     layer.bias = nn.Parameter(shift.to(layer.weight))
 
