@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <new>
 #include <set>
@@ -65,11 +66,12 @@ Attributes::Value attribute_from(const Json& json, int version, const std::strin
   };
   const auto is_number = [&](const Json& number) {
     return is_whole(number) ||
-           (version > 1 && number.is_number_float() && std::isfinite(number.get<double>()));
+           (version > 1 && number.is_number() &&
+            std::abs(number.get<double>()) <= std::numeric_limits<float>::max());
   };
   const auto refuse = [&]() {
     fail(what + (version == 1 ? " is not true, false, a string or whole numbers"
-                              : " is not true, false, a string or finite numbers"));
+                              : " is not true, false, a string or numbers that a float holds"));
   };
   if (json.is_boolean()) return json.get<bool>();
   if (json.is_string()) return as_text(json, kMaxParameterBytes, what);

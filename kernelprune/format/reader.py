@@ -11,7 +11,7 @@ import numpy as np
 
 from kernelprune import files
 from kernelprune.errors import FormatError
-from kernelprune.format.writer import MAX_HEADER_BYTES, RESERVED_KEYS, VERSIONS
+from kernelprune.format.writer import MAX_HEADER_BYTES, RESERVED_KEYS
 from kernelprune.graph.connections import Connections
 from kernelprune.graph.ir import Graph, Node, Shape, Value
 from kernelprune.graph.ops import OPS
@@ -20,6 +20,7 @@ from kernelprune.graph.validate import (
     MAX_JSON_VALUES,
     MAX_NODES,
     MAX_VALUES,
+    VERSIONS,
     check_graph,
     check_growth,
     check_name,
@@ -49,7 +50,9 @@ def read_bytes(data: bytes, name: str) -> tuple[Graph, dict[str, str]]:
         metadata, tensors = _parse_safetensors(data)
         graph = _graph(metadata)
         spare = dict(tensors)
-        check_graph(graph, take=lambda node, inputs: _take_tensors(node, inputs, spare))
+        check_graph(
+            graph, metadata["version"], lambda node, shapes: _take_tensors(node, shapes, spare)
+        )
         if spare:
             raise FormatError(f"tensor {shown(next(iter(spare)))} belongs to no node")
         check_growth(graph, len(data))
@@ -179,31 +182,35 @@ def _graph(metadata: dict[str, str]) -> Graph:
     _check_size(fields, len(text), "the graph")
     if set(fields) != {"inputs", "outputs", "nodes"}:
         raise FormatError("the graph has other keys than inputs, outputs, nodes")
-    inputs = [_input(entry) for entry in _list(fields["inputs"], MAX_VALUES, "the inputs")]
-    outputs = [_output(entry) for entry in _list(fields["outputs"], MAX_VALUES, "the outputs")]
+    first = metadata["version"] == "1"
+    inputs = [_input(entry, first) for entry in _list(fields["inputs"], MAX_VALUES, "the inputs")]
+    entries = _list(fields["outputs"], MAX_VALUES, "the outputs")
+    outputs = [_output(entry, first) for entry in entries]
     nodes = [_node(entry) for entry in _list(fields["nodes"], MAX_NODES, "the nodes")]
     graph = Graph(inputs, [value for _, value in outputs], nodes)
     graph.output_names = [name for name, _ in outputs]
     return graph
 
 
-def _input(entry: Any) -> Value:
-    if not isinstance(entry, dict) or set(entry) - {"dtype"} != {"name", "shape"}:
-        raise FormatError("an input has other keys than name, shape, dtype")
+def _input(entry: Any, is_version_1: bool) -> Value:
+    optional = set() if is_version_1 else {"dtype"}
+    if not isinstance(entry, dict) or set(entry) - optional != {"name", "shape"}:
+        keys = ", ".join(["name", "shape", *optional])
+        raise FormatError(f"an input has other keys than {keys}")
     check_name(entry["name"], "the name of an input")
     # check_graph looks at the dtype
     shape = _shape(entry["shape"], shown(entry["name"]))
     return Value(entry["name"], shape, entry.get("dtype", "f32"))
 
 
-def _output(entry: Any) -> tuple[str, str]:
+def _output(entry: Any, is_version_1: bool) -> tuple[str, str]:
     """(what the user calls it, value)."""
-    if not isinstance(entry, dict):
+    if is_version_1 or not isinstance(entry, dict):
         entry = {"name": entry, "value": entry}
     if set(entry) != {"name", "value"}:
         raise FormatError("an output has other keys than name, value")
-    for name in entry.values():
-        check_name(name, "the name of an output")
+    check_name(entry["name"], "the name of an output")
+    check_name(entry["value"], "the value of an output")
     return entry["name"], entry["value"]
 
 

@@ -12,11 +12,9 @@ import numpy as np
 from kernelprune.errors import FormatError
 from kernelprune.files import replacing
 from kernelprune.graph.connections import Connections
-from kernelprune.graph.ir import Graph, Node, Shape, Value
-from kernelprune.graph.ops.base import Parameter
-from kernelprune.graph.validate import check_graph, check_growth
+from kernelprune.graph.ir import Graph, Node, Value
+from kernelprune.graph.validate import check_graph, check_growth, is_used, version_of
 
-VERSIONS = ("1", "2")
 MAX_HEADER_BYTES = 64 << 20
 RESERVED_KEYS = ("format", "version", "graph")
 
@@ -109,35 +107,6 @@ def _header(graph: Graph, tensors: dict[str, np.ndarray], metadata: Mapping[str,
     return encoded
 
 
-def version_of(graph: Graph) -> str:
-    """The first version of the format that has all that a graph uses."""
-    shapes = [*(value.shape for value in graph.inputs), *(node.shape for node in graph.nodes)]
-    newer = (
-        any(not _is_of_version_1(shape) for shape in shapes)
-        or any(value.dtype != "f32" for value in graph.inputs)
-        or graph.output_names != graph.outputs
-        or any(node.rule.since > 1 or any(_options(node)) for node in graph.nodes)
-    )
-    return "2" if newer else "1"
-
-
-def _is_of_version_1(shape: Shape) -> bool:
-    return len(shape) in (1, 3)
-
-
-def _options(node: Node) -> list[Parameter]:
-    """The optional parameters that a node has, all of version 2."""
-    return [
-        each
-        for each in node.rule.parameters
-        if each.optional and _differs(node.params.get(each.name, each.default), each.default)
-    ]
-
-
-def _differs(value: Any, default: Any) -> bool:
-    return bool(list(value) != list(default) if isinstance(default, list) else value != default)
-
-
 def _compact(value: Any) -> str:
     return json.dumps(
         value, separators=(",", ":"), ensure_ascii=True, default=lambda number: number.item()
@@ -166,6 +135,7 @@ def _node_json(node: Node) -> dict[str, Any]:
         "output": node.output,
         "shape": list(node.shape),
     }
-    written = [each for each in node.rule.parameters if not each.optional] + _options(node)
-    entry.update((each.name, node.params[each.name]) for each in written)
+    for parameter in node.rule.parameters:
+        if not parameter.optional or is_used(node, parameter):
+            entry[parameter.name] = node.params[parameter.name]
     return entry

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from kernelprune.errors import FormatError, ShapeError
 from kernelprune.graph.connections import Connections
 from kernelprune.graph.ir import DTYPES, Graph, Node, Shape, infer_shape
 from kernelprune.graph.ops import OPS
-from kernelprune.graph.ops.base import MAX_EXTENT, MAX_RANK, is_integer
+from kernelprune.graph.ops.base import MAX_EXTENT, MAX_RANK, Parameter, is_integer
 from kernelprune.text import plain
 
 MAX_NODES = 65536
@@ -25,6 +24,8 @@ MAX_NODE_INPUTS = 1 << 20  # of all nodes
 MAX_GROWTH = 4096  # see check_growth
 MAX_NAME_BYTES = 200
 
+VERSIONS = ("1", "2")
+
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -32,11 +33,39 @@ _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
 Take = Callable[[Node, list[Shape]], None]
 
 
-def check_graph(graph: Graph, take: Take | None = None) -> None:
+def version_of(graph: Graph) -> str:
+    """The first version of the format that has all that a graph uses."""
+    shapes = [*(value.shape for value in graph.inputs), *(node.shape for node in graph.nodes)]
+    newer = (
+        any(not _is_of_version_1(shape) for shape in shapes)
+        or any(value.dtype != "f32" for value in graph.inputs)
+        or graph.output_names != graph.outputs
+        or any(
+            node.rule.since > 1 or any(is_used(node, each) for each in node.rule.parameters)
+            for node in graph.nodes
+        )
+    )
+    return "2" if newer else "1"
+
+
+def is_used(node: Node, parameter: Parameter) -> bool:
+    """Does a node have an optional parameter, all of which are of version 2, not as its default?"""
+    if not parameter.optional or parameter.name not in node.params:
+        return False
+    value, default = node.params[parameter.name], parameter.default
+    return bool(list(value) != list(default) if isinstance(default, list) else value != default)
+
+
+def _is_of_version_1(shape: Shape) -> bool:
+    return len(shape) in (1, 3)
+
+
+def check_graph(graph: Graph, version: str | None = None, take: Take | None = None) -> None:
     """Raises FormatError, naming the node, unless the graph may be written to a file.
 
-    A reader, whose nodes have no arrays yet, is called back for each with the shapes of the node's
-    inputs by ``take``, before the node's arrays are looked at.
+    ``version``: of the file that it was read from, which decides what there may be. A reader, whose
+    nodes have no arrays yet, is called back by ``take`` for each with the shapes of the node's
+    inputs, before the node's arrays are looked at.
     """
     if not graph.inputs or not graph.outputs:
         raise FormatError("the graph has no inputs or no outputs")
@@ -52,6 +81,8 @@ def check_graph(graph: Graph, take: Take | None = None) -> None:
         check_shape(value.shape, f"input {shown(value.name)}")
         if value.dtype not in DTYPES:
             raise FormatError(f"the dtype of input {shown(value.name)} is not f32 or u8")
+        if version == "1" and not _is_of_version_1(value.shape):
+            raise FormatError(f"input {shown(value.name)} has rank {len(value.shape)}, not 1 or 3")
         _define(shapes, value.name, value.shape)
     names: set[str] = set()
     for node in graph.nodes:
@@ -61,25 +92,34 @@ def check_graph(graph: Graph, take: Take | None = None) -> None:
         names.add(node.name)
         try:
             _check_node(node, shapes, take)
+            if version == "1":
+                _check_version_1(node)
         except (FormatError, ShapeError) as error:
             raise FormatError(f"node {shown(node.name)} ({node.op}): {error}") from None
         _define(shapes, node.output, node.shape)
     for output in graph.outputs:
         if output not in shapes:
             raise FormatError(f"output {shown(output)} of the graph is not defined")
-    _check_output_names(graph)
-
-
-def _check_output_names(graph: Graph) -> None:
-    names = graph.output_names
-    if len(names) != len(graph.outputs):
-        raise FormatError(f"there are {len(names)} names for {len(graph.outputs)} outputs")
-    count = Counter(names)
-    for name, value in zip(names, graph.outputs, strict=True):
+    if len(graph.output_names) != len(graph.outputs):
+        found = len(graph.output_names)
+        raise FormatError(f"there are {found} names for {len(graph.outputs)} outputs")
+    names = set()
+    for name in graph.output_names:
         check_name(name, "the name of an output")
-        # One value may be several outputs; what was named apart from its value may not.
-        if name != value and count[name] > 1:
-            raise FormatError(f"two outputs have the name {shown(name)}")
+        names.add(name)
+    # Version 1 has no names of outputs, and may name a value twice.
+    if len(names) < len(graph.outputs) and (version or version_of(graph)) != "1":
+        raise FormatError("two outputs have the same name: give each its own")
+
+
+def _check_version_1(node: Node) -> None:
+    if not _is_of_version_1(node.shape):
+        raise FormatError(f"the shape has rank {len(node.shape)}, not 1 or 3 as in version 1")
+    if node.rule.since > 1:
+        raise FormatError("the op is unknown to version 1")
+    for parameter in node.rule.parameters:
+        if parameter.optional and parameter.name in node.params:
+            raise FormatError(f"parameter '{parameter.name}' is unknown to version 1")
 
 
 def check_growth(graph: Graph, file_bytes: int) -> None:

@@ -190,10 +190,8 @@ def model() -> mb.ModelBytes:
 
 TAKEN = {
     "as it is": edited(lambda m: None),
-    "version 1 by the same rules": set_version("1"),
     "dtype f32": an_input(dtype="f32"),
     "dtype u8": an_input(dtype="u8"),
-    "one value twice": outputs("y", "y"),
     "a value under two names": outputs({"name": "a", "value": "y"}, {"name": "b", "value": "y"}),
     "its own name": outputs({"name": "y", "value": "y"}),
     "a name with UTF-8": outputs({"name": "Ergebnis-\u00e4", "value": "y"}),
@@ -201,7 +199,7 @@ TAKEN = {
     "optional parameter": a_node("soft", axis=2),
     "a number as integer": a_node("gate", shift=1),
     "a number with an exponent": a_node("gate", shift=1e-3),
-    "largest divisor": a_node("pool", divisor=1 << 24),
+    "largest divisor": a_node("pool", divisor=1 << 31),
     "all padding uncounted": a_node("pool", uncounted=[2, 2]),
 }  # fmt: skip
 
@@ -214,6 +212,8 @@ def test_takes(edit: mb.Edit) -> None:
 
 REFUSED = {
     "version 3": (set_version("3"), "version '3'"),
+    "an op in version 1": (set_version("1"), "unknown to version 1"),
+    "one value twice": (outputs("y", "y"), "two outputs"),
     "unknown dtype": (an_input(dtype="f64"), "dtype"),
     "dtype is a list": (an_input(dtype=["f32"]), "dtype"),
     "other key of an input": (an_input(type="u8"), "keys"),
@@ -232,7 +232,7 @@ REFUSED = {
     "axis past the rank": (a_node("soft", axis=3), "axis"),
     "axis below 0": (a_node("soft", axis=-1), "axis"),
     "axis is true": (a_node("soft", axis=True), "axis"),
-    "divisor 2^24 + 1": (a_node("pool", divisor=(1 << 24) + 1), "outside"),
+    "divisor 2^31 + 1": (a_node("pool", divisor=(1 << 31) + 1), "outside"),
     "divisor with fraction": (a_node("pool", divisor=2.0), "integer"),
     "uncounted past the padding": (a_node("pool", uncounted=[0, 3]), "uncounted"),
     "uncounted below 0": (a_node("pool", uncounted=[0, -1]), "outside"),
@@ -263,6 +263,37 @@ def test_refuses(edit: mb.Edit, message: str) -> None:
     """If this fails, a file that breaks a rule of FORMAT.md loads, or raises something else."""
     with pytest.raises(FormatError, match=message):
         read_bytes(edit(model()), "file")
+
+
+def test_version_1_allows_a_value_twice() -> None:
+    """If this fails, a model that returns a value twice and was exported before no longer loads."""
+    graph = plain()
+    graph.outputs = ["y", "y"]
+    data = to_bytes(graph)
+    assert header_of(data)["version"] == "1" and read_bytes(data, "file")[0].outputs == ["y", "y"]
+    graph.inputs[0].dtype = "u8"
+    with pytest.raises(FormatError, match="two outputs"):
+        to_bytes(graph)
+
+
+NOT_OF_VERSION_1 = {
+    "dtype": (lambda m: m.graph["inputs"][0].update(dtype="f32"), "keys"),
+    "shape of an input": (lambda m: m.graph["inputs"][0].update(shape=[3, 8, 8, 1]), "rank 4"),
+    "named output": (lambda m: m.graph.update(outputs=[{"name": "k", "value": "k"}]), "string"),
+    "parameter": (lambda m: m.node("prob").update(axis=0), "'axis'"),
+    "number": (lambda m: m.node("mean").update(divisor=0), "'divisor'"),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), NOT_OF_VERSION_1.values(), ids=list(NOT_OF_VERSION_1)
+)
+def test_version_1_has_nothing_of_version_2(change, message: str) -> None:
+    """If this fails, a file loads here that says version 1 and that an older engine refuses."""
+    file = mb.every_op()
+    change(file)
+    with pytest.raises(FormatError, match=message):
+        read_bytes(file.to_bytes(), "file")
 
 
 def test_writer_refuses_wrong_tensors(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from kernelprune.graph.ops.window import (
 if TYPE_CHECKING:
     from kernelprune.graph.ir import Node
 
-_MAX_DIVISOR = 1 << 24
+_MAX_DIVISOR = 1 << 31
 
 
 def _avg_pool2d(call: Any) -> str:
