@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kernelprune.errors import ShapeError, UnsupportedOperator
-from kernelprune.graph.ops import rows
+from kernelprune.graph.ops import convolution, rows
 from kernelprune.graph.ops.base import Op, Parameter, Row, Shape, as_module, need_map
 
 _MAX_BLOCK = 64
@@ -34,7 +34,12 @@ class DepthToSpace(Op):
     name = "depth_to_space"
     parameters = (_BLOCK,)
     rearranges = True
-    torch_rows = {"aten::pixel_shuffle": _row("depth_to_space", "upscale_factor")}
+    torch_rows = {
+        "aten::pixel_shuffle": _row("depth_to_space", "upscale_factor"),
+        "aten::conv_transpose1d": convolution.conv_transpose1d,
+        "aten::conv_transpose2d": convolution.conv_transpose2d,
+        "aten::convolution": convolution.convolution,
+    }
 
     def infer(
         self, input_shapes: Sequence[Shape], params: dict[str, Any], declared: Shape
