@@ -104,7 +104,7 @@ def check_inputs(x: Any) -> tuple[torch.Tensor, ...]:
 def _check_shape(tensor: torch.Tensor) -> None:
     shape = list(tensor.shape)
     wanted = "it must be a batch of images [N,C,H,W] or of vectors [N,F]"
-    if tensor.dim() not in (2, 4):
+    if tensor.dim() not in (2, 3, 4, 5):
         hint = "; x[None] adds the batch" if tensor.dim() in (1, 3) else ""
         raise ShapeError(f"the example input has shape {shape}; {wanted}{hint}")
     if tensor.shape[0] == 0:

@@ -37,6 +37,12 @@ class Call:
             raise UnsupportedOperator("an operand is a constant, not a result of the model's input")
         return found
 
+    def is_constant(self, argument: Any) -> bool:
+        """Is it a tensor that does not depend on the model's input? ``array`` has its numbers."""
+        return isinstance(argument, torch.fx.Node) and isinstance(
+            self.walk.env.get(argument), torch.Tensor
+        )
+
     def shape(self, value: str) -> Shape:
         return self.walk.shapes[value]
 

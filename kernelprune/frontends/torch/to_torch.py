@@ -30,7 +30,9 @@ def to_torch(graph: Graph, dtype: torch.dtype = torch.float32) -> nn.Module:
         module = node.rule.to_torch(node, [shapes[name] for name in node.inputs])
         label = f"step_{position}_{node.op}"
         root.add_module(label, module.to(dtype))
-        values[node.output] = fx_graph.call_module(label, tuple(values[i] for i in node.inputs))
+        # A constant looks at any input, for the size of the batch.
+        inputs = node.inputs or [graph.inputs[0].name]
+        values[node.output] = fx_graph.call_module(label, tuple(values[i] for i in inputs))
     results = tuple(values[name] for name in graph.outputs)
     fx_graph.output(results[0] if len(results) == 1 else results)
     module = torch.fx.GraphModule(root, fx_graph, "KernelpruneGraph").eval()

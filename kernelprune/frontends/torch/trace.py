@@ -233,6 +233,8 @@ class _Walk:
                     "of one batch would mix; reshape with flatten(1)"
                 )
             result = handler(Call(self, fx_node, operator, self._arguments(fx_node, schema)))
+            if isinstance(result, tuple):
+                return result + (None,) * 8
             return (result,) + (None,) * 8 if isinstance(value, (tuple, list)) else result
         except UnsupportedOperator as error:
             if self.opaque:

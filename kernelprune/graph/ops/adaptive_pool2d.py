@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import MAX_EXTENT, Op, Parameter, Row, Shape, as_module, need_map
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 
 def _row(op: str, axes: int) -> Row:
@@ -39,14 +42,14 @@ class _AdaptivePool2d(Op):
         return (channels, height, width)
 
     def constants(
-        self, node: Any, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
+        self, node: Node, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
     ) -> np.ndarray:
         return inputs[0]
 
-    def scales_with(self, node: Any) -> bool:
+    def scales_with(self, node: Node) -> bool:
         return True
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch
 
         function = getattr(torch.nn.functional, self.name)

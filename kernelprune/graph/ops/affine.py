@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernelprune.graph.ops.base import Op, Shape, as_module, tensor
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 
 class Affine(Op):
@@ -23,24 +26,24 @@ class Affine(Op):
         return input_shapes[0]
 
     def tensors(
-        self, node: Any, shapes: Sequence[Shape]
+        self, node: Node, shapes: Sequence[Shape]
     ) -> dict[str, tuple[np.dtype[Any], Shape]]:
         own = (np.dtype(np.float32), shapes[0][:1])
         return {"scale": own, "shift": own}
 
-    def scale_and_shift(self, node: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    def scale_and_shift(self, node: Node) -> tuple[np.ndarray, np.ndarray] | None:
         return (
             node.tensors["scale"].astype(np.float64),
             node.tensors["shift"].astype(np.float64),
         )
 
     def constants(
-        self, node: Any, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
+        self, node: Node, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
     ) -> np.ndarray:
         scale, shift = (node.tensors[role].astype(np.float64) for role in ("scale", "shift"))
         return np.where(scale == 0, 0.0, inputs[0] * scale) + shift
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         # [C] -> [C, 1, ...]: one number per channel of x [N, C, ...]
         sides = (-1,) + (1,) * (len(shapes[0]) - 1)
         parts = {role: tensor(node.tensors[role]).reshape(sides) for role in ("scale", "shift")}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernelprune.errors import UnsupportedOperator
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import Op, Parameter, Shape, as_module, with_side
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 
 def _argmax(call: Any, *, smallest: bool = False) -> str:
@@ -41,10 +44,10 @@ class Argmax(Op):
             return with_side(shape, axis, 1)
         return (*shape[:axis], *shape[axis + 1 :]) or (1,)
 
-    def channel_sources(self, node: Any, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+    def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         return [np.arange(node.shape[0]) if node.params["axis"] else None]
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch
 
         dim, keepdim = node.params["axis"] + 1, node.params["keepdim"]

@@ -4,7 +4,7 @@ channel, does to a value becomes ``affine`` or ``unary`` instead."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from kernelprune.errors import UnsupportedOperator
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import Op, Parameter, Row, Shape, as_module, broadcast
 from kernelprune.graph.ops.unary import powered
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 FUNCTIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "add": np.add,
@@ -167,7 +170,9 @@ def _addc(function: str) -> Row:
 
 def _clamp(call: Any) -> str:
     """Bounds that are tensors."""
-    if all(call.get(name) is None or isinstance(call[name], (int, float)) for name in ("min", "max")):
+    if all(
+        call.get(name) is None or isinstance(call[name], (int, float)) for name in ("min", "max")
+    ):
         raise UnsupportedOperator("bounds that are numbers")  # see unary
     found = operand(call, call["self"])
     for name, function in (("min", "maximum"), ("max", "minimum")):
@@ -233,15 +238,15 @@ class Binary(Op):
     ) -> Shape:
         return broadcast(input_shapes[0], input_shapes[1])
 
-    def channel_sources(self, node: Any, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+    def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         width = node.shape[0]
         return [np.arange(width) if s[0] == width else np.zeros(width, np.int64) for s in shapes]
 
-    def ties(self, node: Any, shapes: Sequence[Shape]) -> list[bool]:
+    def ties(self, node: Node, shapes: Sequence[Shape]) -> list[bool]:
         return [shape[0] == node.shape[0] for shape in shapes]
 
     def constants(
-        self, node: Any, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
+        self, node: Node, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
     ) -> np.ndarray:
         a, b = (np.broadcast_to(each, node.shape[:1]) for each in inputs)
         function = node.params["function"]
@@ -251,7 +256,7 @@ class Binary(Op):
             found = np.where((a == 0) | (b == 0), 0.0, found)
         return np.asarray(found, np.float64)
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch
 
         return as_module(getattr(torch, node.params["function"]))

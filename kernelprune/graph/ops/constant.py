@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernelprune.errors import ShapeError
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import Op, Row, Shape, as_module, tensor
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 
 def _filled(argument: str | float) -> Row:
@@ -50,23 +53,21 @@ class Constant(Op):
         return tuple(declared)
 
     def tensors(
-        self, node: Any, shapes: Sequence[Shape]
+        self, node: Node, shapes: Sequence[Shape]
     ) -> dict[str, tuple[np.dtype[Any], Shape]]:
         return {"value": (np.dtype(np.float32), tuple(node.shape))}
 
     def constants(
-        self, node: Any, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
+        self, node: Node, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
     ) -> np.ndarray:
         value = node.tensors["value"].astype(np.float64)
         flat = value.reshape(value.shape[0], -1)  # [C, elements of a channel]
         return np.where((flat == flat[:, :1]).all(axis=1), flat[:, 0], np.nan)
 
-    def channel_sources(self, node: Any, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+    def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         return []
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         """The module takes any value of the graph, for the size of the batch."""
         value = tensor(node.tensors["value"])[None]  # [1, ...]
-        return as_module(
-            lambda x, value: value.expand(x.shape[0], *value.shape[1:]), value=value
-        )
+        return as_module(lambda x, value: value.expand(x.shape[0], *value.shape[1:]), value=value)

@@ -10,7 +10,7 @@ import numpy as np
 
 from kernelprune.errors import UnsupportedOperator
 from kernelprune.graph.ops import rows
-from kernelprune.graph.ops.base import elements
+from kernelprune.graph.ops.base import Row, elements
 from kernelprune.graph.ops.pad import padded
 from kernelprune.graph.ops.window import check_window, pair, window_shape
 
@@ -26,8 +26,8 @@ def convolved(
     dilation: Sequence[int] = (1, 1),
     groups: int = 1,
 ) -> Any:
-    """A conv2d node; ``weight`` [O, I / groups, kh, kw], ``padding`` [top, left, bottom, right]. The
-    part of it that is wider than the kernel becomes a pad."""
+    """A conv2d node; ``weight`` [O, I / groups, kh, kw], ``padding`` [top, left, bottom, right].
+    What of it is wider than the kernel becomes a pad."""
     kernel, stride, dilation = [int(k) for k in weight.shape[2:]], list(stride), list(dilation)
     check_window(kernel, stride, dilation)
     extents = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)] * 2
@@ -65,7 +65,9 @@ def _windows(call: Any, axes: int) -> tuple[list[int], list[int], list[int]]:
         kernel = _weight(call).shape[2:]
         spans = [d * (k - 1) for k, d in zip(kernel, pair(call["dilation"]), strict=False)]
         before = [span // 2 if given == "same" else 0 for span in spans]
-        after = [span - half if given == "same" else 0 for span, half in zip(spans, before, strict=True)]
+        after = [
+            span - half if given == "same" else 0 for span, half in zip(spans, before, strict=True)
+        ]
     else:
         before = after = pair(given)[:axes]
     rest = [0] * (2 - axes)
@@ -204,9 +206,7 @@ def _interleaved(call: Any, x: str, stride: Sequence[int]) -> str:
 # ---------------------------------------------------------------- linear layers
 
 
-def linear_along(
-    call: Any, x: str, axis: int, weight: np.ndarray, bias: np.ndarray | None
-) -> str:
+def linear_along(call: Any, x: str, axis: int, weight: np.ndarray, bias: np.ndarray | None) -> str:
     """weight [O, F] applied to the axis of side F, which becomes O. A linear node for a vector,
     else a 1x1 conv2d on a map that has the axis in front."""
     shape = tuple(call.shape(x))
@@ -233,3 +233,13 @@ def linear(call: Any) -> str:
     """On the last axis of a value of several."""
     x, weight = call.value(call["input"]), _weight(call)
     return linear_along(call, x, len(call.shape(x)) - 1, weight, call.array(call["bias"]))
+
+
+TORCH_ROWS: dict[str, Row] = {
+    "aten::conv1d": conv1d,
+    "aten::conv2d": conv2d,
+    "aten::conv_transpose1d": conv_transpose1d,
+    "aten::conv_transpose2d": conv_transpose2d,
+    "aten::convolution": convolution,
+    "aten::linear": linear,
+}

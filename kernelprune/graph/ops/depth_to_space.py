@@ -4,13 +4,16 @@ pixel_shuffle and pixel_unshuffle."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernelprune.errors import ShapeError, UnsupportedOperator
-from kernelprune.graph.ops import convolution, rows
-from kernelprune.graph.ops.base import Op, Parameter, Row, Shape, as_module, need_map
+from kernelprune.graph.ops import rows
+from kernelprune.graph.ops.base import Op, Parameter, Row, Shape, need_map
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 _MAX_BLOCK = 64
 _BLOCK = Parameter("block", "integer", low=2, high=_MAX_BLOCK)
@@ -34,12 +37,7 @@ class DepthToSpace(Op):
     name = "depth_to_space"
     parameters = (_BLOCK,)
     rearranges = True
-    torch_rows = {
-        "aten::pixel_shuffle": _row("depth_to_space", "upscale_factor"),
-        "aten::conv_transpose1d": convolution.conv_transpose1d,
-        "aten::conv_transpose2d": convolution.conv_transpose2d,
-        "aten::convolution": convolution.convolution,
-    }
+    torch_rows = {"aten::pixel_shuffle": _row("depth_to_space", "upscale_factor")}
 
     def infer(
         self, input_shapes: Sequence[Shape], params: dict[str, Any], declared: Shape
@@ -50,11 +48,11 @@ class DepthToSpace(Op):
             raise ShapeError(f"{channels} channels are not blocks of {block * block}")
         return (channels // (block * block), height * block, width * block)
 
-    def channel_sources(self, node: Any, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+    def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         pixels = node.params["block"] ** 2
         return [np.arange(node.shape[0] * pixels).reshape(-1, pixels)]  # [C, b * b]
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch
 
         return torch.nn.PixelShuffle(node.params["block"])
@@ -77,10 +75,10 @@ class SpaceToDepth(Op):
             raise ShapeError(f"a map of {height}x{width} is not blocks of {block}x{block}")
         return (channels * block * block, height // block, width // block)
 
-    def channel_sources(self, node: Any, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+    def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         return [np.arange(node.shape[0]) // node.params["block"] ** 2]
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch
 
         return torch.nn.PixelUnshuffle(node.params["block"])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernelprune.errors import ShapeError, UnsupportedOperator
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import Op, Shape, as_module, with_side
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 # ---------------------------------------------------------------- rows
 
@@ -83,13 +86,13 @@ class Expand(Op):
             raise ShapeError(f"{list(shape)} does not expand to {list(declared)}")
         return tuple(declared)
 
-    def channel_sources(self, node: Any, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+    def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         width = node.shape[0]
         return [np.arange(width) if shapes[0][0] == width else np.zeros(width, np.int64)]
 
-    def ties(self, node: Any, shapes: Sequence[Shape]) -> list[bool]:
+    def ties(self, node: Node, shapes: Sequence[Shape]) -> list[bool]:
         return [shapes[0][0] == node.shape[0]]
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         shape = tuple(node.shape)
         return as_module(lambda x: x.expand(x.shape[0], *shape))

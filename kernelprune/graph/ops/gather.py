@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernelprune.errors import FormatError, ShapeError, UnsupportedOperator
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import Op, Parameter, Shape, as_module, tensor, with_side
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 # ---------------------------------------------------------------- rows
 
@@ -103,31 +106,31 @@ class Gather(Op):
         return with_side(shape, axis, declared[axis])
 
     def tensors(
-        self, node: Any, shapes: Sequence[Shape]
+        self, node: Node, shapes: Sequence[Shape]
     ) -> dict[str, tuple[np.dtype[Any], Shape]]:
         return {"index": (np.dtype(np.uint32), (node.shape[node.params["axis"]],))}
 
-    def check_tensors(self, node: Any, shapes: Sequence[Shape]) -> None:
+    def check_tensors(self, node: Node, shapes: Sequence[Shape]) -> None:
         side = shapes[0][node.params["axis"]]
         if node.tensors["index"].max(initial=0) >= side:
             raise FormatError(f"index holds an entry past {side - 1}")
 
-    def channel_sources(self, node: Any, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+    def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         if node.params["axis"] != 0:
             return [np.arange(node.shape[0])]
         return [node.tensors["index"].astype(np.int64)]
 
-    def ties(self, node: Any, shapes: Sequence[Shape]) -> list[bool]:
+    def ties(self, node: Node, shapes: Sequence[Shape]) -> list[bool]:
         return [node.params["axis"] != 0]
 
     def shrink(
-        self, node: Any, live_inputs: Sequence[np.ndarray], live_output: np.ndarray
+        self, node: Node, live_inputs: Sequence[np.ndarray], live_output: np.ndarray
     ) -> None:
         if node.params["axis"] == 0:
             place = np.cumsum(live_inputs[0]) - 1
             node.tensors["index"] = place[node.tensors["index"][live_output]].astype(np.uint32)
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         dim = node.params["axis"] + 1
         return as_module(
             lambda x, index: x.index_select(dim, index), index=tensor(node.tensors["index"])

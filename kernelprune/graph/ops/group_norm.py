@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kernelprune.errors import ShapeError, UnsupportedOperator
+from kernelprune.errors import ShapeError
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import MAX_EXTENT, Op, Parameter, Shape, as_module, tensor
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 # ---------------------------------------------------------------- rows
 
@@ -81,24 +84,24 @@ class GroupNorm(Op):
         return shape
 
     def tensors(
-        self, node: Any, shapes: Sequence[Shape]
+        self, node: Node, shapes: Sequence[Shape]
     ) -> dict[str, tuple[np.dtype[Any], Shape]]:
         own = (np.dtype(np.float32), shapes[0][:1])
         return {"scale": own, "shift": own}
 
-    def channel_sources(self, node: Any, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+    def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         """A channel that leaves a group changes the group's mean, so groups of several keep all."""
         alone = node.params["groups"] == node.shape[0]
         return [np.arange(node.shape[0]) if alone else None]
 
     def shrink(
-        self, node: Any, live_inputs: Sequence[np.ndarray], live_output: np.ndarray
+        self, node: Node, live_inputs: Sequence[np.ndarray], live_output: np.ndarray
     ) -> None:
         super().shrink(node, live_inputs, live_output)
         if not live_output.all():
             node.params["groups"] = int(live_output.sum())
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch
 
         groups, eps = node.params["groups"], node.params["eps"]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import Op, Parameter, Shape, as_module
 from kernelprune.graph.ops.binary import operand
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 
 def _cosine_similarity(call: Any) -> str:
@@ -38,11 +41,11 @@ class L2Normalize(Op):
     ) -> Shape:
         return input_shapes[0]
 
-    def channel_sources(self, node: Any, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+    def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         return [np.arange(node.shape[0]) if node.params["axis"] else None]
 
     def constants(
-        self, node: Any, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
+        self, node: Node, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
     ) -> np.ndarray:
         axis = node.params["axis"]
         if axis == 0:
@@ -51,7 +54,7 @@ class L2Normalize(Op):
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(inputs[0] / np.maximum(norm, node.params["eps"]))
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch
 
         dim, eps = node.params["axis"] + 1, node.params["eps"]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import Op, Parameter, Shape, as_module, elements, tensor
-from kernelprune.graph.ops.binary import combined
+from kernelprune.graph.ops.binary import Operand, combined
 from kernelprune.graph.ops.group_norm import normalized
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 # ---------------------------------------------------------------- rows
 
@@ -23,11 +26,11 @@ def _layer_norm(call: Any) -> str:
     if len(rows.torch_shape(call["input"])) == count:
         rows.axis_of(0, count)  # refuses
     if count == len(shape) > 1:
-        found = normalized(call, x, 1, call["eps"])
+        found: Operand = normalized(call, x, 1, call["eps"])
         for function, array in (("mul", weight), ("add", bias)):
             if array is not None:
                 found = combined(call, function, found, np.asarray(array, np.float64))
-        return found
+        return str(found)
     kept = shape[: len(shape) - count]
     side = elements(shape[len(kept) :])
     kind = rows.float_type(call)
@@ -53,10 +56,10 @@ def _rms_norm(call: Any) -> str:
         eps = np.finfo(rows.float_type(call)).eps
     mean = rows.reduced(call, rows.unary(call, x, "square"), "mean", axes, True)
     factor = rows.unary(call, rows.affine(call, mean, 1.0, eps), "rsqrt")
-    found = rows.binary(call, "mul", x, factor)
+    found: Operand = rows.binary(call, "mul", x, factor)
     if call["weight"] is not None:
         found = combined(call, "mul", found, rows.constant_per_image(call, call["weight"], rank))
-    return found
+    return str(found)
 
 
 # ---------------------------------------------------------------- the op
@@ -80,20 +83,20 @@ class LayerNorm(Op):
         return input_shapes[0]
 
     def tensors(
-        self, node: Any, shapes: Sequence[Shape]
+        self, node: Node, shapes: Sequence[Shape]
     ) -> dict[str, tuple[np.dtype[Any], Shape]]:
         own = (np.dtype(np.float32), (shapes[0][node.params["axis"]],))
         return {"scale": own, "shift": own}
 
-    def channel_sources(self, node: Any, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+    def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         return [np.arange(node.shape[0]) if node.params["axis"] else None]
 
     def shrink(
-        self, node: Any, live_inputs: Sequence[np.ndarray], live_output: np.ndarray
+        self, node: Node, live_inputs: Sequence[np.ndarray], live_output: np.ndarray
     ) -> None:
         """The tensors belong to an axis that keeps all entries."""
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch
 
         dim, eps = node.params["axis"] + 1, node.params["eps"]
@@ -103,4 +106,6 @@ class LayerNorm(Op):
             found = torch.nn.functional.layer_norm(last, scale.shape, scale, shift, eps)
             return found.movedim(-1, dim)
 
-        return as_module(forward, **{name: tensor(node.tensors[name]) for name in ("scale", "shift")})
+        return as_module(
+            forward, **{name: tensor(node.tensors[name]) for name in ("scale", "shift")}
+        )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernelprune.errors import UnsupportedOperator
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import Op, Parameter, Shape
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 
 def _log_softmax(call: Any) -> str:
@@ -31,10 +34,10 @@ class LogSoftmax(Op):
     ) -> Shape:
         return input_shapes[0]
 
-    def channel_sources(self, node: Any, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+    def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         return [np.arange(node.shape[0]) if node.params["axis"] else None]
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch
 
         return torch.nn.LogSoftmax(node.params["axis"] + 1)

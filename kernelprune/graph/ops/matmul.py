@@ -1,10 +1,9 @@
-"""matmul: matrix products of two values, and what is made of them: attention, einsum."""
+"""matmul: matrix products of two values."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,8 +11,10 @@ from kernelprune.errors import ShapeError, UnsupportedOperator
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import Op, Parameter, Shape, as_module, broadcast, elements
 from kernelprune.graph.ops.binary import Operand, combined, operand
-from kernelprune.graph.ops.convolution import linear, linear_along
-from kernelprune.graph.ops.gather import gathered
+from kernelprune.graph.ops.convolution import linear_along
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 # ---------------------------------------------------------------- products
 
@@ -82,119 +83,6 @@ def _baddbmm(call: Any) -> str:
     return str(combined(call, "add", parts[1], parts[0]))
 
 
-# ---------------------------------------------------------------- attention
-
-
-def _attention(call: Any) -> str:
-    """softmax(scale * query @ key^T + mask) @ value."""
-    if call.get("dropout_p"):
-        raise UnsupportedOperator("dropout is on in eval mode")
-    rows.check_floating(call["query"], call["key"], call["value"])
-    query, key, value = (call.value(call[name]) for name in ("query", "key", "value"))
-    shape = tuple(call.shape(query))
-    if call.get("enable_gqa"):
-        key, value = (_repeated_heads(call, each, shape[-3]) for each in (key, value))
-    scale = call.get("scale")
-    scale = 1.0 / math.sqrt(shape[-1]) if scale is None else rows.number(scale, "the scale")
-    swap = list(range(len(shape)))
-    swap[-2:] = swap[:-3:-1]
-    scores: Operand = product(
-        call, rows.affine(call, query, scale, 0.0), rows.permuted(call, key, swap)
-    )
-    mask = _mask(call, (*shape[:-2], shape[-2], call.shape(key)[-2]))
-    if mask is not None:
-        scores = combined(call, "add", scores, mask)
-    axis = len(shape) - 1
-    weights = rows.emit(call, "softmax", [str(scores)], {"axis": axis} if axis else {})
-    return product(call, weights, value)
-
-
-def _repeated_heads(call: Any, x: str, heads: int) -> str:
-    """Grouped queries: several heads of the query share one of the key."""
-    axis, own = len(call.shape(x)) - 3, call.shape(x)[-3]
-    return gathered(call, x, axis, np.arange(own).repeat(heads // own))
-
-
-def _mask(call: Any, shape: Shape) -> Operand | None:
-    """What is added to the scores of ``shape``."""
-    given, rank = call.get("attn_mask"), len(shape) + 1
-    if call["is_causal"]:
-        allowed = np.tril(np.ones(shape[-2:], bool)).reshape((1,) * (rank - 3) + shape[-2:])
-    elif given is None:
-        return None
-    elif not rows.is_constant(call, given):
-        return operand(call, given, rank)
-    else:
-        found = rows.constant_per_image(call, given, rank)
-        if str(given.meta["val"].dtype) != "torch.bool":
-            if np.isneginf(found).all(axis=-1).any():
-                raise UnsupportedOperator("a mask that leaves nothing to attend to")
-            return np.maximum(found, float(np.finfo(np.float32).min))
-        allowed = found != 0
-    if not allowed.any(axis=-1).all():
-        raise UnsupportedOperator("a mask that leaves nothing to attend to")
-    return np.where(allowed, 0.0, float(np.finfo(np.float32).min))
-
-
-# ---------------------------------------------------------------- einsum
-
-
-def _einsum(call: Any) -> str:
-    """One operand permuted and summed, or a product of two, the batch in front of each value."""
-    equation = call["equation"].replace(" ", "")
-    left, arrow, out = equation.partition("->")
-    terms, tensors = left.split(","), call["tensors"]
-    letters = "".join(terms) + out
-    single = all(len(set(term)) == len(term) for term in [*terms, out])
-    if not arrow or "." in letters or len(terms) > 2 or not single:
-        raise UnsupportedOperator(f"einsum '{equation}'")
-    batch = out[:1]
-    parts = []
-    for term, argument in zip(terms, tensors, strict=True):
-        if rows.is_constant(call, argument):
-            if batch in term:
-                raise UnsupportedOperator("a constant reaches into the batch axis")
-            parts.append((rows.constant(call, call.array(argument)), term))
-        elif term[:1] != batch:
-            raise UnsupportedOperator("mixes the images of a batch")
-        else:
-            parts.append((call.value(argument), term[1:]))
-    parts = [_summed(call, *part, [t for t in terms if t is not term] + [out]) for part, term in zip(parts, terms, strict=True)]
-    found, order = parts[0] if len(parts) == 1 else _contracted(call, *parts, out[1:])
-    return rows.permuted(call, found, [order.index(letter) for letter in out[1:]])
-
-
-def _summed(call: Any, x: str, axes: str, others: Sequence[str]) -> tuple[str, str]:
-    """Without the axes that appear nowhere else."""
-    alone = [place for place, letter in enumerate(axes) if not any(letter in o for o in others)]
-    if not alone:
-        return x, axes
-    kept = "".join(letter for place, letter in enumerate(axes) if place not in alone)
-    return rows.reduced(call, x, "sum", alone, False), kept
-
-
-def _contracted(
-    call: Any, first: tuple[str, str], second: tuple[str, str], out: str
-) -> tuple[str, str]:
-    """The product over the shared axes that ``out`` lacks, and the order of its axes."""
-    (a, axes_a), (b, axes_b) = first, second
-    sides = dict(zip(axes_a + axes_b, (*call.shape(a), *call.shape(b)), strict=True))
-    lead = [letter for letter in out if letter in axes_a and letter in axes_b]
-    inner = [letter for letter in axes_a if letter in axes_b and letter not in out]
-    free_a, free_b = ([x for x in axes if x not in lead + inner] for axes in (axes_a, axes_b))
-    blocks = [elements(tuple(sides[x] for x in group)) for group in (lead, free_a, inner, free_b)]
-    leading, rows_a, depth, columns = blocks
-    a = rows.permuted(call, a, [axes_a.index(x) for x in lead + free_a + inner])
-    b = rows.permuted(call, b, [axes_b.index(x) for x in lead + inner + free_b])
-    found = product(
-        call,
-        rows.reshaped(call, a, (leading, rows_a, depth)),
-        rows.reshaped(call, b, (leading, depth, columns)),
-    )
-    order = lead + free_a + free_b
-    return rows.reshaped(call, found, [sides[x] for x in order] or [1]), "".join(order)
-
-
 # ---------------------------------------------------------------- the op
 
 
@@ -209,11 +97,7 @@ class Matmul(Op):
         "aten::matmul": _matmul,
         "aten::bmm": _matmul,
         "aten::mm": _matmul,
-        "aten::linear": linear,
         "aten::baddbmm": _baddbmm,
-        "aten::scaled_dot_product_attention": _attention,
-        "aten::_scaled_dot_product_flash_attention_for_cpu": _attention,
-        "aten::einsum": _einsum,
     }
 
     def infer(
@@ -228,21 +112,21 @@ class Matmul(Op):
             raise ShapeError(f"multiplies rows of {depth_a} with columns of {depth_b}")
         return (*broadcast(a[:-2], b[:-2]), rows_a, columns)
 
-    def macs(self, node: Any, shapes: Sequence[Shape]) -> int:
+    def macs(self, node: Node, shapes: Sequence[Shape]) -> int:
         depth = shapes[0][-2 if node.params["transpose_a"] else -1]
         return elements(node.shape) * int(depth)
 
-    def channel_sources(self, node: Any, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+    def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         """Matrices in front of the last two axes do not touch each other."""
         width = node.shape[0]
         if len(node.shape) == 2:
             return [None, None]
         return [np.arange(width) if s[0] == width else np.zeros(width, np.int64) for s in shapes]
 
-    def ties(self, node: Any, shapes: Sequence[Shape]) -> list[bool]:
+    def ties(self, node: Node, shapes: Sequence[Shape]) -> list[bool]:
         return [shape[0] == node.shape[0] for shape in shapes]
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch
 
         first, second = node.params["transpose_a"], node.params["transpose_b"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,8 +11,16 @@ from kernelprune.errors import FormatError, ShapeError, UnsupportedOperator
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import MAX_EXTENT, Op, Parameter, Shape, as_module, tensor
 
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
+
 # The name of each mode in numpy.pad.
-MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+MODES: dict[str, Any] = {
+    "constant": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "circular": "wrap",
+}
 _MAX_POOLS = {"aten::max_pool2d", "aten::max_pool2d_with_indices", "aten::max_pool1d"}
 
 # ---------------------------------------------------------------- rows
@@ -26,10 +34,10 @@ def padded(
         side = call.shape(x)[axis]
         if min(before, after) < 0:
             x = rows.sliced(call, x, axis, max(0, -before), side + min(0, after))
-    before, after = ([max(0, end[side]) for end in ends] for side in (0, 1))
-    if not any(before) and not any(after):
+    added = [[max(0, end[side]) for end in ends] for side in (0, 1)]
+    if not any(map(any, added)):
         return x
-    params = {"before": before, "after": after, "mode": mode, "value": float(value)}
+    params = {"before": added[0], "after": added[1], "mode": mode, "value": float(value)}
     return rows.emit(call, "pad", [x], params)
 
 
@@ -94,7 +102,7 @@ class Pad(Op):
                 raise ShapeError(f"padding of {max(ends)} in mode {mode} on a side of {side}")
         return tuple(sum(each) for each in zip(shape, before, after, strict=True))
 
-    def channel_sources(self, node: Any, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+    def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         before, after = node.params["before"][0], node.params["after"][0]
         if (before or after) and node.params["mode"] != "constant":
             return [None]
@@ -102,7 +110,7 @@ class Pad(Op):
         return [np.where(source < shapes[0][0], np.maximum(source, -1), -1)]
 
     def constants(
-        self, node: Any, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
+        self, node: Node, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
     ) -> np.ndarray:
         (source,) = self.channel_sources(node, shapes)
         if source is None:
@@ -114,7 +122,7 @@ class Pad(Op):
         return np.where(source < 0, value, own)
 
     def shrink(
-        self, node: Any, live_inputs: Sequence[np.ndarray], live_output: np.ndarray
+        self, node: Node, live_inputs: Sequence[np.ndarray], live_output: np.ndarray
     ) -> None:
         before, after = list(node.params["before"]), list(node.params["after"])
         inside = live_output.size - after[0]
@@ -122,10 +130,12 @@ class Pad(Op):
         before[0] = int(live_output[: before[0]].sum())
         node.params.update(before=before, after=after)
 
-    def scales_with(self, node: Any) -> bool:
-        return node.params["value"] == 0 and not (node.params["before"][0] or node.params["after"][0])
+    def scales_with(self, node: Node) -> bool:
+        return node.params["value"] == 0 and not (
+            node.params["before"][0] or node.params["after"][0]
+        )
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch
 
         params = node.params

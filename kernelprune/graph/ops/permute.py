@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernelprune.errors import FormatError, ShapeError, UnsupportedOperator
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import MAX_RANK, Op, Parameter, Row, Shape, as_module
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 # ---------------------------------------------------------------- rows
 
@@ -84,9 +87,9 @@ class Permute(Op):
             raise ShapeError(f"input {list(shape)} has not the axes {list(axes)}")
         return tuple(shape[axis] for axis in axes)
 
-    def channel_sources(self, node: Any, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+    def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         return [np.arange(node.shape[0]) if node.params["axes"][0] == 0 else None]
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         order = [0, *(axis + 1 for axis in node.params["axes"])]
         return as_module(lambda x: x.permute(order))

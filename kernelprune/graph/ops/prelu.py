@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernelprune.errors import UnsupportedOperator
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import Op, Shape, as_module, tensor
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 
 def _prelu(call: Any) -> str:
@@ -36,20 +39,20 @@ class Prelu(Op):
         return input_shapes[0]
 
     def tensors(
-        self, node: Any, shapes: Sequence[Shape]
+        self, node: Node, shapes: Sequence[Shape]
     ) -> dict[str, tuple[np.dtype[Any], Shape]]:
         return {"slope": (np.dtype(np.float32), shapes[0][:1])}
 
     def constants(
-        self, node: Any, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
+        self, node: Node, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
     ) -> np.ndarray:
         x = inputs[0]
         return np.where(x > 0, x, node.tensors["slope"].astype(np.float64) * x)
 
-    def scales_with(self, node: Any) -> bool:
+    def scales_with(self, node: Node) -> bool:
         return True
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch
 
         # prelu takes the channels from axis 1 of any x [N, C, ...].

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from operator import getitem
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernelprune.errors import FormatError, ShapeError, UnsupportedOperator
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import MAX_RANK, Op, Parameter, Row, Shape, as_module
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 # ---------------------------------------------------------------- rows
 
@@ -149,11 +152,11 @@ class Reduce(Op):
             return tuple(1 if axis in axes else side for axis, side in enumerate(shape))
         return tuple(side for axis, side in enumerate(shape) if axis not in axes) or (1,)
 
-    def channel_sources(self, node: Any, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+    def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         return [None if 0 in node.params["axes"] else np.arange(node.shape[0])]
 
     def constants(
-        self, node: Any, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
+        self, node: Node, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
     ) -> np.ndarray:
         axes, function = node.params["axes"], node.params["function"]
         if 0 in axes:
@@ -163,10 +166,10 @@ class Reduce(Op):
             return np.abs(inputs[0]) * math.sqrt(count)
         return inputs[0] * count if function == "sum" else inputs[0]
 
-    def scales_with(self, node: Any) -> bool:
+    def scales_with(self, node: Node) -> bool:
         return 0 not in node.params["axes"]
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch
 
         name, keepdim = node.params["function"], node.params["keepdim"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,13 +11,21 @@ from kernelprune.errors import ShapeError
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import Op, Shape, as_module, elements
 
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
+
 # ---------------------------------------------------------------- rows
 
 
 def _reshape(call: Any) -> str:
     x, shape = call.value(call["self"]), rows.result_shape(call)
     shuffle = _channel_shuffle(call, x, shape)
-    return shuffle if shuffle is not None else rows.reshaped(call, x, shape)
+    if shuffle is not None or tuple(call.shape(x)) == shape:
+        return shuffle or x
+    sizes = call.get("shape", call.get("size")) or []
+    # "literal": the model's code holds the number of channels, so it cannot be made smaller.
+    literal = {"literal": True} if len(sizes) > 1 and sizes[1] != -1 else {}
+    return rows.emit(call, "reshape", [x], literal, shape=shape)
 
 
 def _channel_shuffle(call: Any, x: str, shape: Shape) -> str | None:
@@ -63,7 +71,7 @@ class Reshape(Op):
             raise ShapeError(f"reshapes {list(shape)} to {list(declared)}: not as many elements")
         return tuple(declared)
 
-    def channel_sources(self, node: Any, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+    def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         """A channel of the result is a part of one channel of x, or several whole ones, unless the
         two cut the elements in ways that do not fit."""
         before, after = elements(shapes[0][1:]), elements(node.shape[1:])
@@ -75,6 +83,6 @@ class Reshape(Op):
             return [width[:, None] * several + np.arange(several)]
         return [None]
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         shape = tuple(node.shape)
         return as_module(lambda x: x.reshape(x.shape[0], *shape))

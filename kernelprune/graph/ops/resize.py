@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from kernelprune.graph.ops.base import (
     as_module,
     need_map,
 )
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 _ATEN = {
     "nearest": "upsample_nearest2d",
@@ -40,9 +43,7 @@ def _row(mode: str, axes: int) -> Row:
         if axes == 1:  # [C, L] is the map [C, 1, L]
             x = rows.reshaped(call, x, (call.shape(x)[0], 1, call.shape(x)[1]))
             scale = [1.0 if scale[0] else 0.0, *scale]
-            wanted = (shape[0], 1, shape[1])
-        else:
-            wanted = shape
+        wanted = shape if axes == 2 else (shape[0], 1, shape[1])
         params = {"mode": mode, "align_corners": align, "scale": scale}
         if OP.infer([call.shape(x)], params, wanted) != wanted:
             raise UnsupportedOperator(f"resizes to {list(shape)} with the scales {scale}")
@@ -105,14 +106,14 @@ class Resize(Op):
         return (channels, *found)
 
     def constants(
-        self, node: Any, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
+        self, node: Node, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
     ) -> np.ndarray:
         return inputs[0]  # the weights of a sample add up to 1
 
-    def scales_with(self, node: Any) -> bool:
+    def scales_with(self, node: Node) -> bool:
         return True
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch
 
         params, size = node.params, list(node.shape[1:])

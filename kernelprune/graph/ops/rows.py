@@ -176,7 +176,7 @@ def binary(call: Any, function: str, a: str, b: str) -> str:
 def affine(call: Any, value: str, scale: Any, shift: Any) -> str:
     """``value * scale + shift``; both one number or one per channel. Kept in float64."""
     channels = call.shape(value)[0]
-    tensors = {
+    tensors: dict[str, np.ndarray] = {
         name: np.ascontiguousarray(np.broadcast_to(np.asarray(part, float_type(call)), channels))
         for name, part in (("scale", scale), ("shift", shift))
     }

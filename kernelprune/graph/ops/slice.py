@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernelprune.errors import FormatError, ShapeError, UnsupportedOperator
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import MAX_EXTENT, Op, Parameter, Shape, as_module, with_side
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 # ---------------------------------------------------------------- rows
 
@@ -118,17 +121,17 @@ class Slice(Op):
             raise ShapeError(f"input {list(shape)} has no entries {start} to {stop} on axis {axis}")
         return with_side(shape, axis, -((start - stop) // params["step"]))
 
-    def channel_sources(self, node: Any, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+    def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         width, params = node.shape[0], node.params
         if params["axis"] != 0:
             return [np.arange(width)]
         return [params["start"] + params["step"] * np.arange(width)]
 
-    def ties(self, node: Any, shapes: Sequence[Shape]) -> list[bool]:
+    def ties(self, node: Node, shapes: Sequence[Shape]) -> list[bool]:
         return [True]
 
     def shrink(
-        self, node: Any, live_inputs: Sequence[np.ndarray], live_output: np.ndarray
+        self, node: Node, live_inputs: Sequence[np.ndarray], live_output: np.ndarray
     ) -> None:
         """Entries of an axis 0 that lie between start and stop stay together (see ``ties``)."""
         params, live = node.params, live_inputs[0]
@@ -136,7 +139,7 @@ class Slice(Op):
             start, stop = int(live[: params["start"]].sum()), int(live[: params["stop"]].sum())
             params.update(start=start, stop=stop)
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         params = node.params
         part = slice(params["start"], params["stop"], params["step"])
         index = (slice(None),) * (params["axis"] + 1) + (part,)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernelprune.errors import FormatError, UnsupportedOperator
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import Op, Parameter, Row, Shape, as_module
+
+if TYPE_CHECKING:
+    from kernelprune.graph.ir import Node
 
 _SELU_ALPHA = 1.6732632423543772848170429916717
 _SELU_SCALE = 1.0507009873554804934193349852946
@@ -25,6 +28,10 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 def _softplus(x: np.ndarray, beta: float, threshold: float) -> np.ndarray:
     return np.where(x * beta > threshold, x, np.log1p(np.exp(np.minimum(x * beta, 700))) / beta)
+
+
+def _threshold(x: np.ndarray, limit: float, value: float) -> np.ndarray:
+    return np.where(x <= limit, value, x)
 
 
 def _elu(x: np.ndarray, alpha: float) -> np.ndarray:
@@ -90,9 +97,7 @@ FUNCTIONS: dict[str, Function] = {
     "neg": _plain("neg", np.negative),
     "square": _plain("square", np.square),
     "pow": Function(np.power, lambda torch, x, e: torch.pow(x, e), ("exponent",)),
-    "threshold": _functional(
-        "threshold", lambda x, limit, value: np.where(x <= limit, value, x), "threshold", "value"
-    ),
+    "threshold": _functional("threshold", _threshold, "threshold", "value"),
     "erf": _plain("erf", _erf),
     "sin": _plain("sin", np.sin),
     "cos": _plain("cos", np.cos),
@@ -215,7 +220,11 @@ class Unary(Op):
     )
     torch_rows = {
         **{k: r for name in _SAME_NAME for k, r in rows.rows([name], _row(name)).items()},
-        **{k: r for name, a in _NUMBERS.items() for k, r in rows.rows([name], _row(name, *a)).items()},
+        **{
+            k: r
+            for name, a in _NUMBERS.items()
+            for k, r in rows.rows([name], _row(name, *a)).items()
+        },
         **rows.rows(["absolute"], _row("abs")),
         **rows.rows(["negative"], _row("neg")),
         **rows.rows(["gelu"], _gelu),
@@ -243,22 +252,22 @@ class Unary(Op):
         return input_shapes[0]
 
     def constants(
-        self, node: Any, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
+        self, node: Node, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
     ) -> np.ndarray:
         function = FUNCTIONS[node.params["function"]]
         with np.errstate(all="ignore"):
             found = function.compute(inputs[0], *self._numbers(node))
         return np.asarray(found, np.float64)
 
-    def scales_with(self, node: Any) -> bool:
+    def scales_with(self, node: Node) -> bool:
         return node.params["function"] in ("leaky_relu", "abs", "neg")
 
-    def to_torch(self, node: Any, shapes: Sequence[Shape]) -> Any:
+    def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch
 
         function, numbers = FUNCTIONS[node.params["function"]], self._numbers(node)
         return as_module(lambda x: function.torch(torch, x, *numbers))
 
-    def _numbers(self, node: Any) -> list[float]:
+    def _numbers(self, node: Node) -> list[float]:
         count = len(FUNCTIONS[node.params["function"]].numbers)
         return [float(node.params[role]) for role in ("alpha", "beta")[:count]]
