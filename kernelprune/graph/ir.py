@@ -77,6 +77,7 @@ class Node:
     parameters: dict[str, str] = field(default_factory=dict)
     source: str | None = None
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
+    literal: bool = False  # the model's code may hold the number of its channels
 
     @property
     def rule(self) -> Op:

@@ -104,7 +104,7 @@ def _slice(model: nn.Module, graph: Graph, pinned: set[str]) -> nn.Module:
 
 def _counts_channels(node: Node, shapes: Mapping[str, Shape]) -> bool:
     """Does the call that a node stands for say how many channels its result has?"""
-    if node.params.get("literal"):
+    if node.literal or node.params.get("literal"):
         return True
     if node.has_weight() or not node.shape:
         return False

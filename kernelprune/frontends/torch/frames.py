@@ -1,0 +1,373 @@
+"""Rows that run on values as they lie in memory, where torch sees their axes permuted.
+
+Such an operator must not care which axis is which (it works element by element), or it names the
+axes it works on. Its row then sees a *frame*: a call whose operands have the axes of the value, in
+the value's order, and whose named axes are translated. The results get the order of the model back
+as views. All other rows see tensors as the model has them, which may take a permute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from kernelprune.errors import UnsupportedOperator
+from kernelprune.frontends.torch.call import Call
+from kernelprune.frontends.torch.view import BATCH, View
+from kernelprune.graph.ir import Shape
+from kernelprune.graph.ops.base import MAX_RANK, Row
+
+# Element by element, though torch does not tag them so.
+_POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "hardtanh_"}
+# Operator -> its argument that names an axis. What becomes of the axis: it stays, it is reduced
+# (to a side of 1, or left out), or it is left out.
+_STAYS = dict.fromkeys(("softmax", "_softmax", "log_softmax", "_log_softmax", "slice", "split"), "dim")
+_STAYS |= dict.fromkeys(("split_with_sizes", "chunk", "narrow", "index_select", "glu"), "dim")
+_STAYS |= dict.fromkeys(("cat", "concat"), "dim")
+_REDUCED = dict.fromkeys(("mean", "sum", "amax", "amin", "linalg_vector_norm", "norm"), "dim")
+_REDUCED |= {"argmax": "dim"}
+_LEFT_OUT = {"select": "dim", "unbind": "dim"}
+# Operators on the channels, which torch has as axis 1 and a graph as the first of a value.
+_CHANNELS = {"batch_norm", "_native_batch_norm_legit_no_training", "prelu", "group_norm"}
+
+Groups = list[list[int]]
+
+
+def framed(call: Call, row: Row) -> Any:
+    """What the row returns, run in a frame where there is one."""
+    frame = _frame(call)
+    if frame is not None:
+        try:
+            return frame.run(row)
+        except UnsupportedOperator:  # in the order of the model it may find another way
+            pass
+    return row(call)
+
+
+@dataclass
+class _Frame:
+    """``shape``: of the value that leads, per image. ``groups``: for each of torch's axes the
+    value's axes that it is made of (or BATCH), those of side 1 included. ``given``: arguments of
+    the call in the frame. ``left_out``, ``reduced``: torch's axes that the results lack, or have
+    with side 1."""
+
+    call: Call
+    shape: Shape
+    groups: Groups
+    given: dict[str, Any]
+    left_out: int | None = None
+    reduced: tuple[int, ...] = ()
+    keepdim: bool = True
+
+    def run(self, row: Row) -> Any:
+        value = self.call.fx_node.meta["val"]
+        many = isinstance(value, (tuple, list))
+        inner = [self._inner(item) for item in (value if many else [value])]
+        shadow = _Shadow(self.call.fx_node, inner if many else inner[0])
+        arguments = {**self.call.arguments, **self.given}
+        result = row(dataclasses.replace(self.call, fx_node=shadow, arguments=arguments))
+        if isinstance(result, (tuple, list)):
+            return tuple(self._outer(one) for one in result)
+        return self._outer(result)
+
+    def _inner(self, item: Any) -> Any:
+        """A result as torch would infer it in the frame."""
+        sides = list(self.shape)
+        outer = list(item.shape)
+        for axis, group in enumerate(self.groups):
+            if axis == self.left_out:
+                continue
+            if axis in self.reduced:
+                for own in group:
+                    sides[own] = 1
+                if self.keepdim:
+                    outer.pop(0)
+                continue
+            side = outer.pop(0)
+            if group != [BATCH] and len(group) == 1:
+                sides[group[0]] = side
+        if self.left_out is not None:
+            del sides[self.groups[self.left_out][0]]
+        return self.call.walk.tensor(tuple(sides), item.dtype)
+
+    def _outer(self, result: Any) -> Any:
+        """A result of the frame as the model sees it."""
+        if not isinstance(result, str):
+            return result
+        shape = self.call.shape(result)
+        number = list(range(len(self.shape)))
+        groups = [list(group) for group in self.groups]
+        if self.left_out is not None:
+            gone = groups.pop(self.left_out)[0]
+            number = [axis - (axis > gone) for axis in number]
+        elif not self.keepdim:
+            groups = [g for axis, g in enumerate(groups) if axis not in self.reduced]
+        front = [[a for a in group if a == BATCH] for group in groups]
+        parts = [[number[a] for a in group if a != BATCH] for group in groups]
+        view = View.arranged(result, shape, parts)
+        axes = [
+            ((BATCH,) if batch else ()) + own
+            for batch, own in zip(front, view.axes[1:], strict=True)
+        ]
+        return view.with_axes(axes)
+
+
+class _Shadow:
+    """A torch.fx node with another result."""
+
+    def __init__(self, fx_node: Any, value: Any):
+        self._fx_node = fx_node
+        self.meta = {**fx_node.meta, "val": value}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fx_node, name)
+
+    def __str__(self) -> str:
+        return str(self._fx_node)
+
+
+def _frame(call: Call) -> _Frame | None:
+    name = call.operator.removeprefix("aten::")
+    operands = [a for a in _flat(call.arguments.values()) if isinstance(a, torch.fx.Node)]
+    views = {a: call.walk.env[a] for a in operands if isinstance(call.walk.env.get(a), View)}
+    if not views or all(_is_plain(call, view) for view in views.values()):
+        return None
+    if _is_pointwise(call, name):
+        return _pointwise_frame(call, operands, views)
+    axis_name = _STAYS.get(name) or _REDUCED.get(name) or _LEFT_OUT.get(name)
+    if axis_name is not None and call.get(axis_name) is not None:
+        return _axis_frame(call, name, operands, views, axis_name)
+    if name in _CHANNELS:
+        frame = _together(call, operands[:1], {operands[0]: views[operands[0]]})
+        return frame if frame is not None and frame.groups[1] == [0] else None
+    return None
+
+
+def _is_plain(call: Call, view: View) -> bool:
+    return view == View.of(view.value, call.shape(view.value))
+
+
+def _is_pointwise(call: Call, name: str) -> bool:
+    tags = getattr(call.fx_node.target, "tags", ())
+    return torch.Tag.pointwise in tags or name in _POINTWISE
+
+
+# ---------------------------------------------------------------- frames
+
+
+def _pointwise_frame(
+    call: Call, operands: list[Any], views: dict[Any, View]
+) -> _Frame | None:
+    first = next(iter(views.values()))
+    same = all(
+        (view.sides, view.axes) == (first.sides, first.axes)
+        and call.shape(view.value) == call.shape(first.value)
+        for view in views.values()
+    )
+    if same and len(views) == len(operands):
+        return _AnyOrder(call, first, views)  # type: ignore[return-value]
+    return _together(call, operands, views)
+
+
+@dataclass
+class _AnyOrder:
+    """The frame of an operator on elements whose operands all lie in memory alike: whatever order
+    the model has them in, the result has it too."""
+
+    call: Call
+    view: View
+    views: dict[Any, View]
+
+    def run(self, row: Row) -> Any:
+        walk, shape = self.call.walk, self.call.shape(self.view.value)
+        inner = {
+            argument: walk.stand_in(View.of(view.value, shape), argument.meta["val"].dtype)
+            for argument, view in self.views.items()
+        }
+        value = walk.tensor(shape, self.call.fx_node.meta["val"].dtype)
+        arguments = _replaced(self.call.arguments, inner)
+        shadow = _Shadow(self.call.fx_node, value)
+        result = row(dataclasses.replace(self.call, fx_node=shadow, arguments=arguments))
+        if isinstance(result, str) and self.call.shape(result) == shape:
+            return View(result, self.view.sides, self.view.axes)
+        raise UnsupportedOperator("changes the shape")
+
+
+def _axis_frame(
+    call: Call, name: str, operands: list[Any], views: dict[Any, View], axis_name: str
+) -> _Frame | None:
+    if len(views) != len(operands) and name not in ("cat", "concat"):
+        return None
+    dims = call[axis_name] if isinstance(call[axis_name], (list, tuple)) else [call[axis_name]]
+    rank = next(iter(views.values())).rank
+    if not dims or not all(isinstance(dim, int) for dim in dims):
+        return None
+    axes = tuple(dim % rank for dim in dims)
+    along = axes[0] if name in ("cat", "concat") else None
+    frame = _together(call, operands, views, along)
+    if frame is None or any(BATCH in frame.groups[axis] for axis in axes):
+        return None
+    if name not in _REDUCED and len(frame.groups[axes[0]]) != 1:
+        return None
+    inner = sorted(own + 1 for axis in axes for own in frame.groups[axis])
+    frame.given[axis_name] = inner if isinstance(call[axis_name], (list, tuple)) else inner[0]
+    if name in _REDUCED:
+        if len(inner) > 1 and not isinstance(call[axis_name], (list, tuple)):
+            return None
+        frame.keepdim, frame.reduced = bool(call["keepdim"]), axes
+        frame.given["keepdim"] = True
+    elif name in _LEFT_OUT:
+        frame.left_out = axes[0]
+    return frame
+
+
+def _together(
+    call: Call, operands: list[Any], views: dict[Any, View], along: int | None = None
+) -> _Frame | None:
+    """The frame of the largest operand, with all others put into its order; ``along``: an axis
+    whose sides may differ."""
+    rank = next(iter(views.values())).rank
+    if any(view.rank != rank for view in views.values()):
+        return None
+    largest = max(math.prod(view.sides) for view in views.values())
+    leads = [view for view in views.values() if math.prod(view.sides) == largest]
+    lead = next((view for view in leads if not _is_plain(call, view)), leads[0])
+    found = _grouped(call, lead)
+    if found is None:
+        return None
+    value, groups = found
+    shape = call.shape(value)
+    if sum(BATCH in group for group in groups) != 1 or [BATCH] not in groups:
+        if len(views) > 1 or len(operands) > 1:  # the batch is one with other axes
+            return None
+    inner: dict[Any, Any] = {}
+    for argument in operands:
+        if argument in views:
+            view = views[argument]
+            own = value if view is lead else _like(call, view, shape, groups, along)
+            if own is None:
+                return None
+            kept = View.of(own, call.shape(own))
+            inner[argument] = call.walk.stand_in(kept, argument.meta["val"].dtype)
+        else:
+            constant = call.walk.env.get(argument)
+            tensor = _constant_like(constant, shape, groups) if torch.is_tensor(constant) else None
+            if tensor is None:
+                return None
+            inner[argument] = call.walk.stand_in(tensor)
+    return _Frame(call, shape, groups, _replaced(call.arguments, inner))
+
+
+def _grouped(call: Call, view: View) -> tuple[str, Groups] | None:
+    """A value with the view's elements in its order of memory, and what axes of it torch's axes are
+    made of. The value is the view's own, or a reshape of it if torch's axes lie inside its axes."""
+    shape = call.shape(view.value)
+    groups = _groups(view, shape)
+    if groups is not None:
+        return view.value, groups
+    split = view.split_to(shape)
+    sides = split.sides if _groups(split, (*split.sides, *[1] * len(view.axes))) else view.sides
+    empty = sum(not parts for parts in view.axes)
+    shape = (*sides, *[1] * empty)
+    if len(shape) > MAX_RANK:
+        return None
+    value = call.walk.arranger.reshaped(view.value, shape)
+    groups = _groups(view, shape)
+    return None if groups is None else (value, groups)
+
+
+def _groups(view: View, shape: Shape) -> Groups | None:
+    """For each of torch's axes the axes of a value of ``shape``; an axis of side 1 gets one of side
+    1. None when one of the value's axes is split, or those of side 1 do not suffice."""
+    split = view.split_to(shape)
+    own = [axis for axis, side in enumerate(shape) if side != 1]
+    if split.sides != tuple(shape[axis] for axis in own):
+        return None
+    ones = [axis for axis, side in enumerate(shape) if side == 1]
+    groups: Groups = []
+    for parts in split.axes:
+        groups.append([BATCH if part == BATCH else own[part] for part in parts])
+        if not parts:
+            if not ones:
+                return None
+            groups[-1].append(ones.pop(0))
+    return groups
+
+
+def _like(
+    call: Call, view: View, shape: Shape, groups: Groups, along: int | None
+) -> str | None:
+    """A value with the operand's elements, with the axes of the value that leads."""
+    wanted: list[tuple[int, bool]] = []
+    for axis, group in enumerate(groups):
+        if group == [BATCH]:
+            if view.axes[axis] != (BATCH,):
+                return None
+            wanted.append((1, True))
+            continue
+        sides = _sides(view.side(axis), [shape[own] for own in group], axis == along)
+        if sides is None:
+            return None
+        wanted += [(side, False) for side in sides]
+    cut = view.reshaped(wanted)
+    if cut is None:
+        value = call.walk.arranger.value(view)
+        cut = View.of(value, call.shape(value)).reshaped(wanted)
+    if cut is None:
+        return None
+    places = [own for group in groups for own in group]
+    order = [places.index(axis) if axis in places else None for axis in range(len(shape))]
+    axes = [cut.axes[place] if place is not None else () for place in order]
+    return call.walk.arranger.value(cut.with_axes([(BATCH,), *axes]))
+
+
+def _constant_like(tensor: torch.Tensor, shape: Shape, groups: Groups) -> torch.Tensor | None:
+    """A constant ``[1, *sides]`` with the axes of the value that leads."""
+    if tensor.dim() > len(groups):
+        return None
+    outer = [1] * (len(groups) - tensor.dim()) + list(tensor.shape)
+    sides: list[int] = []
+    for side, group in zip(outer, groups, strict=True):
+        own = [1] if group == [BATCH] else [shape[axis] for axis in group]
+        cut = _sides(side, own, False)
+        if cut is None:
+            return None
+        sides += cut
+    places = [own for group in groups for own in group]
+    order = [places.index(BATCH), *(places.index(a) for a in range(len(shape)) if a in places)]
+    cut_tensor = tensor.reshape(sides).permute(order)
+    for axis in range(len(shape)):
+        if axis not in places:
+            cut_tensor = cut_tensor.unsqueeze(axis + 1)
+    return cut_tensor
+
+
+def _sides(side: int, own: Sequence[int], free: bool) -> list[int] | None:
+    """The sides of an operand where the leading value has ``own``: the same, or all 1; any if
+    ``free``."""
+    if side == math.prod(own):
+        return list(own)
+    if side == 1:
+        return [1] * len(own)
+    return [side] if free and len(own) == 1 else None
+
+
+def _flat(arguments: Any) -> list[Any]:
+    found: list[Any] = []
+    for argument in arguments:
+        found += _flat(argument) if isinstance(argument, (list, tuple)) else [argument]
+    return found
+
+
+def _replaced(arguments: dict[str, Any], inner: dict[Any, Any]) -> dict[str, Any]:
+    def replace(argument: Any) -> Any:
+        if isinstance(argument, (list, tuple)):
+            return [replace(item) for item in argument]
+        return inner.get(argument, argument) if isinstance(argument, torch.fx.Node) else argument
+
+    return {name: replace(argument) for name, argument in arguments.items()}
