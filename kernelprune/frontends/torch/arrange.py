@@ -126,9 +126,7 @@ def _axes_in(sides: Shape, shape: Shape) -> list[list[int]] | None:
     return groups
 
 
-def _shuffle(
-    groups: list[list[int]] | None, sides: Shape, order: list[int]
-) -> np.ndarray | None:
+def _shuffle(groups: list[list[int]] | None, sides: Shape, order: list[int]) -> np.ndarray | None:
     """The index of a gather along axis 0, when the order moves entries of that axis alone."""
     if groups is None or sorted(order[: len(groups[0])]) != groups[0]:
         return None
@@ -140,9 +138,7 @@ def _shuffle(
     return np.ascontiguousarray(index.transpose(order[: len(channel)]).ravel(), dtype=np.uint32)
 
 
-def _whole(
-    groups: list[list[int]], order: list[int], own: Shape, shape: Shape
-) -> list[int] | None:
+def _whole(groups: list[list[int]], order: list[int], own: Shape, shape: Shape) -> list[int] | None:
     """Axes of a permute of the value as it is, when its axes stay in one piece; axes of side 1
     where ``shape`` has them, if it has as many axes."""
     starts = {group[0]: axis for axis, group in enumerate(groups) if group}

@@ -65,8 +65,10 @@ def plain(result: Any) -> Any:
     if isinstance(result, tuple) and hasattr(result, "_asdict"):
         return {name: plain(value) for name, value in result._asdict().items()}
     if isinstance(result, (tuple, list)):
-        return type(result)(map(plain, result)) if type(result) in (tuple, list) else (
-            tuple(map(plain, result))
+        return (
+            type(result)(map(plain, result))
+            if type(result) in (tuple, list)
+            else (tuple(map(plain, result)))
         )
     return result
 

@@ -26,7 +26,9 @@ from kernelprune.graph.ops.base import MAX_RANK, Row
 _POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "hardtanh_"}
 # Operator -> its argument that names an axis. What becomes of the axis: it stays, it is reduced
 # (to a side of 1, or left out), or it is left out.
-_STAYS = dict.fromkeys(("softmax", "_softmax", "log_softmax", "_log_softmax", "slice", "split"), "dim")
+_STAYS = dict.fromkeys(
+    ("softmax", "_softmax", "log_softmax", "_log_softmax", "slice", "split"), "dim"
+)
 _STAYS |= dict.fromkeys(("split_with_sizes", "chunk", "narrow", "index_select", "glu"), "dim")
 _STAYS |= dict.fromkeys(("cat", "concat"), "dim")
 _REDUCED = dict.fromkeys(("mean", "sum", "amax", "amin", "linalg_vector_norm", "norm"), "dim")
@@ -160,9 +162,7 @@ def _is_pointwise(call: Call, name: str) -> bool:
 # ---------------------------------------------------------------- frames
 
 
-def _pointwise_frame(
-    call: Call, operands: list[Any], views: dict[Any, View]
-) -> _Frame | None:
+def _pointwise_frame(call: Call, operands: list[Any], views: dict[Any, View]) -> _Frame | None:
     first = next(iter(views.values()))
     same = all(
         (view.sides, view.axes) == (first.sides, first.axes)
@@ -299,9 +299,7 @@ def _groups(view: View, shape: Shape) -> Groups | None:
     return groups
 
 
-def _like(
-    call: Call, view: View, shape: Shape, groups: Groups, along: int | None
-) -> str | None:
+def _like(call: Call, view: View, shape: Shape, groups: Groups, along: int | None) -> str | None:
     """A value with the operand's elements, with the axes of the value that leads."""
     wanted: list[tuple[int, bool]] = []
     for axis, group in enumerate(groups):

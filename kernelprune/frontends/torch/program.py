@@ -71,9 +71,7 @@ def export_program(
             ) from error
 
 
-def _export(
-    model: nn.Module, examples: tuple[torch.Tensor, ...]
-) -> torch.export.ExportedProgram:
+def _export(model: nn.Module, examples: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH)
     shapes = tuple({0: batch} for _ in examples)
     return torch.export.export(model, examples, dynamic_shapes=shapes, strict=False)
@@ -97,9 +95,7 @@ def _undisturbed() -> Iterator[None]:
 # ---------------------------------------------------------------- what went wrong
 
 
-def _explained(
-    model: nn.Module, examples: tuple[torch.Tensor, ...], error: Exception
-) -> str:
+def _explained(model: nn.Module, examples: tuple[torch.Tensor, ...], error: Exception) -> str:
     if "onstraints violated" in str(error) or "onstraint" in type(error).__name__:
         place = _where_batch_is_tied(model, examples)
         if place is not None:
@@ -140,9 +136,7 @@ def _shown(frame: traceback.FrameSummary) -> str:
     return f"{frame.filename}:{frame.lineno}: {(frame.line or '').strip()}"
 
 
-def _where_batch_is_tied(
-    model: nn.Module, examples: tuple[torch.Tensor, ...]
-) -> str | None:
+def _where_batch_is_tied(model: nn.Module, examples: tuple[torch.Tensor, ...]) -> str | None:
     """The line of the model, and the operator, at which torch replaces the batch's symbol by a
     number; None where this torch does not tell."""
     from torch.fx.experimental.symbolic_shapes import ShapeEnv

@@ -147,4 +147,3 @@ ROWS: dict[str, Row] = {
     **_named(_dropout, "dropout", "dropout_", "feature_dropout", "feature_dropout_"),
     **_named(_dropout, "alpha_dropout", "feature_alpha_dropout", "native_dropout"),
 }
-

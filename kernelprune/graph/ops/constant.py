@@ -33,14 +33,11 @@ class Constant(Op):
     name = "constant"
     min_inputs = max_inputs = 0
     torch_rows = {
-        # Of the shape of the batch: anything else is computed when the model is captured.
-        "aten::zeros": _filled(0.0),
+        # Like a value: what depends on sizes alone is computed when the model is captured.
         "aten::zeros_like": _filled(0.0),
         "aten::new_zeros": _filled(0.0),
-        "aten::ones": _filled(1.0),
         "aten::ones_like": _filled(1.0),
         "aten::new_ones": _filled(1.0),
-        "aten::full": _filled("fill_value"),
         "aten::full_like": _filled("fill_value"),
         "aten::new_full": _filled("fill_value"),
     }

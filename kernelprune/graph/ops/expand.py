@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def _expand(call: Any) -> str:
     shape = rows.result_shape(call)
     if rows.is_constant(call, call["self"]):
-        return _repeated_constant(call, lambda array: np.broadcast_to(array, shape))
+        rank = len(call.fx_node.meta["val"].shape)
+        array = rows.constant_per_image(call, call["self"], rank)
+        return rows.constant(call, np.broadcast_to(array, shape))
     x = call.value(call["self"])
     if len(call.shape(x)) != len(shape):
         raise UnsupportedOperator("expanding moves the batch to another axis")
@@ -30,13 +32,6 @@ def _expand(call: Any) -> str:
 def _repeat(call: Any) -> str:
     """repeat and tile: whole copies one behind the other."""
     name = "repeats" if "repeats" in call.arguments else "dims"
-    if rows.is_constant(call, call["self"]):
-        # The number of copies along the batch is a symbol; the copies of an image are all alike.
-        shape = rows.result_shape(call)
-        return _repeated_constant(
-            call,
-            lambda array: np.tile(array, [n // s for n, s in zip(shape, array.shape, strict=True)]),
-        )
     x, repeats = call.value(call["self"]), rows.integers(call[name], "the number of copies")
     rank = len(rows.torch_shape(call["self"]))
     repeats = [1] * (rank - len(repeats)) + repeats
@@ -51,12 +46,6 @@ def _repeat(call: Any) -> str:
         else:
             x = rows.concatenated(call, [x] * count, axis)
     return x
-
-
-def _repeated_constant(call: Any, repeat: Any) -> str:
-    """A token of the model, repeated for every image."""
-    rank = len(call.fx_node.meta["val"].shape)
-    return rows.constant(call, repeat(rows.constant_per_image(call, call["self"], rank)))
 
 
 # ---------------------------------------------------------------- the op

@@ -122,18 +122,16 @@ class Slice(Op):
         return with_side(shape, axis, -((start - stop) // params["step"]))
 
     def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
+        """Every other channel keeps all: between two of them as many must stay as were."""
         width, params = node.shape[0], node.params
         if params["axis"] != 0:
             return [np.arange(width)]
-        return [params["start"] + params["step"] * np.arange(width)]
-
-    def ties(self, node: Node, shapes: Sequence[Shape]) -> list[bool]:
-        return [True]
+        return [params["start"] + np.arange(width) if params["step"] == 1 else None]
 
     def shrink(
         self, node: Node, live_inputs: Sequence[np.ndarray], live_output: np.ndarray
     ) -> None:
-        """Entries of an axis 0 that lie between start and stop stay together (see ``ties``)."""
+        """What stays of the channels from start to stop is the output's (see Op.ties)."""
         params, live = node.params, live_inputs[0]
         if params["axis"] == 0:
             start, stop = int(live[: params["start"]].sum()), int(live[: params["stop"]].sum())

@@ -139,4 +139,4 @@ def test_dead_channels_go_and_the_function_stays(case: Case) -> None:
     mixed = [link.mixed for link in links(node, graph.shapes())]
     splits = case.op in ("reshape", "space_to_depth")  # one input channel makes several
     if not any(ties) and not any(mixed) and not splits:
-        assert after.node(node.name).shape[0] == read.sum()
+        assert after.node(node.name).shape[0] <= read.sum()  # less: constants go in any case
