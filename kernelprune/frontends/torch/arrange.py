@@ -38,9 +38,28 @@ class Arranger:
             raise UnsupportedOperator(
                 f"needs a value of shape {list(shape)}: at most {MAX_RANK} axes per image"
             )
-        return self._ordered(view.value, view.sides, view.order(), shape)
+        return self.ordered(view.value, view.sides, view.order(), shape)
 
-    def _ordered(self, value: str, sides: Shape, order: Sequence[int], shape: Shape) -> str:
+    def grouped(self, view: View, single: int | None = None) -> tuple[str, list[list[int]]] | None:
+        """A value with the view's elements in their order of memory, and ``View.groups`` of it:
+        the view's own value, or a reshape of it where the tensor's axes lie inside its axes. Axis
+        ``single`` of the tensor is one axis of the value. None when it would take a permute, or
+        too many axes."""
+        own = self.shapes[view.value]
+        merged = view.merged()
+        for shape in (own, merged.split_to(own).sides, merged.sides):
+            groups = view.groups(shape)
+            if groups is None:  # for want of axes of side 1
+                shape = (*shape, *[1] * sum(not parts for parts in view.axes))
+                groups = view.groups(shape)
+            fits = groups is not None and len(shape) <= MAX_RANK
+            if fits and (single is None or len(groups[single]) == 1):  # type: ignore[index]
+                return self.reshaped(view.value, shape), groups  # type: ignore[return-value]
+        return None
+
+    def ordered(self, value: str, sides: Shape, order: Sequence[int], shape: Shape) -> str:
+        """A value of ``shape``: the elements of ``value``, taken as an array of ``sides`` and
+        permuted to ``order``."""
         key = (value, sides, tuple(order), shape)
         if key not in self._known:
             self._known[key] = self._permuted(value, sides, list(order), shape)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from kernelprune.errors import UnsupportedOperator
-from kernelprune.frontends.torch.view import View
+from kernelprune.frontends.torch.view import BATCH, View
 from kernelprune.graph.ir import Node, Shape
 
 if TYPE_CHECKING:
@@ -62,11 +62,153 @@ class Call:
         parts = [tuple(part for axis in group for part in view.axes[axis]) for group in axes]
         return self.walk.arranger.value(view.with_axes([view.axes[0], *parts]))
 
+    def row(self, argument: Any) -> str:
+        """Name of a value [C, 1, L] for a tensor [N, C, L]; ``row_result`` is the way back."""
+        view = self.view(argument)
+        if view.rank != 3:
+            raise UnsupportedOperator(f"needs a tensor [N,C,L], has {view.rank} axes")
+        return self.ordered(argument, [[1], [], [2]])
+
+    def row_result(self, value: str) -> View:
+        """The result [N, C, L] that is the value [C, 1, L]."""
+        return self.result(value, [[0], [2]])
+
+    def matrix(self, argument: Any) -> tuple[str, bool]:
+        """Name of a value that holds matrices, the last two axes of an argument, and whether these
+        are swapped: as they lie in memory, if that is one of both."""
+        view = self.view(argument)
+        swapped = view.permuted([*range(view.rank - 2), view.rank - 1, view.rank - 2])
+        lies_swapped = list(swapped.order()) == sorted(swapped.order())
+        if lies_swapped and list(view.order()) != sorted(view.order()):
+            return self.walk.arranger.value(swapped), True
+        return self.value(argument), False
+
+    def along(self, argument: Any, dim: int) -> tuple[str, int, View]:
+        """Name of a value with the argument's elements, the axis of it that is the argument's axis
+        ``dim``, and the argument as a view of it; in their order of memory if that is possible."""
+        view = self.view(argument)
+        axis = dim % view.rank
+        if BATCH in view.axes[axis]:
+            raise UnsupportedOperator("works along the batch: images of one batch would mix")
+        found = self.walk.arranger.grouped(view, axis)
+        if found is not None:
+            return found[0], found[1][axis][0], view.of_value(found[0])
+        value = self.value(argument)
+        return value, axis - 1, View.of(value, self.shape(value))
+
+    def front(self, argument: Any, dim: int) -> tuple[str, View]:
+        """Name of a map whose channels are the argument's axis ``dim``, and the argument as a view
+        of it. The other axes may be in any order; so may the batch, if it is not part of ``dim``."""
+        view = self.view(argument)
+        axis = dim % view.rank
+        channels = view.axes[axis]
+        if BATCH in channels:
+            raise UnsupportedOperator("works along the batch: images of one batch would mix")
+        rest = sorted(set(view.order()) - set(channels))
+        own = self.shape(view.value)
+        shape = (view.side(axis), 1, view.extent(rest))
+        if len(own) == 3 and own[0] == shape[0]:
+            shape = own
+        elif rest:
+            last = next(p for p in reversed(view.order()) if p in rest)
+            columns = view.extent([last])
+            shape = (shape[0], shape[2] // columns, columns)
+        value = self.walk.arranger.ordered(view.value, view.sides, (*channels, *rest), shape)
+        first = int(shape[0] != 1)
+        number = {part: place + first for place, part in enumerate(rest)} | {BATCH: BATCH}
+        sides = (*shape[:first], *(view.sides[part] for part in rest))
+        axes = [tuple(number[p] for p in parts if p in number) for parts in view.axes]
+        axes[axis] = tuple(range(first))
+        return value, View(value, sides, tuple(axes))
+
+    def front_result(self, value: str, source: View, dim: int) -> View:
+        """What ``source``, a view of ``front``, is with another map's channels along ``dim``."""
+        axis, first = dim % source.rank, int(self.shape(value)[0] != 1)
+        less = len(source.axes[axis])
+        move = first - less
+        axes = [
+            tuple(p + move if p != BATCH else BATCH for p in parts) for parts in source.axes
+        ]
+        axes[axis] = tuple(range(first))
+        sides = (*self.shape(value)[:first], *source.sides[less:])
+        return View(value, sides, tuple(axes)).merged()
+
     def is_constant(self, argument: Any) -> bool:
         """Is it a tensor that does not depend on the model's input? ``array`` has its numbers."""
         return isinstance(argument, torch.fx.Node) and isinstance(
             self.walk.env.get(argument), torch.Tensor
         )
+
+    def row(self, argument: Any) -> str:
+        """Name of a value [C, 1, L] for a tensor [N, C, L]; ``row_result`` is the way back."""
+        view = self.view(argument)
+        if view.rank != 3:
+            raise UnsupportedOperator(f"needs a tensor [N,C,L], has {view.rank} axes")
+        return self.ordered(argument, [[1], [], [2]])
+
+    def row_result(self, value: str) -> View:
+        """The result [N, C, L] that is the value [C, 1, L]."""
+        return self.result(value, [[0], [2]])
+
+    def matrix(self, argument: Any) -> tuple[str, bool]:
+        """Name of a value that holds matrices, the last two axes of an argument, and whether these
+        are swapped: as they lie in memory, if that is one of both."""
+        view = self.view(argument)
+        swapped = view.permuted([*range(view.rank - 2), view.rank - 1, view.rank - 2])
+        lies_swapped = list(swapped.order()) == sorted(swapped.order())
+        if lies_swapped and list(view.order()) != sorted(view.order()):
+            return self.walk.arranger.value(swapped), True
+        return self.value(argument), False
+
+    def along(self, argument: Any, dim: int) -> tuple[str, int, View]:
+        """Name of a value with the argument's elements, the axis of it that is the argument's axis
+        ``dim``, and the argument as a view of it; in their order of memory if that is possible."""
+        view = self.view(argument)
+        axis = dim % view.rank
+        if BATCH in view.axes[axis]:
+            raise UnsupportedOperator("works along the batch: images of one batch would mix")
+        found = self.walk.arranger.grouped(view, axis)
+        if found is not None:
+            return found[0], found[1][axis][0], view.of_value(found[0])
+        value = self.value(argument)
+        return value, axis - 1, View.of(value, self.shape(value))
+
+    def front(self, argument: Any, dim: int) -> tuple[str, View]:
+        """Name of a map whose channels are the argument's axis ``dim``, and the argument as a view
+        of it. The other axes may be in any order; so may the batch, if it is not part of ``dim``."""
+        view = self.view(argument)
+        axis = dim % view.rank
+        channels = view.axes[axis]
+        if BATCH in channels:
+            raise UnsupportedOperator("works along the batch: images of one batch would mix")
+        rest = sorted(set(view.order()) - set(channels))
+        own = self.shape(view.value)
+        shape = (view.side(axis), 1, view.extent(rest))
+        if len(own) == 3 and own[0] == shape[0]:
+            shape = own
+        elif rest:
+            last = next(p for p in reversed(view.order()) if p in rest)
+            columns = view.extent([last])
+            shape = (shape[0], shape[2] // columns, columns)
+        value = self.walk.arranger.ordered(view.value, view.sides, (*channels, *rest), shape)
+        first = int(shape[0] != 1)
+        number = {part: place + first for place, part in enumerate(rest)} | {BATCH: BATCH}
+        sides = (*shape[:first], *(view.sides[part] for part in rest))
+        axes = [tuple(number[p] for p in parts if p in number) for parts in view.axes]
+        axes[axis] = tuple(range(first))
+        return value, View(value, sides, tuple(axes))
+
+    def front_result(self, value: str, source: View, dim: int) -> View:
+        """What ``source``, a view of ``front``, is with another map's channels along ``dim``."""
+        axis, first = dim % source.rank, int(self.shape(value)[0] != 1)
+        less = len(source.axes[axis])
+        move = first - less
+        axes = [
+            tuple(p + move if p != BATCH else BATCH for p in parts) for parts in source.axes
+        ]
+        axes[axis] = tuple(range(first))
+        sides = (*self.shape(value)[:first], *source.sides[less:])
+        return View(value, sides, tuple(axes)).merged()
 
     def is_constant(self, argument: Any) -> bool:
         """Is it a tensor that does not depend on the model's input? ``array`` has its numbers."""

@@ -20,15 +20,13 @@ from kernelprune.errors import UnsupportedOperator
 from kernelprune.frontends.torch.call import Call
 from kernelprune.frontends.torch.view import BATCH, View
 from kernelprune.graph.ir import Shape
-from kernelprune.graph.ops.base import MAX_RANK, Row
+from kernelprune.graph.ops.base import Row
 
 # Element by element, though torch does not tag them so.
 _POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "hardtanh_"}
 # Operator -> its argument that names an axis. What becomes of the axis: it stays, it is reduced
 # (to a side of 1, or left out), or it is left out.
-_STAYS = dict.fromkeys(
-    ("softmax", "_softmax", "log_softmax", "_log_softmax", "slice", "split"), "dim"
-)
+_STAYS = dict.fromkeys(("softmax", "_softmax", "log_softmax", "_log_softmax", "slice", "split"), "dim")
 _STAYS |= dict.fromkeys(("split_with_sizes", "chunk", "narrow", "index_select", "glu"), "dim")
 _STAYS |= dict.fromkeys(("cat", "concat"), "dim")
 _REDUCED = dict.fromkeys(("mean", "sum", "amax", "amin", "linalg_vector_norm", "norm"), "dim")
@@ -81,6 +79,9 @@ class _Frame:
         """A result as torch would infer it in the frame."""
         sides = list(self.shape)
         outer = list(item.shape)
+        gone = len(self.reduced) if not self.keepdim else int(self.left_out is not None)
+        if len(outer) != len(self.groups) - gone:
+            return item  # statistics that come along
         for axis, group in enumerate(self.groups):
             if axis == self.left_out:
                 continue
@@ -162,7 +163,9 @@ def _is_pointwise(call: Call, name: str) -> bool:
 # ---------------------------------------------------------------- frames
 
 
-def _pointwise_frame(call: Call, operands: list[Any], views: dict[Any, View]) -> _Frame | None:
+def _pointwise_frame(
+    call: Call, operands: list[Any], views: dict[Any, View]
+) -> _Frame | None:
     first = next(iter(views.values()))
     same = all(
         (view.sides, view.axes) == (first.sides, first.axes)
@@ -209,10 +212,9 @@ def _axis_frame(
         return None
     axes = tuple(dim % rank for dim in dims)
     along = axes[0] if name in ("cat", "concat") else None
-    frame = _together(call, operands, views, along)
+    single = None if name in _REDUCED else axes[0]
+    frame = _together(call, operands, views, along, single)
     if frame is None or any(BATCH in frame.groups[axis] for axis in axes):
-        return None
-    if name not in _REDUCED and len(frame.groups[axes[0]]) != 1:
         return None
     inner = sorted(own + 1 for axis in axes for own in frame.groups[axis])
     frame.given[axis_name] = inner if isinstance(call[axis_name], (list, tuple)) else inner[0]
@@ -227,17 +229,21 @@ def _axis_frame(
 
 
 def _together(
-    call: Call, operands: list[Any], views: dict[Any, View], along: int | None = None
+    call: Call,
+    operands: list[Any],
+    views: dict[Any, View],
+    along: int | None = None,
+    single: int | None = None,
 ) -> _Frame | None:
     """The frame of the largest operand, with all others put into its order; ``along``: an axis
-    whose sides may differ."""
+    whose sides may differ, ``single``: one that is one axis of the values."""
     rank = next(iter(views.values())).rank
     if any(view.rank != rank for view in views.values()):
         return None
     largest = max(math.prod(view.sides) for view in views.values())
     leads = [view for view in views.values() if math.prod(view.sides) == largest]
     lead = next((view for view in leads if not _is_plain(call, view)), leads[0])
-    found = _grouped(call, lead)
+    found = call.walk.arranger.grouped(lead, single)
     if found is None:
         return None
     value, groups = found
@@ -263,43 +269,9 @@ def _together(
     return _Frame(call, shape, groups, _replaced(call.arguments, inner))
 
 
-def _grouped(call: Call, view: View) -> tuple[str, Groups] | None:
-    """A value with the view's elements in its order of memory, and what axes of it torch's axes are
-    made of. The value is the view's own, or a reshape of it if torch's axes lie inside its axes."""
-    shape = call.shape(view.value)
-    groups = _groups(view, shape)
-    if groups is not None:
-        return view.value, groups
-    split = view.split_to(shape)
-    sides = split.sides if _groups(split, (*split.sides, *[1] * len(view.axes))) else view.sides
-    empty = sum(not parts for parts in view.axes)
-    shape = (*sides, *[1] * empty)
-    if len(shape) > MAX_RANK:
-        return None
-    value = call.walk.arranger.reshaped(view.value, shape)
-    groups = _groups(view, shape)
-    return None if groups is None else (value, groups)
-
-
-def _groups(view: View, shape: Shape) -> Groups | None:
-    """For each of torch's axes the axes of a value of ``shape``; an axis of side 1 gets one of side
-    1. None when one of the value's axes is split, or those of side 1 do not suffice."""
-    split = view.split_to(shape)
-    own = [axis for axis, side in enumerate(shape) if side != 1]
-    if split.sides != tuple(shape[axis] for axis in own):
-        return None
-    ones = [axis for axis, side in enumerate(shape) if side == 1]
-    groups: Groups = []
-    for parts in split.axes:
-        groups.append([BATCH if part == BATCH else own[part] for part in parts])
-        if not parts:
-            if not ones:
-                return None
-            groups[-1].append(ones.pop(0))
-    return groups
-
-
-def _like(call: Call, view: View, shape: Shape, groups: Groups, along: int | None) -> str | None:
+def _like(
+    call: Call, view: View, shape: Shape, groups: Groups, along: int | None
+) -> str | None:
     """A value with the operand's elements, with the axes of the value that leads."""
     wanted: list[tuple[int, bool]] = []
     for axis, group in enumerate(groups):

@@ -74,14 +74,27 @@ class View:
         """All parts but BATCH as the tensor has them, the outermost first."""
         return tuple(part for parts in self.axes for part in parts if part != BATCH)
 
-    def value_axes(self, shape: Shape) -> Axes | None:
-        """For each axis of the tensor behind the batch the axes of the value, of ``shape``, that it
-        is made of; None when an axis of the value is split, or the batch is not first."""
+    def groups(self, shape: Shape) -> list[list[int]] | None:
+        """For each axis of the tensor the axes of the value, of ``shape``, that it is made of (or
+        BATCH). An axis of side 1 gets one of side 1. None when an axis of the value is split, or
+        those of side 1 do not suffice."""
         split = self.split_to(shape)
-        if not split.batch_first() or len(split.sides) != sum(side != 1 for side in shape):
-            return None
         own = [axis for axis, side in enumerate(shape) if side != 1]
-        return tuple(tuple(own[part] for part in parts) for parts in split.axes[1:])
+        if split.sides != tuple(shape[axis] for axis in own):
+            return None
+        ones = [axis for axis, side in enumerate(shape) if side == 1]
+        groups: list[list[int]] = []
+        for parts in split.axes:
+            groups.append([BATCH if part == BATCH else own[part] for part in parts])
+            if not parts:
+                if not ones:
+                    return None
+                groups[-1].append(ones.pop(0))
+        return groups
+
+    def of_value(self, value: str) -> View:
+        """The same view of another value with as many elements."""
+        return View(value, self.sides, self.axes)
 
     # ------------------------------------------------------------ other views of the same value
 

@@ -15,15 +15,13 @@ if TYPE_CHECKING:
 
 
 def _row(op: str, axes: int) -> Row:
-    def row(call: Any) -> str:
+    def row(call: Any) -> Any:
         rows.check_floating(call["self"])
-        x, shape = call.value(call["self"]), rows.result_shape(call)
-        sides = (1,) * (2 - axes) + tuple(call.shape(x)[1:])  # [C, L] is the map [C, 1, L]
-        x = rows.reshaped(call, x, (shape[0], *sides))
-        size = [1] * (2 - axes) + list(shape[1:])
-        if list(sides) != size:
+        x = call.map(call["self"]) if axes == 2 else call.row(call["self"])
+        size = [1] * (2 - axes) + list(rows.result_shape(call)[1:])
+        if list(call.shape(x)[1:]) != size:
             x = rows.emit(call, op, [x], {"size": size})
-        return rows.reshaped(call, x, shape)
+        return x if axes == 2 else call.row_result(x)
 
     return row
 

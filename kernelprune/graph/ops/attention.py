@@ -20,18 +20,17 @@ def _attention(call: Any) -> str:
     if call.get("dropout_p"):
         raise UnsupportedOperator("dropout is on in eval mode")
     rows.check_floating(call["query"], call["key"], call["value"])
-    query, key, value = (call.value(call[name]) for name in ("query", "key", "value"))
+    query, value = call.value(call["query"]), call.value(call["value"])
+    key, swapped = call.matrix(call["key"])
     shape = tuple(call.shape(query))
     if call.get("enable_gqa"):
         key, value = (_repeated_heads(call, each, shape[-3]) for each in (key, value))
     scale = call.get("scale")
     scale = 1.0 / math.sqrt(shape[-1]) if scale is None else rows.number(scale, "the scale")
-    swap = list(range(len(shape)))
-    swap[-2:] = swap[:-3:-1]
     scores: Operand = product(
-        call, rows.affine(call, query, scale, 0.0), rows.permuted(call, key, swap)
+        call, rows.affine(call, query, scale, 0.0), key, transpose_b=not swapped
     )
-    mask = _mask(call, (*shape[:-2], shape[-2], call.shape(key)[-2]))
+    mask = _mask(call, (*shape[:-1], call.shape(key)[-1 if swapped else -2]))
     if mask is not None:
         scores = combined(call, "add", scores, mask)
     axis = len(shape) - 1

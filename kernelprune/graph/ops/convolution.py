@@ -10,7 +10,7 @@ import numpy as np
 
 from kernelprune.errors import UnsupportedOperator
 from kernelprune.graph.ops import rows
-from kernelprune.graph.ops.base import Row, elements
+from kernelprune.graph.ops.base import Row
 from kernelprune.graph.ops.pad import padded
 from kernelprune.graph.ops.window import check_window, pair, window_shape
 
@@ -89,24 +89,20 @@ def conv2d(call: Any) -> str:
     return str(node.output)
 
 
-def conv1d(call: Any) -> str:
+def conv1d(call: Any) -> Any:
     """[C, L] is the map [C, 1, L]."""
     stride, dilation, padding = _windows(call, 1)
     weight, bias = _weight(call)[:, :, None], call.array(call["bias"])  # [O, I / groups, 1, k]
-    x = _as_row(call, call.value(call["input"]))
+    x = call.row(call["input"])
     node = convolved(
         call, x, weight, bias, stride=stride, padding=padding, dilation=dilation,
         groups=call["groups"],
     )  # fmt: skip
-    return rows.reshaped(call, node.output, rows.result_shape(call))
+    node.parameters = call.owned(weight=call["weight"], bias=call["bias"])
+    return call.row_result(node.output)
 
 
-def _as_row(call: Any, x: str) -> str:
-    channels, length = call.shape(x)
-    return rows.reshaped(call, x, (channels, 1, length))
-
-
-def convolution(call: Any) -> str:
+def convolution(call: Any) -> Any:
     """aten::convolution, which all others are when torch decomposes them."""
     axes = _weight(call).ndim - 2
     if axes not in (1, 2):
@@ -116,22 +112,24 @@ def convolution(call: Any) -> str:
     return conv2d(call) if axes == 2 else conv1d(call)
 
 
-def conv_transpose1d(call: Any) -> str:
+def conv_transpose1d(call: Any) -> Any:
     return _transposed(call, 1)
 
 
-def conv_transpose2d(call: Any) -> str:
+def conv_transpose2d(call: Any) -> Any:
     return _transposed(call, 2)
 
 
-def _transposed(call: Any, axes: int) -> str:
+def _transposed(call: Any, axes: int) -> Any:
     """A stride of s makes s * s convolutions, one for each place within a block of outputs: a
     conv2d with s * s times as many outputs, whose channels then become blocks."""
     weight, bias = _weight(call), call.array(call["bias"])  # [I, O / groups, k, k]
-    x, shape, groups = call.value(call["input"]), rows.result_shape(call), int(call["groups"])
+    shape, groups = rows.result_shape(call), int(call["groups"])
     stride, dilation, padding = _windows(call, axes)
     if axes == 1:
-        weight, x = weight[:, :, None], _as_row(call, x)
+        weight, x = weight[:, :, None], call.row(call["input"])
+    else:
+        x = call.map(call["input"])
     check_window(list(weight.shape[2:]), stride, dilation)
     weight = _spread(weight, dilation)
     sides = [1] * (2 - axes) + list(shape[1:])
@@ -148,7 +146,7 @@ def _transposed(call: Any, axes: int) -> str:
     x = _interleaved(call, x, stride)
     for axis, (side, (*_, crop)) in enumerate(zip(sides, plans, strict=True)):
         x = rows.sliced(call, x, 1 + axis, crop, crop + side)
-    return rows.reshaped(call, x, shape)
+    return call.row_result(x) if axes == 1 else x
 
 
 def _spread(weight: np.ndarray, dilation: Sequence[int]) -> np.ndarray:
@@ -206,33 +204,38 @@ def _interleaved(call: Any, x: str, stride: Sequence[int]) -> str:
 # ---------------------------------------------------------------- linear layers
 
 
-def linear_along(call: Any, x: str, axis: int, weight: np.ndarray, bias: np.ndarray | None) -> str:
-    """weight [O, F] applied to the axis of side F, which becomes O. A linear node for a vector,
-    else a 1x1 conv2d on a map that has the axis in front."""
-    shape = tuple(call.shape(x))
-    if shape[axis] != weight.shape[1]:
-        raise UnsupportedOperator(f"a matrix {list(weight.shape)} on an axis of {shape[axis]}")
-    if len(shape) == 1:
-        node = call.walk.add(
-            call.fx_node, "linear", [x], (weight.shape[0],), {"activation": "none"}
-        )
+def pointwise(
+    call: Any,
+    argument: Any,
+    dim: int,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    parameters: dict[str, str] | None = None,
+) -> Any:
+    """weight [O, F] applied to torch's axis ``dim`` of side F, which becomes O. A linear node for
+    vectors [N, F], else a 1x1 conv2d on a map that has the axis as its channels.
+    ``parameters``: the model's own that weight and bias are."""
+    sides = rows.torch_shape(argument)
+    if sides[dim] != weight.shape[1]:
+        raise UnsupportedOperator(f"a matrix {list(weight.shape)} on an axis of {sides[dim]}")
+    view = call.view(argument)
+    if view.rank == 2 and view.batch_first():
+        x, shape = call.value(argument), (weight.shape[0],)
+        node = call.walk.add(call.fx_node, "linear", [x], shape, {"activation": "none"})
         node.weight, node.bias = np.ascontiguousarray(weight), bias
-        return str(node.output)
-    rest = [other for other in range(len(shape)) if other != axis]
-    sides = [shape[other] for other in rest]
-    front = rows.permuted(call, x, [axis, *rest])
-    width = sides[-1]
-    front = rows.reshaped(call, front, (shape[axis], elements(tuple(sides)) // width, width))
-    found = convolved(call, front, weight[:, :, None, None], bias).output
-    found = rows.reshaped(call, found, (weight.shape[0], *sides))
-    back = [1 + rest.index(other) if other != axis else 0 for other in range(len(shape))]
-    return rows.permuted(call, found, back)
+        result: Any = node.output
+    else:
+        x, source = call.front(argument, dim)
+        node = convolved(call, x, weight[:, :, None, None], bias)
+        result = call.front_result(node.output, source, dim)
+    node.parameters = parameters or {}
+    return result
 
 
-def linear(call: Any) -> str:
+def linear(call: Any) -> Any:
     """On the last axis of a value of several."""
-    x, weight = call.value(call["input"]), _weight(call)
-    return linear_along(call, x, len(call.shape(x)) - 1, weight, call.array(call["bias"]))
+    owned = call.owned(weight=call["weight"], bias=call["bias"])
+    return pointwise(call, call["input"], -1, _weight(call), call.array(call["bias"]), owned)
 
 
 TORCH_ROWS: dict[str, Row] = {

@@ -18,31 +18,38 @@ if TYPE_CHECKING:
 # ---------------------------------------------------------------- rows
 
 
-def _layer_norm(call: Any) -> str:
+def _layer_norm(call: Any) -> Any:
     rows.check_floating(call["input"])
-    x = call.value(call["input"])
     weight, bias = call.array(call["weight"]), call.array(call["bias"])
-    shape, count = tuple(call.shape(x)), len(call["normalized_shape"])
+    count = len(call["normalized_shape"])
     if len(rows.torch_shape(call["input"])) == count:
         rows.axis_of(0, count)  # refuses
-    if count == len(shape) > 1:
+    if count == 1:
+        x, axis, view = call.along(call["input"], -1)
+        return view.of_value(_normalized_along(call, x, axis, weight, bias))
+    x = call.value(call["input"])
+    shape = tuple(call.shape(x))
+    if count == len(shape):
         found: Operand = normalized(call, x, 1, call["eps"])
         for function, array in (("mul", weight), ("add", bias)):
             if array is not None:
                 found = combined(call, function, found, np.asarray(array, np.float64))
         return str(found)
     kept = shape[: len(shape) - count]
-    side = elements(shape[len(kept) :])
-    kind = rows.float_type(call)
+    flat = rows.reshaped(call, x, (*kept, elements(shape[len(kept) :])))
+    return rows.reshaped(call, _normalized_along(call, flat, len(kept), weight, bias), shape)
+
+
+def _normalized_along(
+    call: Any, x: str, axis: int, weight: np.ndarray | None, bias: np.ndarray | None
+) -> str:
+    side, kind = call.shape(x)[axis], rows.float_type(call)
     tensors = {
         "scale": np.ones(side, kind) if weight is None else weight.reshape(-1),
         "shift": np.zeros(side, kind) if bias is None else bias.reshape(-1),
     }
-    params = {"axis": len(kept), "eps": rows.number(call["eps"], "eps")}
-    flat = rows.reshaped(call, x, (*kept, side))
-    return rows.reshaped(
-        call, rows.emit(call, "layer_norm", [flat], params, tensors=tensors), shape
-    )
+    params = {"axis": axis, "eps": rows.number(call["eps"], "eps")}
+    return rows.emit(call, "layer_norm", [x], params, tensors=tensors)
 
 
 def _rms_norm(call: Any) -> str:

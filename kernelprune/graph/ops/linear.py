@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 def _append(call: Any, x: Any, weight: Any, bias: Any, transpose: bool) -> str:
-    value, matrix = call.value(x), call.array(weight)
-    if len(call.shape(value)) != 1:
-        raise UnsupportedOperator(f"needs a vector [F], has {list(call.shape(value))}: flatten it")
+    view, matrix = call.view(x), call.array(weight)
+    if view.rank != 2 or not view.batch_first():  # convolution has a row for these
+        raise UnsupportedOperator(f"needs vectors [N,F], has {view.rank} axes")
+    value = call.value(x)
     assert matrix is not None
     node = call.add("linear", [value], {"activation": "none"})
     node.weight, node.bias = matrix.T if transpose else matrix, call.array(bias)

@@ -11,7 +11,7 @@ from kernelprune.errors import ShapeError, UnsupportedOperator
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import Op, Parameter, Shape, as_module, broadcast, elements
 from kernelprune.graph.ops.binary import Operand, combined, operand
-from kernelprune.graph.ops.convolution import linear_along
+from kernelprune.graph.ops.convolution import pointwise
 
 if TYPE_CHECKING:
     from kernelprune.graph.ir import Node
@@ -19,23 +19,19 @@ if TYPE_CHECKING:
 # ---------------------------------------------------------------- products
 
 
-def product(call: Any, a: str, b: str) -> str:
-    """A matmul node; what only swaps the last two axes before it becomes its parameter."""
-    (a, transpose_a), (b, transpose_b) = (_untransposed(call, each) for each in (a, b))
+def product(call: Any, a: str, b: str, transpose_a: bool = False, transpose_b: bool = False) -> str:
+    """A matmul node."""
     params = {"transpose_a": transpose_a, "transpose_b": transpose_b}
     return rows.emit(call, "matmul", [a, b], params)
 
 
-def _untransposed(call: Any, value: str) -> tuple[str, bool]:
-    node = rows.producer(call, value)
-    if node is None or node.op != "permute":
-        return value, False
-    axes = list(range(len(node.shape)))
-    axes[-2:] = axes[:-3:-1]
-    return (node.inputs[0], True) if node.params["axes"] == axes else (value, False)
+def product_of(call: Any, a: Any, b: Any) -> str:
+    """Of two arguments; what only swaps their last two axes becomes a parameter."""
+    (left, transpose_a), (right, transpose_b) = call.matrix(a), call.matrix(b)
+    return product(call, left, right, transpose_a, transpose_b)
 
 
-def _matmul(call: Any) -> str:
+def _matmul(call: Any) -> Any:
     a, b = call["self"], call.get("mat2", call.get("other"))
     rank = len(call.fx_node.meta["val"].shape)
     if rows.is_constant(call, b):
@@ -45,36 +41,35 @@ def _matmul(call: Any) -> str:
     if len(rows.torch_shape(a)) != rank or len(rows.torch_shape(b)) != rank or rank < 3:
         raise UnsupportedOperator("a product that mixes the images of a batch")
     rows.check_floating(a, b)
-    return product(call, call.value(a), call.value(b))
+    return product_of(call, a, b)
 
 
-def _by_matrix(call: Any, x: Any, matrix: np.ndarray) -> str:
+def _by_matrix(call: Any, x: Any, matrix: np.ndarray) -> Any:
     """x @ matrix."""
-    value = call.value(x)
-    last = len(call.shape(value)) - 1
     if matrix.ndim == 2:
-        return linear_along(call, value, last, matrix.T, None)
+        return pointwise(call, x, -1, matrix.T, None)
     if matrix.ndim == 1:
-        found = linear_along(call, value, last, matrix[None], None)
-        return rows.reshaped(call, found, rows.result_shape(call))
+        found = pointwise(call, x, -1, matrix[None], None)
+        if isinstance(found, str):  # [N, 1]
+            return found
+        return found.with_axes(found.axes[:-1])  # the last axis has side 1, and no parts
     aligned = rows.constant_per_image(call, matrix, len(rows.torch_shape(x)))
-    return product(call, value, rows.constant(call, aligned))
+    return product(call, call.value(x), rows.constant(call, aligned))
 
 
-def _of_matrix(call: Any, matrix: np.ndarray, x: Any, rank: int) -> str:
+def _of_matrix(call: Any, matrix: np.ndarray, x: Any, rank: int) -> Any:
     """matrix @ x."""
-    value = call.value(x)
     if rank < 3 or len(rows.torch_shape(x)) != rank or matrix.ndim < 2:
         raise UnsupportedOperator("a product that mixes the images of a batch")
     if matrix.ndim == 2 and rank == 3:
-        return linear_along(call, value, 0, matrix, None)
+        return pointwise(call, x, 1, matrix, None)
     aligned = rows.constant_per_image(call, matrix, rank)
-    return product(call, rows.constant(call, aligned), value)
+    return product(call, rows.constant(call, aligned), call.value(x))
 
 
 def _baddbmm(call: Any) -> str:
     """beta * self + alpha * batch1 @ batch2."""
-    found: Operand = product(call, call.value(call["batch1"]), call.value(call["batch2"]))
+    found: Operand = product_of(call, call["batch1"], call["batch2"])
     parts = [found, operand(call, call["self"])]
     for place, name in enumerate(("alpha", "beta")):
         factor = rows.number(call[name], name)

@@ -20,9 +20,9 @@ def _first(call: Any, name: str, default: int) -> int:
 def _pool1d(op: str) -> Row:
     """[C, L] is the map [C, 1, L]."""
 
-    def row(call: Any) -> str:
-        x, shape = call.value(call["self"]), rows.result_shape(call)
-        channels, length = call.shape(x)
+    def row(call: Any) -> Any:
+        x, shape = call.row(call["self"]), rows.result_shape(call)
+        length = call.shape(x)[2]
         kernel = _first(call, "kernel_size", 1)
         stride, before = _first(call, "stride", kernel), _first(call, "padding", 0)
         dilation = _first(call, "dilation", 1)
@@ -41,8 +41,7 @@ def _pool1d(op: str) -> Row:
             params["count_include_pad"] = bool(call["count_include_pad"]) and before > 0
             if params["count_include_pad"] and more:  # torch does not count what ceil_mode adds
                 params["uncounted"] = [0, more]
-        x = rows.reshaped(call, x, (channels, 1, length))
-        return rows.reshaped(call, rows.emit(call, op, [x], params), shape)
+        return call.row_result(rows.emit(call, op, [x], params))
 
     return row
 

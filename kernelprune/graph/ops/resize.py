@@ -34,20 +34,21 @@ _ATEN = {
 
 
 def _row(mode: str, axes: int) -> Row:
-    def row(call: Any) -> str:
+    def row(call: Any) -> Any:
         source = call.get("self", call.get("input"))
         rows.check_floating(source)
-        x, shape = call.value(source), rows.result_shape(call)
+        x = call.map(source) if axes == 2 else call.row(source)
+        shape = rows.result_shape(call)
         align = bool(call.get("align_corners", False))
         scale = [0.0] * axes if align else _scales(call, axes)
-        if axes == 1:  # [C, L] is the map [C, 1, L]
-            x = rows.reshaped(call, x, (call.shape(x)[0], 1, call.shape(x)[1]))
+        if axes == 1:
             scale = [1.0 if scale[0] else 0.0, *scale]
         wanted = shape if axes == 2 else (shape[0], 1, shape[1])
         params = {"mode": mode, "align_corners": align, "scale": scale}
         if OP.infer([call.shape(x)], params, wanted) != wanted:
             raise UnsupportedOperator(f"resizes to {list(shape)} with the scales {scale}")
-        return rows.reshaped(call, rows.emit(call, "resize", [x], params, shape=wanted), shape)
+        found = rows.emit(call, "resize", [x], params, shape=wanted)
+        return found if axes == 2 else call.row_result(found)
 
     return row
 
