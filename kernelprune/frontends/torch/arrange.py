@@ -18,13 +18,13 @@ Append = Callable[[str, str, Shape, dict[str, Any], dict[str, np.ndarray]], Node
 
 
 class Arranger:
-    """Makes values of views, each once. ``shapes``: of every value by name, which ``append`` keeps
-    up to date. ``made`` has the nodes, by the names of their values."""
+    """Makes values of views, each once. ``shapes`` and ``nodes``: of every value by name, which
+    ``append`` keeps up to date."""
 
-    def __init__(self, shapes: dict[str, Shape], append: Append):
+    def __init__(self, shapes: dict[str, Shape], nodes: dict[str, Node], append: Append):
         self.shapes = shapes
+        self.nodes = nodes
         self.append = append
-        self.made: dict[str, Node] = {}
         self._known: dict[Any, str] = {}
 
     def value(self, view: View) -> str:
@@ -47,7 +47,10 @@ class Arranger:
         too many axes."""
         own = self.shapes[view.value]
         merged = view.merged()
-        for shape in (own, merged.split_to(own).sides, merged.sides):
+        sides = merged.sides
+        if len(sides) == 2:  # tokens [C, T] are a map, as the layers along C want them
+            sides = (sides[0], 1, sides[1])
+        for shape in (own, merged.split_to(own).sides, sides):
             groups = view.groups(shape)
             if groups is None:  # for want of axes of side 1
                 shape = (*shape, *[1] * sum(not parts for parts in view.axes))
@@ -69,7 +72,7 @@ class Arranger:
         if order == sorted(order):
             return self.reshaped(value, shape)
         own = self.shapes[value]
-        groups = _axes_in(sides, own)
+        groups = axes_in(sides, own)
         if (index := _shuffle(groups, sides, order)) is not None and own == shape:
             return self._add("gather", value, own, {"axis": 0}, {"index": index})
         if groups is not None and (axes := _whole(groups, order, own, shape)) is not None:
@@ -106,7 +109,7 @@ class Arranger:
 
     def reshaped(self, value: str, shape: Shape) -> str:
         """The same elements in another shape: a reshape of a reshape is one."""
-        source = self.made.get(value)
+        source = self.nodes.get(value)
         if source is not None and source.op == "reshape":
             value = source.inputs[0]
         if self.shapes[value] == shape:
@@ -125,12 +128,10 @@ class Arranger:
         params: dict[str, Any],
         tensors: dict[str, np.ndarray] | None = None,
     ) -> str:
-        node = self.append(op, value, shape, params, tensors or {})
-        self.made[node.output] = node
-        return node.output
+        return self.append(op, value, shape, params, tensors or {}).output
 
 
-def _axes_in(sides: Shape, shape: Shape) -> list[list[int]] | None:
+def axes_in(sides: Shape, shape: Shape) -> list[list[int]] | None:
     """For each axis of ``shape`` the sides that it is made of; None if one lies across axes."""
     groups, part = [], 0
     for extent in shape:

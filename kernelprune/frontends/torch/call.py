@@ -83,6 +83,12 @@ class Call:
             return self.walk.arranger.value(swapped), True
         return self.value(argument), False
 
+    def swapped(self, value: str) -> View:
+        """The result that is a value with its last two axes swapped."""
+        rank = len(self.shape(value)) + 1
+        view = View.of(value, self.shape(value))
+        return view.permuted([*range(rank - 2), rank - 1, rank - 2])
+
     def along(self, argument: Any, dim: int) -> tuple[str, int, View]:
         """Name of a value with the argument's elements, the axis of it that is the argument's axis
         ``dim``, and the argument as a view of it; in their order of memory if that is possible."""
@@ -126,9 +132,7 @@ class Call:
         axis, first = dim % source.rank, int(self.shape(value)[0] != 1)
         less = len(source.axes[axis])
         move = first - less
-        axes = [
-            tuple(p + move if p != BATCH else BATCH for p in parts) for parts in source.axes
-        ]
+        axes = [tuple(p + move if p != BATCH else BATCH for p in parts) for parts in source.axes]
         axes[axis] = tuple(range(first))
         sides = (*self.shape(value)[:first], *source.sides[less:])
         return View(value, sides, tuple(axes)).merged()
@@ -160,6 +164,12 @@ class Call:
             return self.walk.arranger.value(swapped), True
         return self.value(argument), False
 
+    def swapped(self, value: str) -> View:
+        """The result that is a value with its last two axes swapped."""
+        rank = len(self.shape(value)) + 1
+        view = View.of(value, self.shape(value))
+        return view.permuted([*range(rank - 2), rank - 1, rank - 2])
+
     def along(self, argument: Any, dim: int) -> tuple[str, int, View]:
         """Name of a value with the argument's elements, the axis of it that is the argument's axis
         ``dim``, and the argument as a view of it; in their order of memory if that is possible."""
@@ -203,9 +213,7 @@ class Call:
         axis, first = dim % source.rank, int(self.shape(value)[0] != 1)
         less = len(source.axes[axis])
         move = first - less
-        axes = [
-            tuple(p + move if p != BATCH else BATCH for p in parts) for parts in source.axes
-        ]
+        axes = [tuple(p + move if p != BATCH else BATCH for p in parts) for parts in source.axes]
         axes[axis] = tuple(range(first))
         sides = (*self.shape(value)[:first], *source.sides[less:])
         return View(value, sides, tuple(axes)).merged()

@@ -11,12 +11,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from kernelprune.errors import UnsupportedOperator
+from kernelprune.frontends.torch import slices
 from kernelprune.frontends.torch.call import Call
 from kernelprune.frontends.torch.view import BATCH, View
 from kernelprune.graph.ir import Shape
@@ -24,29 +26,53 @@ from kernelprune.graph.ops.base import Row
 
 # Element by element, though torch does not tag them so.
 _POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "hardtanh_"}
-# Operator -> its argument that names an axis. What becomes of the axis: it stays, it is reduced
-# (to a side of 1, or left out), or it is left out.
-_STAYS = dict.fromkeys(("softmax", "_softmax", "log_softmax", "_log_softmax", "slice", "split"), "dim")
-_STAYS |= dict.fromkeys(("split_with_sizes", "chunk", "narrow", "index_select", "glu"), "dim")
-_STAYS |= dict.fromkeys(("cat", "concat"), "dim")
-_REDUCED = dict.fromkeys(("mean", "sum", "amax", "amin", "linalg_vector_norm", "norm"), "dim")
-_REDUCED |= {"argmax": "dim"}
-_LEFT_OUT = {"select": "dim", "unbind": "dim"}
+# Operators whose argument dim names an axis. What becomes of it: it stays, it is reduced (to a side
+# of 1, or left out), or it is left out.
+_STAYS = {
+    "softmax", "_softmax", "log_softmax", "_log_softmax", "glu", "cat", "concat", "slice", "split",
+    "split_with_sizes", "chunk", "narrow", "index_select",
+}  # fmt: skip
+_REDUCED = {"mean", "sum", "amax", "amin", "linalg_vector_norm", "norm", "argmax"}
+_LEFT_OUT = {"select", "unbind"}
 # Operators on the channels, which torch has as axis 1 and a graph as the first of a value.
 _CHANNELS = {"batch_norm", "_native_batch_norm_legit_no_training", "prelu", "group_norm"}
+
+# Operators on the last two axes, whatever the axes in front are.
+_MATRICES = {"matmul", "bmm", "scaled_dot_product_attention"}
 
 Groups = list[list[int]]
 
 
+class Frame(Protocol):
+    """A call as a row may see it."""
+
+    def run(self, row: Row) -> Any:
+        """What the row returns, with the axes of the model."""
+
+
 def framed(call: Call, row: Row) -> Any:
-    """What the row returns, run in a frame where there is one."""
-    frame = _frame(call)
-    if frame is not None:
-        try:
-            return frame.run(row)
-        except UnsupportedOperator:  # in the order of the model it may find another way
-            pass
+    """What the row returns, run in a frame where there is one. Where it cannot do with that, the
+    row sees the tensors in the order of the model."""
+    name, views = call.operator.removeprefix("aten::"), _views(call)
+    if any(not _is_plain(call, view) for view in views.values()):
+        if name in slices.NAMES:
+            with suppress(UnsupportedOperator):
+                return slices.sliced(call)
+        frame = _frame(call, name, views)
+        if frame is not None:
+            with suppress(UnsupportedOperator):
+                return frame.run(row)
     return row(call)
+
+
+def _views(call: Call) -> dict[Any, View]:
+    """The operands that are read off a value."""
+    env = call.walk.env
+    return {a: env[a] for a in _nodes(call) if isinstance(env.get(a), View)}
+
+
+def _nodes(call: Call) -> list[Any]:
+    return [a for a in _flat(call.arguments.values()) if isinstance(a, torch.fx.Node)]
 
 
 @dataclass
@@ -134,17 +160,14 @@ class _Shadow:
         return str(self._fx_node)
 
 
-def _frame(call: Call) -> _Frame | None:
-    name = call.operator.removeprefix("aten::")
-    operands = [a for a in _flat(call.arguments.values()) if isinstance(a, torch.fx.Node)]
-    views = {a: call.walk.env[a] for a in operands if isinstance(call.walk.env.get(a), View)}
-    if not views or all(_is_plain(call, view) for view in views.values()):
-        return None
+def _frame(call: Call, name: str, views: dict[Any, View]) -> Frame | None:
+    operands = _nodes(call)
     if _is_pointwise(call, name):
         return _pointwise_frame(call, operands, views)
-    axis_name = _STAYS.get(name) or _REDUCED.get(name) or _LEFT_OUT.get(name)
-    if axis_name is not None and call.get(axis_name) is not None:
-        return _axis_frame(call, name, operands, views, axis_name)
+    if name in _MATRICES:
+        return _per_image(call, operands, views)
+    if name in _STAYS | _REDUCED | _LEFT_OUT and call.get("dim") is not None:
+        return _axis_frame(call, name, operands, views)
     if name in _CHANNELS:
         frame = _together(call, operands[:1], {operands[0]: views[operands[0]]})
         return frame if frame is not None and frame.groups[1] == [0] else None
@@ -163,9 +186,7 @@ def _is_pointwise(call: Call, name: str) -> bool:
 # ---------------------------------------------------------------- frames
 
 
-def _pointwise_frame(
-    call: Call, operands: list[Any], views: dict[Any, View]
-) -> _Frame | None:
+def _pointwise_frame(call: Call, operands: list[Any], views: dict[Any, View]) -> Frame | None:
     first = next(iter(views.values()))
     same = all(
         (view.sides, view.axes) == (first.sides, first.axes)
@@ -173,7 +194,7 @@ def _pointwise_frame(
         for view in views.values()
     )
     if same and len(views) == len(operands):
-        return _AnyOrder(call, first, views)  # type: ignore[return-value]
+        return _AnyOrder(call, first, views)
     return _together(call, operands, views)
 
 
@@ -201,12 +222,45 @@ class _AnyOrder:
         raise UnsupportedOperator("changes the shape")
 
 
+@dataclass
+class _PerImage:
+    """The frame of an operator on matrices of which every image has several, where torch's first
+    axis is that of all matrices of all images."""
+
+    call: Call
+    count: int
+    given: dict[str, Any]
+
+    def run(self, row: Row) -> Any:
+        item = self.call.fx_node.meta["val"]
+        shadow = _Shadow(
+            self.call.fx_node, self.call.walk.tensor((self.count, *item.shape[1:]), item.dtype)
+        )
+        result = row(dataclasses.replace(self.call, fx_node=shadow, arguments=self.given))
+        view = View.of(result, self.call.shape(result)) if isinstance(result, str) else result
+        batch, matrices, *rest = view.axes
+        return view.with_axes([batch + matrices, *rest])
+
+
+def _per_image(call: Call, operands: list[Any], views: dict[Any, View]) -> Frame | None:
+    count = next(iter(views.values())).side(0)
+    if len(views) != len(operands) or count == 1:
+        return None
+    inner = {}
+    for argument, view in views.items():
+        if view.axes[0][:1] != (BATCH,) or view.side(0) != count:
+            return None
+        own = view.with_axes([(BATCH,), view.axes[0][1:], *view.axes[1:]])
+        inner[argument] = call.walk.stand_in(own, argument.meta["val"].dtype)
+    return _PerImage(call, count, _replaced(call.arguments, inner))
+
+
 def _axis_frame(
-    call: Call, name: str, operands: list[Any], views: dict[Any, View], axis_name: str
+    call: Call, name: str, operands: list[Any], views: dict[Any, View]
 ) -> _Frame | None:
     if len(views) != len(operands) and name not in ("cat", "concat"):
         return None
-    dims = call[axis_name] if isinstance(call[axis_name], (list, tuple)) else [call[axis_name]]
+    dims = call["dim"] if isinstance(call["dim"], (list, tuple)) else [call["dim"]]
     rank = next(iter(views.values())).rank
     if not dims or not all(isinstance(dim, int) for dim in dims):
         return None
@@ -217,9 +271,9 @@ def _axis_frame(
     if frame is None or any(BATCH in frame.groups[axis] for axis in axes):
         return None
     inner = sorted(own + 1 for axis in axes for own in frame.groups[axis])
-    frame.given[axis_name] = inner if isinstance(call[axis_name], (list, tuple)) else inner[0]
+    frame.given["dim"] = inner if isinstance(call["dim"], (list, tuple)) else inner[0]
     if name in _REDUCED:
-        if len(inner) > 1 and not isinstance(call[axis_name], (list, tuple)):
+        if len(inner) > 1 and not isinstance(call["dim"], (list, tuple)):
             return None
         frame.keepdim, frame.reduced = bool(call["keepdim"]), axes
         frame.given["keepdim"] = True
@@ -269,9 +323,7 @@ def _together(
     return _Frame(call, shape, groups, _replaced(call.arguments, inner))
 
 
-def _like(
-    call: Call, view: View, shape: Shape, groups: Groups, along: int | None
-) -> str | None:
+def _like(call: Call, view: View, shape: Shape, groups: Groups, along: int | None) -> str | None:
     """A value with the operand's elements, with the axes of the value that leads."""
     wanted: list[tuple[int, bool]] = []
     for axis, group in enumerate(groups):

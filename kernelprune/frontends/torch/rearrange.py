@@ -64,7 +64,7 @@ def _reshape(call: Call) -> str | View:
         )
     if view.rank == 2 and view.batch_first() and 1 < source.rank <= 5 and source.batch_first():
         return _flattened(call, literal)
-    node = call.walk.graph.producer(view.value)
+    node = call.walk.nodes.get(view.value)
     if node is not None and literal:
         node.literal = True
     return view

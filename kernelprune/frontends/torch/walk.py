@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import getitem
@@ -52,7 +53,8 @@ class Walk:
         self.shapes: dict[str, Shape] = {}
         self.example: Any = None  # the first input, as torch infers with it
         self.constants = Constants(self.env)
-        self.arranger = Arranger(self.shapes, self._arranged)
+        self.nodes: dict[str, Node] = {}  # by the values that they write
+        self.arranger = Arranger(self.shapes, self.nodes, self._arranged)
         self._scratch = torch.fx.Graph()  # of arguments that the program does not have
         self._stand_ins = 0
         self._current: Any = None  # the torch.fx node whose row runs
@@ -147,13 +149,15 @@ class Walk:
         return self.add(fx_node, "opaque", list(found.values), tuple(sides), params).output
 
     def _drop_unread(self) -> None:
-        """Removes what was put in order for a row that then did not want it."""
-        read = {*self.graph.outputs, *(name for node in self.graph.nodes for name in node.inputs)}
-        for node in reversed(self.graph.nodes):
-            if node.output in self.arranger.made and node.output not in read:
+        """Removes values that were put in order for a row that then did not want them, and
+        constants that became part of another node."""
+        read = Counter(self.graph.outputs)
+        for node in self.graph.nodes:
+            read.update(node.inputs)
+        for node in reversed(list(self.graph.nodes)):
+            if not read[node.output] and (node.rule.rearranges or not node.rule.max_inputs):
                 self.graph.nodes.remove(node)
-                rest = (name for other in self.graph.nodes for name in other.inputs)
-                read = {*self.graph.outputs, *rest}
+                read.subtract(node.inputs)
 
     def _live_nodes(self) -> set[Any]:
         """What the model's outputs depend on."""
@@ -314,7 +318,7 @@ class Walk:
         node.module = module_path(fx_node)
         node.source = source_line(fx_node)
         self.graph.nodes.append(node)
-        self.shapes[name] = shape
+        self.shapes[name], self.nodes[name] = shape, node
         return node
 
     def _arranged(

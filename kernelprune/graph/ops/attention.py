@@ -15,26 +15,29 @@ from kernelprune.graph.ops.gather import gathered
 from kernelprune.graph.ops.matmul import product
 
 
-def _attention(call: Any) -> str:
+def _attention(call: Any) -> Any:
     """softmax(scale * query @ key^T + mask) @ value."""
     if call.get("dropout_p"):
         raise UnsupportedOperator("dropout is on in eval mode")
     rows.check_floating(call["query"], call["key"], call["value"])
-    query, value = call.value(call["query"]), call.value(call["value"])
-    key, swapped = call.matrix(call["key"])
-    shape = tuple(call.shape(query))
+    # Each as it lies in memory; *_swapped: [..., features, tokens].
+    (query, query_swapped), (key, key_swapped), (value, value_swapped) = (
+        call.matrix(call[name]) for name in ("query", "key", "value")
+    )
+    shape = tuple(rows.torch_shape(call["query"])[1:])  # [..., heads, tokens, features]
     if call.get("enable_gqa"):
         key, value = (_repeated_heads(call, each, shape[-3]) for each in (key, value))
     scale = call.get("scale")
     scale = 1.0 / math.sqrt(shape[-1]) if scale is None else rows.number(scale, "the scale")
-    scores: Operand = product(
-        call, rows.affine(call, query, scale, 0.0), key, transpose_b=not swapped
-    )
-    mask = _mask(call, (*shape[:-1], call.shape(key)[-1 if swapped else -2]))
+    query = rows.affine(call, query, scale, 0.0)
+    scores: Operand = product(call, query, key, query_swapped, not key_swapped)
+    mask = _mask(call, (*shape[:-1], rows.torch_shape(call["key"])[-2]))
     if mask is not None:
         scores = combined(call, "add", scores, mask)
     axis = len(shape) - 1
     weights = rows.emit(call, "softmax", [str(scores)], {"axis": axis} if axis else {})
+    if value_swapped:  # (weights value)^T = value^T weights^T, which lies as the value does
+        return call.swapped(product(call, value, weights, transpose_b=True))
     return product(call, weights, value)
 
 

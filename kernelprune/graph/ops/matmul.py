@@ -25,10 +25,14 @@ def product(call: Any, a: str, b: str, transpose_a: bool = False, transpose_b: b
     return rows.emit(call, "matmul", [a, b], params)
 
 
-def product_of(call: Any, a: Any, b: Any) -> str:
-    """Of two arguments; what only swaps their last two axes becomes a parameter."""
+def product_of(call: Any, a: Any, b: Any) -> Any:
+    """Of two arguments; what only swaps their last two axes becomes a parameter. If b lies swapped
+    in memory, as the keys and values of attention do behind a layer along the channels, then so
+    does the result: (a b)^T = b^T a^T."""
     (left, transpose_a), (right, transpose_b) = call.matrix(a), call.matrix(b)
-    return product(call, left, right, transpose_a, transpose_b)
+    if not transpose_b:
+        return product(call, left, right, transpose_a)
+    return call.swapped(product(call, right, left, transpose_b=not transpose_a))
 
 
 def _matmul(call: Any) -> Any:
@@ -69,7 +73,8 @@ def _of_matrix(call: Any, matrix: np.ndarray, x: Any, rank: int) -> Any:
 
 def _baddbmm(call: Any) -> str:
     """beta * self + alpha * batch1 @ batch2."""
-    found: Operand = product_of(call, call["batch1"], call["batch2"])
+    (left, transpose_a), (right, transpose_b) = (call.matrix(call[n]) for n in ("batch1", "batch2"))
+    found: Operand = product(call, left, right, transpose_a, transpose_b)
     parts = [found, operand(call, call["self"])]
     for place, name in enumerate(("alpha", "beta")):
         factor = rows.number(call[name], name)

@@ -42,7 +42,7 @@ def result_shape(call: Any, item: int | None = None) -> Shape:
 
 def producer(call: Any, value: str) -> Any:
     """The node that made ``value``; None for an input of the graph."""
-    return call.walk.graph.producer(value)
+    return call.walk.nodes.get(value)
 
 
 def user_operators(call: Any) -> set[str]:
