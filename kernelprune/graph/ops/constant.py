@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 def _filled(argument: str | float) -> Row:
     """``argument``: the name of the call's argument that is the number, or the number."""
 
-    def row(call: Any) -> str:
-        given = call[argument] if isinstance(argument, str) else argument
-        return rows.constant(
-            call, np.full(rows.result_shape(call), rows.number(given, "the number"))
-        )
+    def row(call: Any) -> Any:
+        number = rows.number(call[argument] if isinstance(argument, str) else argument, "it")
+        result = call.fx_node.meta["val"]
+        if all(isinstance(side, int) for side in result.shape):  # no batch: new_zeros(4)
+            import torch
+
+            return torch.full(tuple(result.shape), number, dtype=result.dtype)
+        return rows.constant(call, np.full(rows.result_shape(call), number))
 
     return row
 

@@ -41,18 +41,13 @@ def _index_select(call: Any) -> str:
 
 
 def _index(call: Any) -> str:
-    """x[:, index]: one constant tensor of whole numbers or of bools, along one axis."""
+    """x[:, index]: one constant tensor of whole numbers, along one axis."""
     indices = call["indices"]
     given = [dim for dim, index in enumerate(indices) if index is not None]
     if len(given) != 1 or not rows.is_constant(call, indices[given[0]]):
         raise UnsupportedOperator("needs one constant index along one axis")
     x, axis = call.value(call["self"]), rows.axis_of(given[0], len(indices) + 1)
-    index = call.array(indices[given[0]])
-    if str(indices[given[0]].meta["val"].dtype) in ("torch.bool", "torch.uint8"):
-        if index.ndim != 1:
-            raise UnsupportedOperator("a mask of several axes")
-        index = np.flatnonzero(index)
-    found = gathered(call, x, axis, index)
+    found = gathered(call, x, axis, call.array(indices[given[0]]))
     return rows.reshaped(call, found, rows.result_shape(call))
 
 

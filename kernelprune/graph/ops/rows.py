@@ -24,20 +24,15 @@ def torch_shape(argument: Any) -> tuple[Any, ...]:
     return tuple(argument.meta["val"].shape)
 
 
-def result_shape(call: Any, item: int | None = None) -> Shape:
-    """Shape per image of the result, or of the ``item``-th of several."""
+def result_shape(call: Any, item: int = 0) -> Shape:
+    """Shape per image of the result, or of the ``item``-th of several. Refused when the first axis
+    is not the batch, or there are too many others."""
     value = call.fx_node.meta["val"]
-    if isinstance(value, (tuple, list)):
-        value = value[item or 0]
-    sides = tuple(value.shape[1:])
-    if not all(isinstance(side, int) for side in sides):
-        raise UnsupportedOperator(
-            f"gives shape {list(value.shape)}: the batch is mixed with an image's axes"
-        )
-    if len(sides) > MAX_RANK or 0 in sides:
-        what = "no elements" if 0 in sides else f"more than {MAX_RANK} axes per image"
-        raise UnsupportedOperator(f"gives shape {list(value.shape)}, {what}")
-    return sides or (1,)
+    shape = call.walk.shape_per_image(value[item] if isinstance(value, (tuple, list)) else value)
+    if len(shape) > MAX_RANK or 0 in shape:
+        what = "no elements" if 0 in shape else f"more than {MAX_RANK} axes"
+        raise UnsupportedOperator(f"gives shape {list(shape)} per image, {what}")
+    return tuple(shape)
 
 
 def producer(call: Any, value: str) -> Any:

@@ -179,13 +179,6 @@ def _pow(call: Any) -> str:
     return powered(call, call.value(call["self"]), call["exponent"])
 
 
-def _softshrink(call: Any) -> str:
-    """x - clamp(x, -lambda, lambda)."""
-    limit = rows.number(call["lambd"], "lambd")
-    x = call.value(call["self"])
-    return rows.binary(call, "sub", x, rows.unary(call, x, "clamp", -limit, limit))
-
-
 def _glu(call: Any) -> str:
     """First half of an axis * sigmoid of the second."""
     x = call.value(call["self"])
@@ -233,7 +226,6 @@ class Unary(Op):
         **rows.rows(["pow"], _pow),
         "aten::special_expit": _row("sigmoid"),
         "aten::special_erf": _row("erf"),
-        "aten::softshrink": _softshrink,
         "aten::glu": _glu,
     }
 

@@ -1,5 +1,5 @@
-"""What operators of version 2 say of channels: which are made of which, constants, what is left when
-channels go. Each is tried on numbers, so a wrong fact cannot agree with itself."""
+"""What operators of version 2 say of channels: which are made of which, constants, what is left
+when channels go. Each is tried on numbers, so a wrong fact cannot agree with itself."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_constants_pass_through(case: Case) -> None:
 
 
 def _network(case: Case, read: np.ndarray) -> tuple[Graph, Node]:
-    """conv -> reshape -> op -> flatten -> linear, which reads the output channels ``read`` alone."""
+    """conv -> reshape -> op -> flatten -> linear, which reads only the output channels ``read``."""
     b = Builder((2, 1, 1))
     inputs = []
     for shape in case.shapes:
