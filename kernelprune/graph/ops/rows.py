@@ -200,9 +200,10 @@ def is_constant(call: Any, argument: Any) -> bool:
 
 
 def constant_per_image(call: Any, argument: Any, rank: int) -> np.ndarray:
-    """A constant operand aligned as torch broadcasts it to a tensor of ``rank`` axes with the
-    batch: an array of ``rank - 1`` axes (at least one)."""
-    array = np.asarray(argument if isinstance(argument, (int, float)) else call.array(argument))
+    """A constant operand, or the array of one, aligned as torch broadcasts it to a tensor of
+    ``rank`` axes with the batch: an array of ``rank - 1`` axes (at least one)."""
+    known = isinstance(argument, (int, float, np.ndarray))
+    array = np.asarray(argument if known else call.array(argument))
     if array.ndim > rank or (array.ndim == rank and array.shape[0] != 1):
         raise UnsupportedOperator(
             f"a constant of shape {list(array.shape)} reaches into the batch axis"

@@ -89,6 +89,20 @@ def test_constants_pass_through(case: Case) -> None:
     assert known.all() or mixes or case.op == "constant" or case.params.get("function") == "log"
 
 
+@pytest.mark.parametrize("case", WITH_INPUTS, ids=str)
+def test_positive_factors_pass_through(case: Case) -> None:
+    """If this fails, a scale by channel is moved past an op that it does not pass."""
+    graph, given = case.graph(), images(case, 2)
+    (node,) = graph.nodes
+    if not node.rule.scales_with(node):
+        pytest.skip("says nothing of factors")
+    factor = torch.linspace(0.5, 2.0, node.shape[0], dtype=torch.float64)
+    run = to_torch(graph, torch.float64)
+    scaled = run(given[0] * factor.reshape(-1, *[1] * (given[0].dim() - 2)))
+    wanted = run(*given) * factor.reshape(-1, *[1] * (len(node.shape) - 1))
+    torch.testing.assert_close(scaled, wanted, rtol=1e-9, atol=1e-9)
+
+
 def _network(case: Case, read: np.ndarray) -> tuple[Graph, Node]:
     """conv -> reshape -> op -> flatten -> linear, which reads only the output channels ``read``."""
     b = Builder((2, 1, 1))
