@@ -81,8 +81,8 @@ def ordinary(model: nn.Module) -> nn.Module:
 
 
 def check_inputs(x: Any) -> tuple[torch.Tensor, ...]:
-    """The example inputs as a tuple. Raises Error or ShapeError for anything but batches of images
-    ``[N, C, H, W]`` or of vectors ``[N, F]`` with values."""
+    """The example inputs as a tuple. Raises Error or ShapeError for anything but batches with
+    values, of 1 to 4 axes per image."""
     inputs = x if isinstance(x, tuple) else (x,)
     if not inputs:
         raise Error("the example input is an empty tuple: give one tensor per input of the model")
@@ -103,9 +103,9 @@ def check_inputs(x: Any) -> tuple[torch.Tensor, ...]:
 
 def _check_shape(tensor: torch.Tensor) -> None:
     shape = list(tensor.shape)
-    wanted = "it must be a batch of images [N,C,H,W] or of vectors [N,F]"
-    if tensor.dim() not in (2, 3, 4, 5):
-        hint = "; x[None] adds the batch" if tensor.dim() in (1, 3) else ""
+    wanted = "it must be a batch of images [N,C,H,W], of vectors [N,F], or of 2 to 4 axes"
+    if not 2 <= tensor.dim() <= 5:
+        hint = "; x[None] adds the batch" if tensor.dim() == 1 else ""
         raise ShapeError(f"the example input has shape {shape}; {wanted}{hint}")
     if tensor.shape[0] == 0:
         raise ShapeError(f"the example input has shape {shape}, no image; {wanted}")

@@ -40,6 +40,10 @@ class Arranger:
             )
         return self.ordered(view.value, view.sides, view.order(), shape)
 
+    def in_order(self, view: View) -> View:
+        """The elements of a view, for each image, in the order of its tensor."""
+        return View.of(self.value(view), (math.prod(view.sides),))
+
     def grouped(self, view: View, single: int | None = None) -> tuple[str, list[list[int]]] | None:
         """A value with the view's elements in their order of memory, and ``View.groups`` of it:
         the view's own value, or a reshape of it where the tensor's axes lie inside its axes. Axis

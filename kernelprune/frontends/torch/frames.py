@@ -30,7 +30,7 @@ _POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "hardtanh_"}
 # of 1, or left out), or it is left out.
 _STAYS = {
     "softmax", "_softmax", "log_softmax", "_log_softmax", "glu", "cat", "concat", "slice", "split",
-    "split_with_sizes", "chunk", "narrow", "index_select",
+    "split_with_sizes", "chunk", "narrow", "index_select", "roll",
 }  # fmt: skip
 _REDUCED = {"mean", "sum", "amax", "amin", "linalg_vector_norm", "norm", "argmax"}
 _LEFT_OUT = {"select", "unbind"}
@@ -166,7 +166,7 @@ def _frame(call: Call, name: str, views: dict[Any, View]) -> Frame | None:
         return _pointwise_frame(call, operands, views)
     if name in _MATRICES:
         return _per_image(call, operands, views)
-    if name in _STAYS | _REDUCED | _LEFT_OUT and call.get("dim") is not None:
+    if name in _STAYS | _REDUCED | _LEFT_OUT and call.get("dim", call.get("dims")) is not None:
         return _axis_frame(call, name, operands, views)
     if name in _CHANNELS:
         frame = _together(call, operands[:1], {operands[0]: views[operands[0]]})
@@ -260,7 +260,9 @@ def _axis_frame(
 ) -> _Frame | None:
     if len(views) != len(operands) and name not in ("cat", "concat"):
         return None
-    dims = call["dim"] if isinstance(call["dim"], (list, tuple)) else [call["dim"]]
+    argument = "dims" if name == "roll" else "dim"
+    many = isinstance(call[argument], (list, tuple))
+    dims = call[argument] if many else [call[argument]]
     rank = next(iter(views.values())).rank
     if not dims or not all(isinstance(dim, int) for dim in dims):
         return None
@@ -270,11 +272,12 @@ def _axis_frame(
     frame = _together(call, operands, views, along, single)
     if frame is None or any(BATCH in frame.groups[axis] for axis in axes):
         return None
-    inner = sorted(own + 1 for axis in axes for own in frame.groups[axis])
-    frame.given["dim"] = inner if isinstance(call["dim"], (list, tuple)) else inner[0]
+    inner = [own + 1 for axis in axes for own in frame.groups[axis]]
+    if len(inner) > len(dims) and not (many and name in _REDUCED):
+        return None
+    frame.given[argument] = inner if many else inner[0]
     if name in _REDUCED:
-        if len(inner) > 1 and not isinstance(call["dim"], (list, tuple)):
-            return None
+        frame.given["dim"] = sorted(inner) if many else inner[0]
         frame.keepdim, frame.reduced = bool(call["keepdim"]), axes
         frame.given["keepdim"] = True
     elif name in _LEFT_OUT:
@@ -338,8 +341,7 @@ def _like(call: Call, view: View, shape: Shape, groups: Groups, along: int | Non
         wanted += [(side, False) for side in sides]
     cut = view.reshaped(wanted)
     if cut is None:
-        value = call.walk.arranger.value(view)
-        cut = View.of(value, call.shape(value)).reshaped(wanted)
+        cut = call.walk.arranger.in_order(view).reshaped(wanted)
     if cut is None:
         return None
     places = [own for group in groups for own in group]

@@ -98,15 +98,13 @@ def _undisturbed() -> Iterator[None]:
 def _explained(model: nn.Module, examples: tuple[torch.Tensor, ...], error: Exception) -> str:
     if "onstraints violated" in str(error) or "onstraint" in type(error).__name__:
         place = _where_batch_is_tied(model, examples)
-        if place is not None:
-            return (
-                f"the model makes its batch a constant at {place}; take the size from x.shape[0], "
-                "or leave it to torch with -1"
-            )
-        return reason(error)
-    while error.__cause__ is not None and type(error).__module__.startswith("torch."):
-        if not isinstance(error.__cause__, Exception):
-            break
+        if place is None:
+            return reason(error)
+        return (
+            f"its code makes the batch a constant, at {place}; take the size from x.shape[0], or "
+            "leave it to torch with -1"
+        )
+    while type(error).__module__.startswith("torch.") and isinstance(error.__cause__, Exception):
         error = error.__cause__
     why = reason(error)
     if "DataDependent" in type(error).__name__:
@@ -114,8 +112,10 @@ def _explained(model: nn.Module, examples: tuple[torch.Tensor, ...], error: Exce
     line = _line_of(error)
     if line is not None:
         why += f" ({line})"
-    elif any(x.dim() in (1, 3) for x in examples):
-        why += f"; an image without its batch? x[None] adds it to {list(examples[0].shape[1:])}"
+    if any(x.dim() != 4 for x in examples):
+        why += f"; shapes of the example per image: {[list(x.shape[1:]) for x in examples]}"
+    if any(x.dim() == 3 for x in examples):
+        why += ", and if that is a part of one image, x[None] adds the batch"
     return why
 
 
@@ -152,7 +152,7 @@ def _where_batch_is_tied(model: nn.Module, examples: tuple[torch.Tensor, ...]) -
         return original(self, symbol, target, *rest, **more)
 
     try:
-        ShapeEnv._set_replacement = watched  # type: ignore[method-assign]
+        ShapeEnv._set_replacement = watched  # type: ignore[method-assign,assignment]
         with suppress(Exception):
             _export(model, examples)
     finally:

@@ -45,6 +45,10 @@ def _movedim(call: Call, rank: int) -> list[int]:
     return [places[axis] if axis in places else next(rest) for axis in range(rank)]
 
 
+def _matrix_transpose(call: Call, rank: int) -> list[int]:
+    return [*range(rank - 2), rank - 1, rank - 2]
+
+
 def _reversed(call: Call, rank: int) -> list[int]:
     return list(range(rank))[::-1]
 
@@ -55,8 +59,7 @@ def _reshape(call: Call) -> str | View:
     wanted = [_side(call, side) for side in call.fx_node.meta["val"].shape]
     view = source.reshaped(wanted)
     if view is None:  # an axis begins inside one of the input's and ends inside another
-        value = call.value(call["self"])
-        view = View.of(value, call.shape(value)).reshaped(wanted)
+        view = call.walk.arranger.in_order(source).reshaped(wanted)
     if view is None:
         raise UnsupportedOperator(
             f"gives shape {list(call.fx_node.meta['val'].shape)}: the batch is mixed with an "
@@ -139,9 +142,11 @@ ROWS: dict[str, Row] = {
     **_named(_permuted(_permute), "permute"),
     **_named(_permuted(_transpose), "transpose", "swapaxes", "swapdims"),
     **_named(_permuted(_movedim), "movedim", "moveaxis"),
+    **_named(_permuted(_transpose), "transpose_"),
+    **_named(_permuted(_matrix_transpose), "mT", "adjoint"),
     **_named(_permuted(_reversed), "t", "numpy_T"),
-    **_named(_reshape, "view", "_unsafe_view", "reshape", "flatten", "unflatten", "squeeze"),
-    **_named(_reshape, "unsqueeze", "view_as", "reshape_as"),
+    **_named(_reshape, "view", "_unsafe_view", "reshape", "flatten", "unflatten", "view_as"),
+    **_named(_reshape, "reshape_as", "squeeze", "squeeze_", "unsqueeze", "unsqueeze_"),
     **_named(_same, "alias", "clone", "detach", "detach_", "contiguous", "to", "_to_copy"),
     **_named(_same, "lift_fresh_copy", "type_as"),
     **_named(_dropout, "dropout", "dropout_", "feature_dropout", "feature_dropout_"),

@@ -40,10 +40,9 @@ class View:
     def arranged(cls, value: str, shape: Shape, axes: Sequence[Sequence[int]]) -> View:
         """The tensor with the batch first, whose other axes are made of the value's axes
         ``axes``; axes of side 1 may be left out, or named where they do not matter."""
-        number = {}
-        for axis, side in enumerate(shape):
-            if side != 1:
-                number[axis] = len(number)
+        number = {
+            axis: place for place, axis in enumerate(a for a, s in enumerate(shape) if s != 1)
+        }
         parts = [tuple(number[a] for a in group if a in number) for group in axes]
         sides = tuple(side for side in shape if side != 1)
         return cls(value, sides, ((BATCH,), *parts)).merged()
@@ -123,9 +122,10 @@ class View:
         sides = (
             *self.sides[:part], outer, self.sides[part] // outer, *self.sides[part + 1 :]
         )  # fmt: skip
-        number = {p: (p if p < part else p + 1,) for p in [BATCH, *range(len(self.sides))]}
-        number[part] = (part, part + 1)
-        axes = tuple(tuple(q for p in parts for q in number[p]) for parts in self.axes)
+        axes = tuple(
+            tuple(q for p in parts for q in ((p, p + 1) if p == part else (p + (p > part),)))
+            for parts in self.axes
+        )
         return View(self.value, sides, axes)
 
     def split_to(self, shape: Shape) -> View:

@@ -180,7 +180,7 @@ class Walk:
             try:
                 self.constants.compute(fx_node)
             except UnsupportedOperator as error:
-                self._refuse(fx_node, _operator(fx_node), error)
+                self.env[fx_node] = self._refuse(fx_node, _operator(fx_node), error)
         else:
             self.env[fx_node] = self._translate(fx_node, value)
 
@@ -202,10 +202,21 @@ class Walk:
         try:
             if row is None:
                 raise UnsupportedOperator(NO_COUNTERPART)
-            call = Call(self, fx_node, operator, _arguments(fx_node))
+            arguments = {n: self._settled(a) for n, a in _arguments(fx_node).items()}
+            call = Call(self, fx_node, operator, arguments)
             return self._views(fx_node, framed(call, row), value)
         except UnsupportedOperator as error:
             return self._refuse(fx_node, operator, error)
+
+    def _settled(self, argument: Any) -> Any:
+        """A size as the number that it is for every batch; other arguments as they are. (Sizes in
+        lists say what the shape of the result says, too.)"""
+        if not isinstance(argument, torch.fx.Node) or argument in self.env:
+            return argument
+        one, two = self.constants.sizes.get(argument, (None, None))
+        if one is None or one != two:
+            raise UnsupportedOperator(f"'{argument}' is computed from the size of the batch")
+        return one
 
     def _views(self, fx_node: Any, result: Any, value: Any) -> Any:
         """What a row has returned, as env holds it."""
