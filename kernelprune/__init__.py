@@ -18,6 +18,7 @@ from kernelprune.errors import (
     ShapeError,
     SparsityWarning,
     UnsupportedOperator,
+    UnsupportedWarning,
 )
 
 try:
@@ -33,6 +34,7 @@ _PUBLIC = {
     "prune_channels": "kernelprune.prune",
     "prune_connections": "kernelprune.prune",
     "compact": "kernelprune.prune.compact",
+    "check": "kernelprune.frontends.torch",
     "export": "kernelprune.frontends.torch",
     "SparseConv2d": "kernelprune.ops",
     "sparsify": "kernelprune.ops",
@@ -61,6 +63,7 @@ __all__ = [
     "ShapeError",
     "SparsityWarning",
     "UnsupportedOperator",
+    "UnsupportedWarning",
     "__version__",
     *_PUBLIC,
     *_SUBPACKAGES,

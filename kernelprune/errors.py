@@ -51,5 +51,10 @@ class SparsityWarning(UserWarning):
     """A model has zeros that the engine gains nothing from."""
 
 
+class UnsupportedWarning(UserWarning):
+    """A model that is about to be pruned has operators that the engine cannot run: pruning goes
+    on, but export will refuse it."""
+
+
 class DeviceError(Error):
     """The device or instruction set that was asked for is not available; says why."""

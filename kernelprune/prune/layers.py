@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from torch import nn
 
 from kernelprune.errors import Error
-from kernelprune.frontends.torch.trace import trace
+from kernelprune.frontends.torch.check import warn_of
+from kernelprune.frontends.torch.trace import trace_all
 from kernelprune.graph.ir import Graph, Node
 from kernelprune.ops import SparseConv2d
 from kernelprune.prune.weights import Masked, check_model, check_weight, parametrisation
+
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 # One item of ``ignore=``: a module's name, a pattern with * and ?, a type, or a module.
 Selector = str | type | nn.Module
@@ -82,11 +87,13 @@ def read_graph(
     """The model's graph for an example input and its layers, for a method that is about to prune
     it; ``masked``: it also prunes below masks that are attached.
 
+    Warns (UnsupportedWarning) of operators that the engine cannot run.
     Raises Error as ``trace`` and ``find_layers`` do, and for what cannot be pruned: a model that
     is wrapped or has no values yet, a prunable layer whose weight is made anew at every call.
     """
     check_model(model)
-    graph = trace(model, x, opaque=True)
+    graph, refusals = trace_all(model, x)
+    warn_of(refusals, _stacklevel())
     # A module that stands in several places has several names in a graph, and one for a model.
     first = {id(module): name for name, module in model.named_modules()}
     for name, module in model.named_modules(remove_duplicate=False):
@@ -94,6 +101,14 @@ def read_graph(
             for node in graph.nodes:
                 node.module = first[id(module)] if node.module == name else node.module
     return graph, _changeable(find_layers(model, graph, ignore=ignore, include=include), masked)
+
+
+def _stacklevel() -> int:
+    """Of warnings.warn in the caller, so that it names the line outside of this package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and _PACKAGE in Path(frame.f_code.co_filename).parents:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def read_layers(

@@ -215,7 +215,7 @@ class Walk:
             return argument
         one, two = self.constants.sizes.get(argument, (None, None))
         if one is None or one != two:
-            raise UnsupportedOperator(f"'{argument}' is computed from the size of the batch")
+            raise UnsupportedOperator("an operand is computed from the size of the batch")
         return one
 
     def _views(self, fx_node: Any, result: Any, value: Any) -> Any:
