@@ -202,7 +202,9 @@ class Walk:
         try:
             if row is None:
                 raise UnsupportedOperator(NO_COUNTERPART)
-            arguments = {n: self._settled(a) for n, a in _arguments(fx_node).items()}
+            arguments = _arguments(fx_node)
+            arguments.pop("N", None)  # native_group_norm is told the size of the batch
+            arguments = {name: self._settled(given) for name, given in arguments.items()}
             call = Call(self, fx_node, operator, arguments)
             return self._views(fx_node, framed(call, row), value)
         except UnsupportedOperator as error:

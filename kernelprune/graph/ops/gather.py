@@ -88,7 +88,6 @@ class Gather(Op):
         "aten::index": _index,
         "aten::flip": _flip,
         "aten::channel_shuffle": _channel_shuffle,
-        "aten::native_channel_shuffle": _channel_shuffle,
         "aten::repeat_interleave": _repeat_interleave,
     }
 

@@ -114,6 +114,21 @@ def test_linear_on_permuted_maps() -> None:
     assert ops(captured(model, [(4, 3, 5)])) == ["conv2d"]
 
 
+def _convolution(weight: torch.Tensor, transposed: bool, x: torch.Tensor) -> torch.Tensor:
+    axes = weight.dim() - 2
+    more = [int(transposed)] * axes
+    options = ([2] * axes, [1] * axes, [1] * axes, transposed, more, 1)
+    return torch.ops.aten.convolution(x, weight, None, *options)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("axes", [1, 2])
+def test_the_operator_that_all_convolutions_are(axes: int, transposed: bool) -> None:
+    """If this fails, programs that torch has decomposed cannot be captured."""
+    weight = torch.arange(4.0 * 4 * 3**axes, dtype=torch.float64).reshape(4, 4, *[3] * axes)
+    captured(Model(lambda x: _convolution(weight, transposed, x)), [(4, 5, 7)[: axes + 1]])
+
+
 def test_weights_that_the_model_computes() -> None:
     """If this fails, a weight that depends on the image counts as one that does not."""
     model = Model(lambda x: F.conv1d(x, x[0, :2].unsqueeze(0)))

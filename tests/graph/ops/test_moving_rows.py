@@ -15,6 +15,7 @@ from kernelprune.errors import UnsupportedOperator
 from kernelprune.frontends.torch.trace import trace
 
 MAP = (8, 4, 6)
+aten = torch.ops.aten
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "slices": lambda x: (
@@ -58,6 +59,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         F.pad(x, (1, 2, 3, 1), mode="reflect"), F.pad(x, (1, 7, 5, 0), mode="replicate"),
         F.pad(x, (1, 2, 3, 1), mode="circular"), F.pad(x, (-1, 2, 1, -2)), F.pad(x, (0, 0)),
         F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=-float("inf")), 3, 2),
+    ),
+    "torch's own names": lambda x: (
+        aten.upsample_nearest2d(x, [5, 9]), aten.upsample_nearest2d(x, [8, 12], 2.0, 2.0),
+        aten.upsample_bilinear2d(x, [8, 12], False, 2.0, None),
+        aten._upsample_nearest_exact2d(x, [7, 5]),
+        aten.constant_pad_nd(x, [1, 2], 0.5), aten.reflection_pad2d(x, [1, 2, 3, 0]),
+        aten.replication_pad2d(x, [1, 2, 3, 0]), 
+        *aten.split_with_sizes(x, [3, 5], 1), aten.roll(x, [1], [2]),
     ),
     "resized": lambda x: (
         F.interpolate(x, scale_factor=2), F.interpolate(x, (5, 9)),

@@ -15,6 +15,7 @@ from kernelprune.errors import UnsupportedOperator
 from kernelprune.frontends.torch.trace import trace
 
 MAP = (4, 5, 7)
+aten = torch.ops.aten
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sums": lambda x: (
@@ -48,6 +49,12 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False),
         F.avg_pool2d(x, (2, 3), divisor_override=5), F.avg_pool2d(x, 3, 1, 1, divisor_override=2),
         F.avg_pool2d(x, (1, 2), (2, 1)),
+    ),
+    "torch's own names": lambda x: (
+        aten.native_layer_norm(x, [7], None, None, 1e-5)[0], aten._softmax(x, 1, False),
+        aten.native_group_norm(x, None, None, x.shape[0], 4, 35, 2, 1e-5)[0],
+        aten._log_softmax(x, 2, False), aten._adaptive_avg_pool2d(x, [3, 2]),
+        aten.max_pool1d_with_indices(x[:, 0], [2], [2])[0],
     ),
     "local response": lambda x: (F.local_response_norm(x, 3), F.local_response_norm(x, 2, k=2.0)),
 }  # fmt: skip
