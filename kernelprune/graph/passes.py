@@ -3,6 +3,8 @@ function; folding is done in float64."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from kernelprune.graph.channels import (
@@ -14,6 +16,7 @@ from kernelprune.graph.channels import (
 )
 from kernelprune.graph.ir import Graph, Node, Shape, infer_shape
 from kernelprune.graph.ops.activation import fused
+from kernelprune.graph.ops.base import width_of
 
 
 def run_all(graph: Graph, *, keep_dead: bool = False) -> Graph:
@@ -84,22 +87,46 @@ def drop_trace_parameters(graph: Graph) -> None:
 
 
 def fold_scale_and_shift(graph: Graph) -> None:
-    """A batch norm, or what else is y = x * s + t by channel, folds into the layer that produces x
-    when nothing else reads x; else it becomes an op that a file can hold."""
+    """A batch norm, or what else is y = x * s + t by channel, folds into the op that produces x
+    when nothing else reads x, also through ops that only rearrange it; else it becomes an op that a
+    file can hold."""
     readers = _Readers(graph)
     for node in list(graph.nodes):
         found = node.rule.scale_and_shift(node)
         if found is None:
             continue
-        scale, shift = found
-        layer = readers.sole_producer(node.inputs[0])
-        if layer is not None and layer.has_weight() and _is_plain(layer):
-            assert layer.weight is not None and layer.bias is not None
-            layer.weight = layer.weight * scale.reshape(-1, *[1] * (layer.weight.ndim - 1))
-            layer.bias = layer.bias * scale + shift
-            readers.bypass(node, layer.output)
+        source, parts = _before_rearranging(readers, node, found)
+        if source is not None and source.rule.absorb(source, *parts):
+            readers.bypass(node, node.inputs[0])
         else:
             node.rule.lower(node)
+
+
+def _before_rearranging(
+    readers: _Readers, node: Node, parts: Sequence[np.ndarray]
+) -> tuple[Node | None, list[np.ndarray]]:
+    """The op that makes the numbers of the node's input, and ``parts``, one number per channel of
+    it, by the channels of this op's output. None where they differ within one of these."""
+    found = list(parts)
+    source = readers.sole_producer(node.inputs[0])
+    while source is not None and _only_rearranges(source):
+        shape = readers.graph.shapes()[source.inputs[0]]
+        (table,) = source.rule.channel_sources(source, [shape])
+        if table is None:
+            return None, found
+        table = table.reshape(width_of(source.shape), -1)  # [output channels, n]
+        for place, part in enumerate(found):
+            before = np.ones(width_of(shape)) if place == 0 else np.zeros(width_of(shape))
+            before[table] = part[:, None]
+            if (before[table] != part[:, None]).any():
+                return None, found
+            found[place] = before
+        source = readers.sole_producer(source.inputs[0])
+    return source, found
+
+
+def _only_rearranges(node: Node) -> bool:
+    return node.rule.rearranges and len(node.inputs) == 1
 
 
 def _is_plain(layer: Node) -> bool:
@@ -108,14 +135,17 @@ def _is_plain(layer: Node) -> bool:
 
 def fuse_activations(graph: Graph) -> None:
     """Moves an activation into the op that produces its input, if that ends with an activation. It
-    also moves through ops that it commutes with, as max pools do (no activation ever falls)."""
+    also moves through ops that it commutes with: those that rearrange elements, and max pools, as
+    no activation ever falls."""
     readers = _Readers(graph)
     for node in list(graph.nodes):
         kind = node.rule.activation_of(node)
         if kind is None:
             continue
         source = readers.sole_producer(node.inputs[0])
-        while source is not None and source.rule.commutes_with_monotone:
+        while source is not None and (
+            source.rule.commutes_with_monotone or _only_rearranges(source)
+        ):
             source = readers.sole_producer(source.inputs[0])
         if source is not None and "activation" in source.params:
             source.params["activation"] = fused(source.params["activation"], kind)

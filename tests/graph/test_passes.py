@@ -65,6 +65,49 @@ def test_fold_batch_norm_into_linear() -> None:
     assert ops(apply(b.done(b.batch_norm(b.linear("x"))), *FOLD)) == ["linear"]
 
 
+def _blocks(b: Builder, x: str) -> str:
+    """What a transposed convolution ends with."""
+    return b.node("depth_to_space", [x], {"block": 2})
+
+
+def _part(b: Builder, x: str) -> str:
+    return b.node("slice", [x], {"axis": 0, "start": 1, "stop": 3, "step": 1})
+
+
+def _transposed(b: Builder, x: str) -> str:
+    return b.node("permute", [x], {"axes": [0, 2, 1]})
+
+
+@pytest.mark.parametrize("rearrange", [_blocks, _part, _transposed])
+def test_fold_batch_norm_through_what_only_rearranges(rearrange) -> None:
+    """If this fails, the batch norm behind a transposed convolution is computed on its own, or
+    scales the wrong channels."""
+    b = Builder()
+    x = rearrange(b, b.conv("x", 8))
+    graph = apply(b.done(b.act(b.batch_norm(x))), *FOLD, passes.fuse_activations)
+    assert ops(graph) == ["conv2d", b.graph.node(x).op]
+    assert graph.nodes[0].params["activation"] == "relu"
+
+
+def test_batch_norm_behind_a_repeated_channel_stays() -> None:
+    """If this fails, one channel gets the scales of several."""
+    b = Builder()
+    x = b.node("expand", [b.conv("x", 1)], {}, declared=(4, 6, 5))
+    assert ops(apply(b.done(b.batch_norm(x)), *FOLD)) == ["conv2d", "expand", "conv2d"]
+
+
+def test_scales_fold_into_each_other() -> None:
+    """If this fails, (x - mean) / deviation takes two nodes."""
+    b = Builder()
+    channels = {"scale": b.rng.standard_normal(3), "shift": b.rng.standard_normal(3)}
+    x = b.node("affine", ["x"], {}, tensors=dict(channels))
+    graph = apply(b.done(b.node("affine", [x], {}, tensors=dict(channels))), *FOLD)
+    assert ops(graph) == ["affine"]
+    b = Builder()
+    x = b.node("group_norm", ["x"], {"groups": 1, "eps": 1e-3}, tensors=dict(channels))
+    assert ops(apply(b.done(b.batch_norm(x)), *FOLD)) == ["group_norm"]
+
+
 def test_batch_norm_that_folds_nowhere() -> None:
     """If this fails, pre-activation networks are exported wrongly."""
     b = Builder()

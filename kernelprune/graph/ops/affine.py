@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kernelprune.graph.ops.base import Op, Shape, as_module, tensor
+from kernelprune.graph.ops.base import Op, Shape, as_module, scale_tensors, tensor
 
 if TYPE_CHECKING:
     from kernelprune.graph.ir import Node
@@ -42,6 +42,9 @@ class Affine(Op):
     ) -> np.ndarray:
         scale, shift = (node.tensors[role].astype(np.float64) for role in ("scale", "shift"))
         return np.where(scale == 0, 0.0, inputs[0] * scale) + shift
+
+    def absorb(self, node: Node, scale: np.ndarray, shift: np.ndarray) -> bool:
+        return scale_tensors(node, scale, shift)
 
     def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         # [C] -> [C, 1, ...]: one number per channel of x [N, C, ...]

@@ -169,6 +169,11 @@ class Op:
         it is another op."""
         return None
 
+    def absorb(self, node: Node, scale: np.ndarray, shift: np.ndarray) -> bool:
+        """Makes op(x) * scale + shift of op(x), in place; ``scale`` and ``shift``: [output
+        channels] in float64. False, and nothing is changed, if the op cannot."""
+        return False
+
     def learned_scale(self, node: Node) -> np.ndarray | None:
         """Of a normalization the factor [C] that was trained, None if there is none."""
         return None
@@ -273,6 +278,13 @@ def is_number(number: Any) -> bool:
 
 def _shown(limit: float) -> str:
     return str(int(limit)) if abs(limit) < 1 << 53 and limit == int(limit) else f"{limit:g}"
+
+
+def scale_tensors(node: Node, scale: np.ndarray, shift: np.ndarray) -> bool:
+    """``Op.absorb`` of an op that ends with * tensors["scale"] + tensors["shift"] by channel."""
+    own = {role: node.tensors[role].astype(np.float64) for role in ("scale", "shift")}
+    node.tensors.update(scale=own["scale"] * scale, shift=own["shift"] * scale + shift)
+    return True
 
 
 # ---------------------------------------------------------------- shapes

@@ -9,7 +9,15 @@ import numpy as np
 
 from kernelprune.errors import ShapeError
 from kernelprune.graph.ops import rows
-from kernelprune.graph.ops.base import MAX_EXTENT, Op, Parameter, Shape, as_module, tensor
+from kernelprune.graph.ops.base import (
+    MAX_EXTENT,
+    Op,
+    Parameter,
+    Shape,
+    as_module,
+    scale_tensors,
+    tensor,
+)
 
 if TYPE_CHECKING:
     from kernelprune.graph.ir import Node
@@ -100,6 +108,9 @@ class GroupNorm(Op):
         super().shrink(node, live_inputs, live_output)
         if not live_output.all():
             node.params["groups"] = int(live_output.sum())
+
+    def absorb(self, node: Node, scale: np.ndarray, shift: np.ndarray) -> bool:
+        return scale_tensors(node, scale, shift)
 
     def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kernelprune.errors import ShapeError
 from kernelprune.graph.ops.activation import activation_module
 from kernelprune.graph.ops.base import Op, Shape, as_module, tensor
@@ -20,6 +22,14 @@ class LayerWithWeights(Op):
     max_inputs = 2
     has_connections = True
     module_roles = ("weight", "bias")
+
+    def absorb(self, node: Node, scale: np.ndarray, shift: np.ndarray) -> bool:
+        if len(node.inputs) > 1 or node.params["activation"] != "none":
+            return False
+        assert node.weight is not None and node.bias is not None
+        node.weight = node.weight * scale.reshape(-1, *[1] * (node.weight.ndim - 1))
+        node.bias = node.bias * scale + shift
+        return True
 
 
 def check_residual(shapes: Sequence[Shape], output: Shape) -> Shape:

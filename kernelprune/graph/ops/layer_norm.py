@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kernelprune.graph.ops import rows
-from kernelprune.graph.ops.base import Op, Parameter, Shape, as_module, elements, tensor
+from kernelprune.graph.ops.base import (
+    Op,
+    Parameter,
+    Shape,
+    as_module,
+    elements,
+    scale_tensors,
+    tensor,
+)
 from kernelprune.graph.ops.binary import Operand, combined
 from kernelprune.graph.ops.group_norm import normalized
 
@@ -102,6 +110,9 @@ class LayerNorm(Op):
         self, node: Node, live_inputs: Sequence[np.ndarray], live_output: np.ndarray
     ) -> None:
         """The tensors belong to an axis that keeps all entries."""
+
+    def absorb(self, node: Node, scale: np.ndarray, shift: np.ndarray) -> bool:
+        return node.params["axis"] == 0 and scale_tensors(node, scale, shift)
 
     def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch
