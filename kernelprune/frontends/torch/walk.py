@@ -180,7 +180,8 @@ class Walk:
             try:
                 self.constants.compute(fx_node)
             except UnsupportedOperator as error:
-                self.env[fx_node] = self._refuse(fx_node, _operator(fx_node), error)
+                self._report(fx_node, _operator(fx_node), error)
+                self.env[fx_node] = Lost(())
         else:
             self.env[fx_node] = self._translate(fx_node, value)
 
@@ -229,10 +230,13 @@ class Walk:
         return View.of(result, self.shapes[result]) if isinstance(result, str) else result
 
     def _refuse(self, fx_node: Any, operator: str, error: UnsupportedOperator) -> Any:
+        self._report(fx_node, operator, error)
+        return self._opaque(fx_node, operator, fx_node.meta.get("val"))
+
+    def _report(self, fx_node: Any, operator: str, error: UnsupportedOperator) -> None:
         if fx_node in self._live:
             module, source = module_path(fx_node), source_line(fx_node)
             self.refusals.append(Refusal(operator, fx_node.name, module, source, str(error)))
-        return self._opaque(fx_node, operator, fx_node.meta.get("val"))
 
     def _opaque(self, fx_node: Any, operator: str, value: Any) -> Any:
         inputs = list(dict.fromkeys(self._values_of(fx_node.all_input_nodes)))
