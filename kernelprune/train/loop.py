@@ -421,10 +421,11 @@ def load_model(checkpoint: Checkpoint) -> tuple[nn.Module, TrainOptions]:
 def make_model(
     options: TrainOptions, num_classes: int | None, shape: Iterable[int] | None
 ) -> nn.Module:
-    """The untrained model for images of ``shape``; its weights depend on ``options.seed``."""
+    """The untrained classifier for images of ``shape``; its weights depend on ``options.seed``."""
     channels = next(iter(shape or ()), None)
     if num_classes is None or channels is None:
         raise Error("the checkpoint does not say for which images and classes its model is")
+    models.require_classifier(options.model, "training")
     torch.manual_seed(options.seed)
     return models.create(
         options.model, num_classes=num_classes, in_channels=channels, **options.model_options
@@ -447,8 +448,10 @@ def fit(
         console: Where to show progress.
 
     Raises:
-        Error: Unknown model or data set, data missing, or ``folder`` holds another training.
+        Error: Unknown model or data set, a model that is no classifier, data missing, or
+            ``folder`` holds another training.
     """
+    models.require_classifier(options.model, "training")
     join_processes()
     found = None if folder is None else latest_checkpoint(folder)
     if found is not None and not resume:
