@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from kernelprune.errors import Error
-from kernelprune.models.layers import conv, initialise, scaled
+from kernelprune.models.layers import initialise, scaled, unit
 from kernelprune.models.registry import register
 
 POOL = ()
@@ -31,11 +31,7 @@ GOOGLENET: tuple[tuple[int, ...], ...] = (
 
 
 def _unit(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        conv(in_channels, out_channels, kernel, stride),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
+    return nn.Sequential(*unit(in_channels, out_channels, kernel, stride, activation=nn.ReLU))
 
 
 class Inception(nn.Module):

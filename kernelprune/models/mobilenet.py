@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kernelprune.errors import Error
-from kernelprune.models.layers import conv, initialise, scaled
+from kernelprune.models.layers import initialise, scaled, stem_stride, unit
 from kernelprune.models.registry import register
 
 V1: tuple[tuple[int, int], ...] = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)) + (
@@ -26,29 +25,6 @@ V2 = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-
-
-def _unit(
-    in_channels: int,
-    out_channels: int,
-    kernel: int,
-    stride: int = 1,
-    *,
-    groups: int = 1,
-    activation: type[nn.Module] | None,
-) -> list[nn.Module]:
-    """Convolution, batch norm, activation."""
-    layers: list[nn.Module] = [
-        conv(in_channels, out_channels, kernel, stride, groups=groups),
-        nn.BatchNorm2d(out_channels),
-    ]
-    return layers if activation is None else [*layers, activation(inplace=True)]
-
-
-def _stem_stride(stem: str) -> int:
-    if stem not in ("imagenet", "cifar"):
-        raise Error(f"stem='{stem}': must be 'imagenet' or 'cifar'")
-    return 2 if stem == "imagenet" else 1
 
 
 class MobileNetV1(nn.Module):
@@ -69,11 +45,11 @@ class MobileNetV1(nn.Module):
     ):
         super().__init__()
         channels = scaled(32, width)
-        layers = _unit(in_channels, channels, 3, _stem_stride(stem), activation=nn.ReLU)
+        layers = unit(in_channels, channels, 3, stem_stride(stem), activation=nn.ReLU)
         for entry, stride in layout:
             out = scaled(entry, width)
-            layers += _unit(channels, channels, 3, stride, groups=channels, activation=nn.ReLU)
-            layers += _unit(channels, out, 1, activation=nn.ReLU)
+            layers += unit(channels, channels, 3, stride, groups=channels, activation=nn.ReLU)
+            layers += unit(channels, out, 1, activation=nn.ReLU)
             channels = out
         self.features = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -92,9 +68,9 @@ class InvertedResidual(nn.Module):
         hidden = in_channels * expansion
         layers = []
         if expansion != 1:
-            layers += _unit(in_channels, hidden, 1, activation=nn.ReLU6)
-        layers += _unit(hidden, hidden, 3, stride, groups=hidden, activation=nn.ReLU6)
-        layers += _unit(hidden, out_channels, 1, activation=None)
+            layers += unit(in_channels, hidden, 1, activation=nn.ReLU6)
+        layers += unit(hidden, hidden, 3, stride, groups=hidden, activation=nn.ReLU6)
+        layers += unit(hidden, out_channels, 1, activation=None)
         self.layers = nn.Sequential(*layers)
         self.adds = stride == 1 and in_channels == out_channels
 
@@ -120,9 +96,9 @@ class MobileNetV2(nn.Module):
         width: float = 1.0,
     ):
         super().__init__()
-        first = _stem_stride(stem)
+        first = stem_stride(stem)
         channels = scaled(32, width)
-        layers = _unit(in_channels, channels, 3, first, activation=nn.ReLU6)
+        layers = unit(in_channels, channels, 3, first, activation=nn.ReLU6)
         shrinking = [position for position, row in enumerate(layout) if row[3] > 1]
         for position, (expansion, entry, blocks, stride) in enumerate(layout):
             out = scaled(entry, width)
@@ -132,7 +108,7 @@ class MobileNetV2(nn.Module):
                 layers.append(InvertedResidual(channels, out, stride, expansion))
                 channels = out
         last = scaled(1280, width)
-        layers += _unit(channels, last, 1, activation=nn.ReLU6)
+        layers += unit(channels, last, 1, activation=nn.ReLU6)
         self.features = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(last, num_classes)
