@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kernelprune.errors import Error
-from kernelprune.models.layers import conv, initialise, scaled
+from kernelprune.models.layers import conv, initialise, scaled, stem_stride
 from kernelprune.models.registry import register
 
 
@@ -68,11 +67,60 @@ class Bottleneck(nn.Module):
         return self.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
-class ResNet(nn.Module):
-    """Stages of blocks, each but the first at half the size: ``[N, C, H, W] -> [N, num_classes]``.
+class Encoder(nn.Module):
+    """Stages of blocks, each but the first at half the size: ``[N, C, H, W] ->`` a list of maps.
 
+    First that of the stem (before its pool), then that of each stage.
     ``stem="imagenet"`` is a 7x7 convolution of stride 2 and a 3x3 max pool of stride 2;
     ``stem="cifar"`` is one 3x3 convolution of stride 1, for images of about 32x32.
+    ``channels``: of each map. Start values are left to the model around it.
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        blocks: Sequence[int],
+        channels: Sequence[int],
+        *,
+        in_channels: int,
+        stem: str,
+        width: float = 1.0,
+    ):
+        super().__init__()
+        current = scaled(channels[0], width)
+        stride = stem_stride(stem)
+        self.conv1 = conv(in_channels, current, 7 if stride == 2 else 3, stride)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stride == 2 else nn.Identity()
+        self.bn1 = nn.BatchNorm2d(current)
+        self.relu = nn.ReLU(inplace=True)
+        self.stages = len(blocks)
+        self.channels = [current]
+        for stage, (count, stage_channels) in enumerate(zip(blocks, channels, strict=True)):
+            inner = scaled(stage_channels, width)
+            layers = []
+            for index in range(count):
+                stride = 2 if stage > 0 and index == 0 else 1
+                layers.append(block(current, inner, stride))
+                current = inner * block.expansion
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*layers))
+            self.channels.append(current)
+
+    def maps(self, x: torch.Tensor) -> list[torch.Tensor]:
+        found = [self.relu(self.bn1(self.conv1(x)))]
+        x = self.maxpool(found[0])
+        for stage in range(self.stages):
+            x = self.get_submodule(f"layer{stage + 1}")(x)
+            found.append(x)
+        return found
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.maps(x)
+
+
+class ResNet(Encoder):
+    """The encoder's last map, averaged, and a linear layer: ``[N, C, H, W] -> [N, num_classes]``.
+
+    Arguments are those of the encoder.
     """
 
     def __init__(
@@ -82,40 +130,15 @@ class ResNet(nn.Module):
         channels: Sequence[int],
         *,
         num_classes: int,
-        in_channels: int,
-        stem: str,
-        width: float = 1.0,
+        **options: Any,
     ):
-        super().__init__()
-        current = scaled(channels[0], width)
-        if stem == "imagenet":
-            self.conv1 = conv(in_channels, current, 7, 2)
-            self.maxpool: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
-        elif stem == "cifar":
-            self.conv1 = conv(in_channels, current, 3)
-            self.maxpool = nn.Identity()
-        else:
-            raise Error(f"stem='{stem}': must be 'imagenet' or 'cifar'")
-        self.bn1 = nn.BatchNorm2d(current)
-        self.relu = nn.ReLU(inplace=True)
-        self.stages = len(blocks)
-        for stage, (count, stage_channels) in enumerate(zip(blocks, channels, strict=True)):
-            inner = scaled(stage_channels, width)
-            layers = []
-            for index in range(count):
-                stride = 2 if stage > 0 and index == 0 else 1
-                layers.append(block(current, inner, stride))
-                current = inner * block.expansion
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*layers))
+        super().__init__(block, blocks, channels, **options)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(current, num_classes)
+        self.fc = nn.Linear(self.channels[-1], num_classes)
         initialise(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        for stage in range(self.stages):
-            x = self.get_submodule(f"layer{stage + 1}")(x)
-        return self.fc(self.avgpool(x).flatten(1))
+        return self.fc(self.avgpool(self.maps(x)[-1]).flatten(1))
 
 
 def _cifar(depth: int, options: dict[str, Any]) -> ResNet:
