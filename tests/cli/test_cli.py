@@ -382,6 +382,7 @@ def test_bad_options(call, file: Path, tmp_path: Path) -> None:
     check_error(call("bench", file, "--dense", tmp_path / "none"), "none")
     out = tmp_path / "out"
     check_error(call("train", "--out", out, "--model", "vgg99", "--data", "digits"), "vgg99")
+    check_error(call("train", "--out", out, "--model", "unet"), "is for segmentation")
     check_error(call("train", "--out", out, "--model-option", "width"), "NAME=VALUE")
     check_error(
         call("train", "--out", out, "--data", "digits", "--model-option", "depth=9"), "depth"

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from models.small_zoo import BUILDERS, build
+from models.small_zoo import BUILDERS, build, captured, numbers, small_options
 from prune.networks import lived_in, zoo
 from torch import nn
 
 import kernelprune as kp
 from kernelprune import models
-
-WITH_STEM = ("resnet18", "resnet50", "mobilenet_v1", "mobilenet_v2", "inception")
 
 
 def images(batch: int, height: int, width: int) -> torch.Tensor:
@@ -36,24 +34,23 @@ def check(model: nn.Module, height: int, width: int, path: Path) -> None:
     """The engine, by itself and with one image after the other, against torch in float64."""
     x = images(3, height, width)
     kp.export(model.float(), x[:1], path)
-    expected = model.double()(x.double())
+    expected = numbers(model.double()(x.double()))
     for options in ({}, {"lanes": 1}, {"lanes": 1, "precision": "strict"}):
-        found = kp.Engine(path, threads=1, **options).run(x).double()
+        found = numbers(kp.Engine(path, threads=1, **options).run(x)).double()
         assert float((found - expected).norm() / expected.norm()) <= 1e-5, options
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", captured(models.names()))
 @torch.no_grad()
 def test_smallest_images(name: str, tmp_path: Path) -> None:
     """If this fails, this model computes something else where its maps are smallest."""
-    stem = {"stem": "cifar"} if name in WITH_STEM else {}
-    model = zoo(name, num_classes=5, width=0.125, **stem)
+    model = zoo(name, num_classes=5, width=0.125, **small_options(name))
     side = smallest_side(model)
     check(model, side, side, tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize("size", [(9, 13)], ids=str)
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", captured(BUILDERS))
 @torch.no_grad()
 def test_odd_sizes(name: str, size: tuple[int, int], tmp_path: Path) -> None:
     """If this fails, networks of this style are wrong where their maps do not divide evenly."""

@@ -27,6 +27,7 @@ from kernelprune.train import (
     load_checkpoint,
     load_model,
 )
+from kernelprune.train.loop import make_model
 
 OPTIONS = TrainOptions(
     dataset="digits",
@@ -220,6 +221,18 @@ def test_teacher_is_part_of_the_loss() -> None:
         agreed = model(images).argmax(1) == teacher(images).argmax(1)
         results.append(float(agreed.float().mean()))
     assert results[1] > 0.8 > results[0] + 0.3
+
+
+def test_only_classifiers_are_trained(tmp_path: Path) -> None:
+    """If this fails, a model whose output is no class ends in a traceback after the data is read,
+    or trains to nothing."""
+    for name, kind in [("unet", "segmentation"), ("yolov8n", "detection")]:
+        options = replace(OPTIONS, model=name, model_options={})
+        with pytest.raises(Error, match=f"'{name}' is for {kind}, and training takes classifiers"):
+            fit(options, tmp_path / "out")
+        with pytest.raises(Error, match=f"'{name}' is for {kind}"):
+            make_model(options, 10, (1, 8, 8))
+    assert not (tmp_path / "out").exists()
 
 
 def test_limit_takes_fewer_images() -> None:
