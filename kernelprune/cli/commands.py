@@ -14,6 +14,8 @@ import typer
 from kernelprune.cli.app import app
 from kernelprune.cli.console import make_console
 from kernelprune.cli.parse import parse_assignments, parse_batches, parse_names
+from kernelprune.cli.pruning import chosen_recipe, command_line_of
+from kernelprune.train.options import PruneOptions
 
 console = make_console()
 
@@ -151,6 +153,7 @@ def train(
 
 
 @app.command()
+@command_line_of(PruneOptions)
 def prune(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for the pruned checkpoint.")],
@@ -160,44 +163,6 @@ def prune(
     recipe: Annotated[
         Path | None, typer.Option(help="YAML file with options; see the folder recipes.")
     ] = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="synaptic, dcp, dkp, l1, l2, random, taylor, gradient, slimming, reconstruction; "
-            "scratch: what is left, with new weights."
-        ),
-    ] = "synaptic",
-    level: Annotated[
-        str | None, typer.Option(help="connection or channel, for the methods that do both.")
-    ] = None,
-    density: Annotated[float, typer.Option(help="Share of connections (channels) to keep.")] = 0.1,
-    macs: Annotated[
-        float | None, typer.Option(help="Keep at most this share of the multiply-adds.")
-    ] = None,
-    latency_ms: Annotated[
-        float | None,
-        typer.Option(help="Milliseconds of the engine here, in place of the density (synaptic)."),
-    ] = None,
-    latency_batch: Annotated[int, typer.Option(help="Images that those are for.")] = 1,
-    scope: Annotated[str | None, typer.Option(help="layer, global or global-normalised.")] = None,
-    ignore: Annotated[
-        list[str] | None, typer.Option(help="Layer, or pattern with *, that is kept whole.")
-    ] = None,
-    rounds: Annotated[int, typer.Option(help="Prune in rounds while fine-tuning.")] = 1,
-    penalty: Annotated[
-        float | None,
-        typer.Option(help="Of the sum of the strengths; by default 0.1 / root of connections."),
-    ] = None,
-    sparsify_epochs: Annotated[float, typer.Option(help="Training with the penalty.")] = 3.0,
-    finetune_epochs: Annotated[float, typer.Option(help="Training after pruning.")] = 5.0,
-    samples: Annotated[
-        int | None, typer.Option(help="Images to choose by (dcp, dkp, taylor, ...).")
-    ] = None,
-    adaptive: Annotated[
-        float | None, typer.Option(help="DCP-Adapt's threshold, in place of the density.")
-    ] = None,
-    device: Device = "auto",
-    seed: Annotated[int, typer.Option(help="Of batches and of 'random'.")] = 0,
     resume: Resume = False,
 ) -> None:
     """Drop connections or channels of a trained model and fine-tune the rest.
@@ -220,7 +185,6 @@ def prune(
       torchrun --nproc-per-node 2 -m kernelprune.cli prune --from runs/vgg --out runs/vgg-pruned
     """
     _share_cores()
-    from kernelprune.cli.pruning import chosen_recipe
     from kernelprune.prune.distributed import is_first
     from kernelprune.train import recipe_run
 

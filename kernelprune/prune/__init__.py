@@ -1,56 +1,45 @@
-"""Pruning: Synaptic Strength, baselines, masks, thresholds, dry-run plans."""
+"""Pruning: Synaptic Strength, baselines, masks, thresholds, dry-run plans.
+
+Names are resolved on first use: options can be read, and shown by the command line, without torch.
+"""
 
 from __future__ import annotations
 
-from kernelprune.prune.batches import recalibrate
-from kernelprune.prune.counts import Counts, count
-from kernelprune.prune.criteria import (
-    CHANNEL_CRITERIA,
-    CRITERIA,
-    prune_channels,
-    prune_connections,
-    scale_penalty,
-)
-from kernelprune.prune.discrimination import GRANULARITIES, DiscriminationAware
-from kernelprune.prune.distributed import synchronised_norms
-from kernelprune.prune.masks import (
-    apply_masks,
-    attach_masks,
-    finalize_masks,
-    load_masks,
-    masks_of,
-    save_masks,
-)
-from kernelprune.prune.plan import LayerPlan, Plan
-from kernelprune.prune.schedule import cubic_densities, round_steps
-from kernelprune.prune.sensitivity import Sensitivity, sensitivity
-from kernelprune.prune.synaptic import SynapticStrength
-from kernelprune.prune.threshold import SCOPES
+import importlib
+from typing import Any
 
-__all__ = [
-    "CHANNEL_CRITERIA",
-    "CRITERIA",
-    "GRANULARITIES",
-    "SCOPES",
-    "Counts",
-    "DiscriminationAware",
-    "LayerPlan",
-    "Plan",
-    "Sensitivity",
-    "SynapticStrength",
-    "apply_masks",
-    "attach_masks",
-    "count",
-    "cubic_densities",
-    "finalize_masks",
-    "load_masks",
-    "masks_of",
-    "prune_channels",
-    "prune_connections",
-    "recalibrate",
-    "round_steps",
-    "save_masks",
-    "scale_penalty",
-    "sensitivity",
-    "synchronised_norms",
-]
+# Module -> the public names that it defines.
+_MODULES = {
+    "batches": ("recalibrate",),
+    "counts": ("Counts", "count"),
+    "criteria": ("prune_channels", "prune_connections", "scale_penalty"),
+    "criterion_options": ("CriterionOptions", "ScoreOptions"),
+    "discrimination": ("DiscriminationAware",),
+    "discrimination_options": ("GRANULARITIES", "DiscriminationOptions"),
+    "distributed": ("synchronised_norms",),
+    "layer_sensitivity": ("Sensitivity", "sensitivity"),
+    "masks": (
+        "apply_masks", "attach_masks", "finalize_masks", "load_masks", "masks_of", "save_masks",
+    ),
+    "options": ("SCOPES",),
+    "plan": ("LayerPlan", "Plan"),
+    "schedule": ("cubic_densities", "round_steps"),
+    "scores": ("CHANNEL_CRITERIA", "CRITERIA"),
+    "synaptic": ("SynapticStrength",),
+    "synaptic_options": ("SynapticOptions",),
+}  # fmt: skip
+_PUBLIC = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -26,4 +26,12 @@ def check_number(
     bounds = {"above": above, "at least": least, "below": below, "at most": most}
     named = [f"{word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound)]
     noun = "a whole number" if whole else "a number"
-    raise Error(f"{name}={value!r}: must be {noun} {' and '.join(named)}".rstrip())
+    raise Error(f"{name}={short(value)}: must be {noun} {' and '.join(named)}".rstrip())
+
+
+def short(value: Any) -> str:
+    """For a message; what a file holds may be long, or have more digits than Python prints."""
+    try:
+        return repr(value)[:60]
+    except (ValueError, RecursionError):
+        return f"a large {type(value).__name__}"

@@ -15,9 +15,11 @@ from kernelprune.graph.footprint import Footprint
 from kernelprune.prune.batches import Loss
 from kernelprune.prune.channels import channel_layers, input_scales
 from kernelprune.prune.checks import check_number
+from kernelprune.prune.criterion_options import SLIMMING_PENALTY, CriterionOptions
 from kernelprune.prune.discrimination import DiscriminationAware
 from kernelprune.prune.layers import Layer, Selector, read_graph, read_layers
 from kernelprune.prune.masks import apply_masks, attach_masks
+from kernelprune.prune.options import takes
 from kernelprune.prune.plan import Plan, make_plan, warned
 from kernelprune.prune.scores import (
     CHANNEL_CRITERIA,
@@ -38,27 +40,24 @@ __all__ = [
 ]
 
 
+@takes(CriterionOptions)
 def prune_connections(
     model: nn.Module,
     *,
     density: float | None = None,
-    criterion: str = "l1",
-    scope: str = "global-normalised",
     x: torch.Tensor | tuple[torch.Tensor, ...] | None = None,
     loader: Iterable[Any] | None = None,
-    samples: int | None = None,
     loss: Loss = functional.cross_entropy,
     ignore: Iterable[Selector] | Selector = (),
     include: Iterable[Selector] | Selector = (),
     macs: float | None = None,
     hold: bool = False,
-    seed: int = 0,
+    **options: Any,
 ) -> Plan:
     """Prunes connections of ``model`` in place and returns what was kept.
 
-    ``criterion``: "l1" or "l2" norm of the kernel, "random" (from ``seed``), "taylor" (sum of
-    |gradient * weight|) or "gradient" (norm of the kernel's gradient); the last two look at
-    ``samples`` images (None: all) of ``loader``, which gives ``(images, labels)``, with ``loss``.
+    ``options``: those of ``CriterionOptions``, by name. The criteria "taylor" and "gradient" look
+    at the images of ``loader``, which gives ``(images, labels)``, with ``loss``.
     ``density``: kept share of the connections of all prunable layers; ``macs``: at most this share
     of the multiply-adds that the dense network has, both as exported: dead channels gone, batch
     norms folded (needs ``x``, an example input ``[N, C, H, W]``, or a tuple for several inputs).
@@ -75,12 +74,14 @@ def prune_connections(
     and macs cannot both hold, and for a weight that is made anew at every call (by a hook or a
     parametrisation); the model is then as it was.
     """
+    chosen = CriterionOptions.from_dict(options)
     graph, layers = read_layers(model, x, ignore=ignore, include=include, masked=True)
     prunable = [layer for layer in layers if layer.prunable]
-    gradients = Gradients(model, prunable, loader, samples, loss)
+    gradients = Gradients(model, prunable, loader, chosen.samples, loss)
     scores = {
         layer.name: connection_scores(
-            criterion, Connections(layer.name, layer.module.weight.detach(), seed, gradients)
+            chosen.criterion,
+            Connections(layer.name, layer.module.weight.detach(), chosen.seed, gradients),
         )
         for layer in prunable
     }
@@ -89,8 +90,8 @@ def prune_connections(
         scores,
         density=density,
         macs=macs,
-        scope=scope,
-        method=criterion,
+        scope=chosen.scope or "global-normalised",
+        method=chosen.criterion,
         kept=_held(prunable),
         footprint=None if graph is None else Footprint(graph),
     )
@@ -98,22 +99,19 @@ def prune_connections(
     return warned(plan)
 
 
+@takes(CriterionOptions)
 def prune_channels(
     model: nn.Module,
     x: torch.Tensor | tuple[torch.Tensor, ...],
     *,
     ratio: float | None = None,
-    criterion: str = "l1",
-    scope: str = "layer",
     loader: Iterable[Any] | None = None,
-    samples: int | None = None,
     loss: Loss = functional.cross_entropy,
     ignore: Iterable[Selector] | Selector = (),
     include: Iterable[Selector] | Selector = (),
     macs: float | None = None,
     hold: bool = False,
-    seed: int = 0,
-    **greedy: Any,
+    **options: Any,
 ) -> Plan:
     """Prunes input channels of the layers that ``channel_layers`` names, in place.
 
@@ -121,18 +119,18 @@ def prune_channels(
     ``prune_connections``, summed over the connections that read the channel; "slimming" (|gamma| of
     the batch norm before); or "reconstruction", the greedy choice of ``DiscriminationAware``
     without classification (as ThiNet): it needs ``loader`` and ``ratio``, takes the same share from
-    each layer, trains the weights that it keeps, and ``greedy`` are more options of it. The other
-    arguments are those of ``prune_connections``; afterwards ``kp.compact`` makes the model smaller.
+    each layer, trains the weights that it keeps, and has the options of ``DiscriminationOptions``.
+    The other arguments are those of ``prune_connections``; afterwards ``kp.compact`` makes the
+    model smaller.
 
     Raises Error as ``prune_connections``, and for "slimming" where there is no batch norm.
     """
-    if criterion == "reconstruction":
+    if options.get("criterion") == "reconstruction":
         return _reconstruct(
-            model, x, ratio, scope, macs, hold, loader=loader, samples=samples, loss=loss,
-            ignore=ignore, include=include, seed=seed, **greedy,
+            model, x, ratio, macs, hold, loader=loader, loss=loss, ignore=ignore, include=include,
+            **options,
         )  # fmt: skip
-    if greedy:
-        raise Error(f"criterion '{criterion}' has no option {', '.join(greedy)}")
+    settings = CriterionOptions.from_dict(options)
     if ratio is not None:
         check_number("ratio", ratio, least=0, below=1)
     graph, layers = read_graph(model, x, ignore=ignore, include=include, masked=True)
@@ -141,19 +139,19 @@ def prune_channels(
         raise Error(f"{type(model).__name__} has no layer whose input channels may go")
     for layer in layers:
         layer.prunable = layer in chosen
-    gradients = Gradients(model, chosen, loader, samples, loss)
+    gradients = Gradients(model, chosen, loader, settings.samples, loss)
     scores = {}
     for layer in chosen:
         weight, scales = layer.module.weight.detach(), input_scales(graph, layer)
-        seen = Connections(layer.name, weight, seed, gradients, scales)
-        scores[layer.name] = channel_scores(criterion, seen)
+        seen = Connections(layer.name, weight, settings.seed, gradients, scales)
+        scores[layer.name] = channel_scores(settings.criterion, seen)
     plan = make_plan(
         layers,
         scores,
         density=None if ratio is None else 1 - ratio,
         macs=macs,
-        scope=scope,
-        method=f"{criterion} of channels",
+        scope=settings.scope or "layer",
+        method=f"{settings.criterion} of channels",
         kept=_held(chosen),
         channels=True,
         footprint=Footprint(graph),
@@ -162,7 +160,7 @@ def prune_channels(
     return warned(plan)
 
 
-def scale_penalty(model: nn.Module, factor: float) -> Callable[[], torch.Tensor]:
+def scale_penalty(model: nn.Module, factor: float = SLIMMING_PENALTY) -> Callable[[], torch.Tensor]:
     """``factor * sum |gamma|`` over all batch norms, to be added to the loss before pruning by
     "slimming" (Liu et al., "Learning Efficient Convolutional Networks through Network Slimming",
     ICCV 2017). Raises Error when no batch norm has a gamma."""
@@ -188,16 +186,17 @@ def _reconstruct(
     model: nn.Module,
     x: torch.Tensor | tuple[torch.Tensor, ...],
     ratio: float | None,
-    scope: str,
     macs: float | None,
     hold: bool,
     *,
     loader: Iterable[Any] | None,
+    criterion: str,
+    scope: str = "layer",
     **options: Any,
 ) -> Plan:
     if loader is None or ratio is None or macs is not None or scope != "layer":
         raise Error(
-            "criterion 'reconstruction' needs loader= and ratio=, and takes the same share from "
+            f"criterion '{criterion}' needs loader= and ratio=, and takes the same share from "
             "each layer: no macs=, scope='layer'"
         )
     greedy = DiscriminationAware(

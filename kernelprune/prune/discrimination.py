@@ -32,6 +32,7 @@ from kernelprune.prune.batches import (
 from kernelprune.prune.budget import cut_off_line
 from kernelprune.prune.channels import channel_layers
 from kernelprune.prune.checks import check_number
+from kernelprune.prune.discrimination_options import GRANULARITIES, DiscriminationOptions
 from kernelprune.prune.distributed import (
     average_gradients,
     same_on_all,
@@ -46,12 +47,11 @@ from kernelprune.prune.masks import (
     masks_of,
     unchanged_on_failure,
 )
+from kernelprune.prune.options import takes
 from kernelprune.prune.plan import Plan, plan_of, warned
 from kernelprune.prune.selection import Greedy, Objective, kept_number
 from kernelprune.prune.stages import AuxiliaryHead, find_stages
 from kernelprune.prune.weights import copy_of
-
-GRANULARITIES = ("channel", "kernel")
 
 # Called as (phase, steps done, steps in all, loss).
 Progress = Callable[[str, int, int, float], None]
@@ -72,17 +72,9 @@ class DiscriminationAware:
     ``granularity``: "channel" prunes whole input channels of the layers that ``channel_layers``
     names (``kp.compact`` then removes them), "kernel" connections of all prunable layers without
     groups, and of those with groups that ``include`` names. Layers whose weight does not train
-    (``requires_grad``) are left alone. ``samples``: images that the selection looks at; None takes
-    all that ``loader`` gives. ``channels_per_step``: channels taken at once; the paper takes one,
-    which costs a pass over the samples for each. Of connections so many times the output channels
-    are taken at once, at least one; fractions are fine there.
-    ``losses``: auxiliary classifiers; they need a model that gives scores ``[N, classes]``.
-    ``discrimination``: the paper's lambda; 0 leaves the reconstruction alone (as ThiNet), for any
-    outputs. ``stage_epochs``, ``stage_learning_rate``: fine-tuning of each stage, a tenth of the
-    rate from 40 % and a hundredth from 60 % on; None is one epoch, or none without discrimination.
-    ``select_epochs``, ``select_learning_rate``: training of the chosen weights after every step.
-    ``seed``: of the classifiers. ``loss``: of the model's outputs (and the classifiers' scores)
-    and labels. ``progress``: called as ``Progress`` says.
+    (``requires_grad``) are left alone. ``loss``: of the model's outputs (and the classifiers'
+    scores) and labels. ``progress``: called as ``Progress`` says. ``options``: those of
+    ``DiscriminationOptions``, by name.
 
     Under torch.distributed each process has its part of the data; all choose the same.
 
@@ -91,6 +83,7 @@ class DiscriminationAware:
     weights that are parametrised or made by a hook, and when there is nothing to prune.
     """
 
+    @takes(DiscriminationOptions)
     def __init__(
         self,
         model: nn.Module,
@@ -98,60 +91,24 @@ class DiscriminationAware:
         loader: Iterable[Any],
         *,
         granularity: str = "channel",
-        samples: int | None = None,
-        channels_per_step: float = 1,
-        losses: int | None = None,
-        discrimination: float = 1.0,
-        stage_epochs: int | None = None,
-        stage_learning_rate: float = 0.01,
-        select_epochs: int = 1,
-        select_learning_rate: float = 0.01,
-        momentum: float = 0.9,
-        weight_decay: float = 1e-4,
-        seed: int = 0,
         loss: Loss = functional.cross_entropy,
         progress: Progress | None = None,
         ignore: Iterable[Selector] | Selector = (),
         include: Iterable[Selector] | Selector = (),
+        **options: Any,
     ):
         if granularity not in GRANULARITIES:
             raise Error(f"granularity '{granularity}': must be one of {', '.join(GRANULARITIES)}")
-        if granularity == "channel":
-            is_whole = isinstance(channels_per_step, float) and channels_per_step.is_integer()
-            number = int(channels_per_step) if is_whole else channels_per_step
-            check_number("channels_per_step", number, least=1, whole=True)
-        else:
-            check_number("channels_per_step", channels_per_step, above=0)
-        check_number("discrimination", discrimination, least=0)
-        if stage_epochs is None:
-            stage_epochs = int(discrimination > 0)
-        # The auxiliary classifiers must be trained.
-        check_number("stage_epochs", stage_epochs, least=discrimination > 0, whole=True)
-        check_number("select_epochs", select_epochs, least=0, whole=True)
-        check_number("stage_learning_rate", stage_learning_rate, least=0)
-        check_number("select_learning_rate", select_learning_rate, least=0)
-        check_number("momentum", momentum, least=0, below=1)
-        check_number("weight_decay", weight_decay, least=0)
-        if samples is not None:
-            check_number("samples", samples, least=1, whole=True)
+        self.options = chosen = DiscriminationOptions.from_dict(options)
+        chosen.check_step(granularity)
         check_loader(loader, again=True)
         self.model, self.loader = model, loader
         self.granularity = granularity
-        self.discrimination = discrimination
-        self.stage_epochs, self.stage_learning_rate = stage_epochs, stage_learning_rate
-        self.sgd: dict[str, Any] = {
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "nesterov": momentum > 0,
-        }
-        self.channels_per_step = channels_per_step
-        self.select_epochs = select_epochs
-        self.select_sgd = {"lr": select_learning_rate, **self.sgd}
         self.progress = progress
         self._example = x
         graph, self.layers = read_graph(model, x, ignore=ignore, include=include)
         self._footprint = Footprint(graph)  # as it was given
-        if stage_epochs and not any(p.requires_grad for p in model.parameters()):
+        if chosen.epochs_of_a_stage and not any(p.requires_grad for p in model.parameters()):
             raise Error("no parameter of the model is trained: stages cannot be fine-tuned")
         if granularity == "channel":
             able = channel_layers(graph, self.layers)
@@ -166,20 +123,29 @@ class DiscriminationAware:
         for layer in self.layers:
             layer.prunable = layer in self.chosen
         # Without classification only the last stage matters: there is nothing to cut for.
-        self.stages = find_stages(graph, self.chosen, losses if discrimination else 0)
+        cuts = chosen.losses if chosen.discrimination else 0
+        self.stages = find_stages(graph, self.chosen, cuts)
         self.history: list[dict[str, Any]] = []
         teacher = copy_of(model).eval().requires_grad_(False)
-        heads, scores = self._make_heads(x if isinstance(x, tuple) else (x,), teacher, seed)
+        heads, scores = self._make_heads(x if isinstance(x, tuple) else (x,), teacher)
         self.objectives = [
             Objective(
-                model, teacher, loader, samples, loss, discrimination, stage.cut, head, scores
+                model,
+                teacher,
+                loader,
+                chosen.samples,
+                loss,
+                chosen.discrimination,
+                stage.cut,
+                head,
+                scores,
             )
             for stage, head in zip(self.stages, heads, strict=True)
         ]
         self._pruned = False
 
     def _make_heads(
-        self, given: Inputs, teacher: nn.Module, seed: int
+        self, given: Inputs, teacher: nn.Module
     ) -> tuple[list[AuxiliaryHead | None], bool]:
         """The classifiers of the stages, and whether the model gives one tensor."""
         parameter = next(self.model.parameters())
@@ -200,7 +166,7 @@ class DiscriminationAware:
                 "classifiers need: say losses=0 with a loss= for such outputs, or discrimination=0"
             )
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(self.options.seed)
             heads = [
                 None if stage.cut is None else AuxiliaryHead(stage.channels, found.shape[1])
                 for stage in self.stages
@@ -283,27 +249,28 @@ class DiscriminationAware:
 
     def _method(self) -> str:
         name = "DCP" if self.granularity == "channel" else "DKP"
-        return name if self.discrimination else f"{name}, reconstruction only"
+        return name if self.options.discrimination else f"{name}, reconstruction only"
 
     # ------------------------------------------------------------ one stage
 
     def _finetune(self, objective: Objective, title: str) -> None:
         """Per batch one step on the auxiliary loss and one on the final loss."""
-        if not self.stage_epochs:
+        options, epochs = self.options, self.options.epochs_of_a_stage
+        if not epochs:
             return
         final = replace(objective, cut=None, head=None)
         losses = [final] if objective.head is None else [objective, final]
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         parameters += [] if objective.head is None else list(objective.head.parameters())
-        optimiser = torch.optim.SGD(parameters, lr=self.stage_learning_rate, **self.sgd)
+        optimiser = torch.optim.SGD(parameters, lr=options.stage_learning_rate, **options.sgd)
         with eval_mode(self.model), synchronised_norms(self.model, objective.head):
             self.model.train()
             if objective.head is not None:
                 objective.head.train()
-            for epoch in range(self.stage_epochs):
-                done = epoch / self.stage_epochs
+            for epoch in range(epochs):
+                done = epoch / epochs
                 factor = 1 if done < 0.4 else 0.1 if done < 0.6 else 0.01
-                optimiser.param_groups[0]["lr"] = self.stage_learning_rate * factor
+                optimiser.param_groups[0]["lr"] = options.stage_learning_rate * factor
                 value = 0.0
                 for images, labels in labelled(self.loader, None, device_of(self.model)):
                     for part in losses:
@@ -317,7 +284,7 @@ class DiscriminationAware:
                         differentiate(loss)
                         average_gradients(parameters)
                         optimiser.step()
-                self._show(f"{title}: fine-tune", epoch + 1, self.stage_epochs, value)
+                self._show(f"{title}: fine-tune", epoch + 1, epochs, value)
         optimiser.zero_grad(set_to_none=True)
         same_on_all(self.model)  # to the last bit
         if objective.head is not None:
@@ -335,9 +302,9 @@ class DiscriminationAware:
         rows, columns = layer.shape
         greedy = Greedy(
             channels,
-            max(round(self.channels_per_step * (1 if channels else rows)), 1),
-            self.select_epochs,
-            self.select_sgd,
+            max(round(self.options.channels_per_step * (1 if channels else rows)), 1),
+            self.options.select_epochs,
+            {"lr": self.options.select_learning_rate, **self.options.sgd},
         )
         number = None if ratio is None else kept_number(self._available(layer), ratio)
 

@@ -21,7 +21,6 @@ from kernelprune.graph.footprint import Footprint
 from kernelprune.graph.ir import Graph
 from kernelprune.prune.batches import Inputs, compute, inputs
 from kernelprune.prune.budget import connected
-from kernelprune.prune.checks import check_number
 from kernelprune.prune.distributed import as_first_has
 from kernelprune.prune.histogram import histogram
 from kernelprune.prune.latency import (
@@ -32,13 +31,15 @@ from kernelprune.prune.latency import (
 )
 from kernelprune.prune.layers import Layer, Selector, read_graph
 from kernelprune.prune.masks import make_plain, masks_of, unchanged_on_failure
+from kernelprune.prune.options import takes
 from kernelprune.prune.plan import Plan, make_plan, plan_of, warned
 from kernelprune.prune.sources import find_rescalings, rescale
 from kernelprune.prune.strength import Strength, start
-from kernelprune.prune.threshold import check_scope, select
+from kernelprune.prune.synaptic_options import LatencyOptions, SynapticOptions
+from kernelprune.prune.threshold import select
 from kernelprune.prune.weights import parametrisation
 
-SCALES = ("auto", "measured", "kernel")
+DEFAULT_SCOPE = "global"
 
 
 def default_penalty(connections: int) -> float:
@@ -53,10 +54,8 @@ class SynapticStrength:
 
     ``model`` computes the same function before and after (to float rounding); build the optimiser
     afterwards, from ``parameter_groups``. ``x``: an example input ``[N, C, H, W]``, or a tuple for
-    several inputs; the shapes are what counts. ``penalty``: factor on the sum of all strengths in
-    the loss; None takes ``default_penalty`` of the connections that are not zero, which suits a few
-    epochs at a learning rate of 0.1 (long trainings want less). ``scope``: how strengths of
-    different layers are compared, see ``threshold.comparable``.
+    several inputs; the shapes are what counts. ``options``: those of ``SynapticOptions``, by name;
+    for ``scope`` see ``threshold.comparable``.
 
     ``scale="auto"`` moves |gamma| of the batch norm before a convolution into the strengths where
     that is exact, and elsewhere takes the measured root mean square of the input map, a running
@@ -69,39 +68,37 @@ class SynapticStrength:
     copy of the model, such as a moving average of it, made after this, becomes a plain module by
     ``finalize_masks``.
 
-    Raises Error for an unknown scale or scope, a negative penalty, a selector that selects nothing,
-    a convolution whose weight is parametrised or made by a hook, a model that is wrapped (DDP,
-    torch.compile), and when there is nothing to prune.
+    Raises Error for wrong options, a selector that selects nothing, a convolution whose weight is
+    parametrised or made by a hook, a model that is wrapped (DDP, torch.compile), and when there is
+    nothing to prune.
     """
 
+    @takes(SynapticOptions)
     def __init__(
         self,
         model: nn.Module,
         x: torch.Tensor | tuple[torch.Tensor, ...],
         *,
-        penalty: float | None = None,
-        scope: str = "global",
-        scale: str = "auto",
         ignore: Iterable[Selector] | Selector = (),
         include: Iterable[Selector] | Selector = (),
+        **options: Any,
     ):
-        if scale not in SCALES:
-            raise Error(f"scale '{scale}': must be one of {', '.join(SCALES)}")
-        if penalty is not None:
-            check_number("penalty", penalty, least=0)
-        check_scope(scope)
+        self.options = SynapticOptions.from_dict(options)
         self.model = model
-        self.scope = scope
+        self.scope = self.options.scope or DEFAULT_SCOPE
         graph, self.layers = read_graph(model, x, ignore=ignore, include=include)
         self._parts: dict[str, Strength] = {}
         given = x if isinstance(x, tuple) else (x,)
         self._example = tuple(tensor[:1].detach().clone() for tensor in given)
         self._times: dict[tuple[int, int], LayerTimes] = {}
         with unchanged_on_failure(model):
-            self._begin(graph, scale)
+            self._begin(graph, self.options.scale)
             self._first_measurement(given)
         connections = sum(int(part.mask.sum()) for part in self._parts.values())
-        self.penalty_factor = default_penalty(max(connections, 1)) if penalty is None else penalty
+        given_penalty = self.options.penalty
+        self.penalty_factor = (
+            default_penalty(max(connections, 1)) if given_penalty is None else given_penalty
+        )
 
     def _begin(self, graph: Graph, scale: str) -> None:
         """Moves what scales can be moved into the readers, and makes their strengths parameters."""
@@ -250,8 +247,7 @@ class SynapticStrength:
             )
         if macs is not None:
             raise Error(f"latency_ms={latency_ms}: only without macs=")
-        check_number("latency_ms", latency_ms, above=0)
-        check_number("batch", batch, least=1, whole=True)
+        LatencyOptions(latency_ms=latency_ms, latency_batch=batch, latency_threads=threads)
         measure = engine_measure(
             self.model, self._example, self.layers, _prune_copy,
             batch=batch, threads=threads,

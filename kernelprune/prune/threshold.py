@@ -11,8 +11,7 @@ import torch
 
 from kernelprune.errors import Error
 from kernelprune.prune.checks import check_number
-
-SCOPES = ("global", "global-normalised", "layer")
+from kernelprune.prune.options import SCOPES
 
 
 def check_scope(scope: str) -> None:

@@ -1,37 +1,34 @@
-"""Training: a loop whose result depends on its options alone, and checkpoints without pickle."""
+"""Training: a loop whose result depends on its options alone, and checkpoints without pickle.
+
+Names are resolved on first use: options can be read, and shown by the command line, without torch.
+"""
 
 from __future__ import annotations
 
-from kernelprune.train.checkpoint import (
-    Checkpoint,
-    latest_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
-from kernelprune.train.evaluate import accuracy, predict
-from kernelprune.train.loop import Trainer, TrainResult, fit, load_model
-from kernelprune.train.options import ExportOptions, PruneOptions, TrainOptions
-from kernelprune.train.pruning import PruneResult, export_run, prune_run
-from kernelprune.train.recipe import Recipe, load_recipe, recipe_run
+import importlib
+from typing import Any
 
-__all__ = [
-    "Checkpoint",
-    "ExportOptions",
-    "PruneOptions",
-    "PruneResult",
-    "Recipe",
-    "TrainOptions",
-    "TrainResult",
-    "Trainer",
-    "accuracy",
-    "export_run",
-    "fit",
-    "latest_checkpoint",
-    "load_checkpoint",
-    "load_model",
-    "load_recipe",
-    "predict",
-    "prune_run",
-    "recipe_run",
-    "save_checkpoint",
-]
+# Module -> the public names that it defines.
+_MODULES = {
+    "checkpoint": ("Checkpoint", "latest_checkpoint", "load_checkpoint", "save_checkpoint"),
+    "evaluate": ("accuracy", "predict"),
+    "loop": ("TrainResult", "Trainer", "fit", "load_model"),
+    "options": ("ExportOptions", "PruneOptions", "TrainOptions"),
+    "pruning": ("PruneResult", "export_run", "prune_run"),
+    "recipe": ("Recipe", "load_recipe", "recipe_run"),
+}
+_PUBLIC = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

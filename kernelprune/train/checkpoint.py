@@ -23,9 +23,10 @@ from torch import nn
 
 from kernelprune.errors import Error
 from kernelprune.files import name_of, new_folder, read_bytes
+from kernelprune.prune.checks import short
 from kernelprune.prune.weights import present_names
 from kernelprune.text import read_json
-from kernelprune.train.options import PruneOptions, TrainOptions, short
+from kernelprune.train.options import PruneOptions, TrainOptions
 
 _NAME = re.compile(r"checkpoint-(\d{6})")
 _FORMAT = "kernelprune-checkpoint"

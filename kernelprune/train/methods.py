@@ -15,26 +15,21 @@ from kernelprune.data import Dataset, batches
 from kernelprune.errors import Error
 from kernelprune.frontends.torch.trace import trace
 from kernelprune.graph.footprint import Footprint
-from kernelprune.prune import (
-    DiscriminationAware,
-    Plan,
-    SynapticStrength,
-    attach_masks,
-    finalize_masks,
-    prune_channels,
-    prune_connections,
-    scale_penalty,
-)
+from kernelprune.prune.criteria import prune_channels, prune_connections, scale_penalty
+from kernelprune.prune.criterion_options import CriterionOptions
+from kernelprune.prune.discrimination import DiscriminationAware
+from kernelprune.prune.discrimination_options import DiscriminationOptions, StepOptions
 from kernelprune.prune.distributed import is_first, own_part
 from kernelprune.prune.layers import find_layers
-from kernelprune.prune.plan import plan_of
+from kernelprune.prune.masks import attach_masks, finalize_masks
+from kernelprune.prune.plan import Plan, plan_of
+from kernelprune.prune.synaptic import SynapticStrength
+from kernelprune.prune.synaptic_options import SynapticOptions
 from kernelprune.prune.weights import masks_in
 from kernelprune.train.checkpoint import Checkpoint
 from kernelprune.train.loop import make_model
 from kernelprune.train.options import GREEDY, PruneOptions, TrainOptions
 from kernelprune.train.progress import PhaseProgress
-
-_SLIMMING_PENALTY = 1e-3
 
 
 class Samples:
@@ -83,9 +78,8 @@ class Synaptic(Method):
     def __init__(self, model: nn.Module, example: torch.Tensor, options: PruneOptions):
         super().__init__(model)
         self.options = options
-        scope: dict[str, Any] = {} if options.scope is None else {"scope": options.scope}
         self.pruner = SynapticStrength(
-            model, example, penalty=options.penalty, ignore=options.ignore, **scope
+            model, example, ignore=options.ignore, **options.shared_with(SynapticOptions)
         )
         self.penalty = self.pruner.penalty
         self.no_decay = tuple(self.pruner.parameter_groups()[1]["params"])
@@ -116,17 +110,15 @@ class ByCriterion(Method):
         if options.method == "slimming":
             self.sparsifies = True
             given = options.penalty
-            self.penalty = scale_penalty(model, _SLIMMING_PENALTY if given is None else given)
+            self.penalty = scale_penalty(model, *([] if given is None else [given]))
+        kind = StepOptions if options.method == "reconstruction" else CriterionOptions
         self.more: dict[str, Any] = {
             "criterion": options.method,
             "ignore": options.ignore,
             "loader": loader,
-            "samples": options.samples,
-            "seed": options.seed,
             "hold": True,
+            **options.shared_with(kind),
         }
-        if options.scope is not None:
-            self.more["scope"] = options.scope
 
     def hold(self, held: Checkpoint | None) -> None:
         if self.options.rounds > 1:
@@ -137,12 +129,9 @@ class ByCriterion(Method):
             return prune_connections(
                 self.model, density=_beside(density, macs), macs=macs, x=self.example, **self.more
             )
-        more = dict(self.more)
-        if self.options.method == "reconstruction":
-            more["channels_per_step"] = self.options.channels_per_step
         beside = _beside(density, macs)
         ratio = None if beside is None else 1 - beside
-        return prune_channels(self.model, self.example, ratio=ratio, macs=macs, **more)
+        return prune_channels(self.model, self.example, ratio=ratio, macs=macs, **self.more)
 
 
 class ByDiscrimination(Method):
@@ -162,14 +151,8 @@ class ByDiscrimination(Method):
             example,
             loader,
             granularity="channel" if options.method == "dcp" else "kernel",
-            samples=options.samples,
-            channels_per_step=options.channels_per_step,
-            losses=options.losses,
-            discrimination=options.discrimination,
-            stage_epochs=options.stage_epochs,
-            stage_learning_rate=options.stage_learning_rate,
-            seed=options.seed,
             ignore=options.ignore,
+            **options.shared_with(DiscriminationOptions),
         )
 
     def hold(self, held: Checkpoint | None) -> None:

@@ -16,8 +16,12 @@ from kernelprune.errors import Error
 from kernelprune.files import check_writable, is_unused, name_of
 from kernelprune.format import Graph
 from kernelprune.frontends.torch import export
-from kernelprune.prune import Plan, count, cubic_densities, recalibrate, round_steps
+from kernelprune.prune.batches import recalibrate
+from kernelprune.prune.counts import count
 from kernelprune.prune.distributed import is_first, join_processes, same_on_all, wait_for_all
+from kernelprune.prune.plan import Plan
+from kernelprune.prune.schedule import cubic_densities, round_steps
+from kernelprune.prune.synaptic_options import PenaltyOptions
 from kernelprune.train.checkpoint import (
     Checkpoint,
     latest_checkpoint,
@@ -28,11 +32,17 @@ from kernelprune.train.device import pick_device
 from kernelprune.train.evaluate import accuracy
 from kernelprune.train.loop import Trainer, channels_last, load_model, torch_threads
 from kernelprune.train.methods import Samples, make_method
-from kernelprune.train.options import ExportOptions, PruneOptions, TrainOptions
+from kernelprune.train.options import (
+    ExportOptions,
+    PruneOptions,
+    SparsifyOptions,
+    TrainOptions,
+)
 
 # What the sparsifying depends on: runs that differ in the rest, such as in density, may share it.
 _SPARSIFY_OPTIONS = (
-    "method", "ignore", "penalty", "sparsify_epochs", "sparsify_learning_rate", "distill", "seed",
+    "method", "ignore", "scale", "distill", "seed", *PenaltyOptions.names(),
+    *SparsifyOptions.names(),
 )  # fmt: skip
 
 

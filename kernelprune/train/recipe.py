@@ -19,9 +19,10 @@ from rich.console import Console
 from kernelprune import models
 from kernelprune.errors import Error
 from kernelprune.files import read_bytes
+from kernelprune.prune.checks import short
 from kernelprune.prune.layers import find_layers
 from kernelprune.train.loop import fit
-from kernelprune.train.options import PruneOptions, TrainOptions, short
+from kernelprune.train.options import PruneOptions, TrainOptions
 from kernelprune.train.pruning import PruneResult, prune_run
 
 _MOST_BYTES = 1 << 20

@@ -193,7 +193,7 @@ def test_reconstruction() -> None:
         options = {"ratio": 0.5, "loader": LOADER, "criterion": "reconstruction", **wrong}
         with pytest.raises(Error, match="needs loader= and ratio="):
             prune_channels(chain(), X, **options)
-    with pytest.raises(Error, match="has no option select_epochs"):
+    with pytest.raises(Error, match="has no option 'select_epochs'"):
         prune_channels(chain(), X, ratio=0.5, select_epochs=2)
 
 

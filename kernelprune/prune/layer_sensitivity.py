@@ -15,7 +15,9 @@ from kernelprune.errors import Error
 from kernelprune.files import name_of, replacing
 from kernelprune.prune.batches import Loss
 from kernelprune.prune.checks import check_number
+from kernelprune.prune.criterion_options import ScoreOptions
 from kernelprune.prune.layers import Selector, read_layers
+from kernelprune.prune.options import takes
 from kernelprune.prune.scores import Connections, Gradients, connection_scores
 from kernelprune.prune.threshold import select
 from kernelprune.prune.weights import raw_weight
@@ -83,19 +85,18 @@ def _label(name: str) -> str:
     return f" {shown}" if shown.startswith("_") else shown
 
 
+@takes(ScoreOptions)
 def sensitivity(
     model: nn.Module,
     evaluate: Callable[[nn.Module], float],
     *,
     densities: Sequence[float] = (0.5, 0.3, 0.2, 0.1, 0.05),
-    criterion: str = "l1",
     x: torch.Tensor | tuple[torch.Tensor, ...] | None = None,
     loader: Iterable[Any] | None = None,
-    samples: int | None = None,
     loss: Loss = functional.cross_entropy,
     ignore: Iterable[Selector] | Selector = (),
     include: Iterable[Selector] | Selector = (),
-    seed: int = 0,
+    **options: Any,
 ) -> Sensitivity:
     """Prunes each layer alone to each density, by ``criterion``, and calls ``evaluate(model)``,
     such as the accuracy on validation images. No training; the model is left as it was.
@@ -103,17 +104,18 @@ def sensitivity(
     The other arguments are those of ``prune_connections``. One call of ``evaluate`` per layer and
     density, and one more.
     """
+    chosen = ScoreOptions.from_dict(options)
     for density in densities:
         check_number("densities: density", density, above=0, most=1)
     _, layers = read_layers(model, x, ignore=ignore, include=include, masked=True)
     layers = [layer for layer in layers if layer.prunable]
-    gradients = Gradients(model, layers, loader, samples, loss)
+    gradients = Gradients(model, layers, loader, chosen.samples, loss)
     values: dict[str, list[float]] = {}
     for layer in layers:
         weight = raw_weight(layer.module)
         original = weight.detach().clone()
-        connections = Connections(layer.name, layer.module.weight.detach(), seed, gradients)
-        scores = {layer.name: connection_scores(criterion, connections)}
+        connections = Connections(layer.name, layer.module.weight.detach(), chosen.seed, gradients)
+        scores = {layer.name: connection_scores(chosen.criterion, connections)}
         values[layer.name] = []
         for density in densities:
             mask = select(scores, density=density, scope="global")[layer.name]
@@ -124,4 +126,4 @@ def sensitivity(
             finally:
                 with torch.no_grad():
                     weight.copy_(original)
-    return Sensitivity(criterion, tuple(densities), float(evaluate(model)), values)
+    return Sensitivity(chosen.criterion, tuple(densities), float(evaluate(model)), values)

@@ -1,0 +1,27 @@
+"""The options of pruning by a criterion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernelprune.prune.options import SampleOptions, ScopeOptions, SeedOptions, option
+
+SLIMMING_PENALTY = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(SampleOptions, SeedOptions):
+    """Which score a connection has; the options of ``sensitivity``."""
+
+    criterion: str = option(
+        "l1",
+        "'l1' or 'l2' norm of the kernel, 'random' (from the seed), 'taylor' (sum of "
+        "abs(gradient * weight)), 'gradient' (norm of the kernel's gradient); of channels also "
+        "'slimming' (abs(gamma) of the batch norm before)",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriterionOptions(ScopeOptions, ScoreOptions):
+    """Options of ``prune_connections`` (``scope``: "global-normalised" by default) and of
+    ``prune_channels`` ("layer" by default)."""
