@@ -14,11 +14,13 @@ from kernelprune.errors import Error
 from kernelprune.frontends.torch.trace import eval_mode
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.distributed import synchronised_norms
+from kernelprune.prune.targets import check_targets, first_of, map_tensors
 from kernelprune.prune.weights import check_values, first_line
 
 # What a model is called with: one tensor per input, images along axis 0.
 Inputs = tuple[torch.Tensor, ...]
-Loss = Callable[[Any, torch.Tensor], torch.Tensor]
+# loss(outputs, targets), one number: outputs as the model gives them, targets as the loader does.
+Loss = Callable[[Any, Any], torch.Tensor]
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -50,17 +52,19 @@ def compute(model: nn.Module, given: Inputs) -> Any:
         ) from error
 
 
-def loss_of(loss: Loss, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-    """``loss(outputs, labels)``, a number. Raises Error where the loss fails or is no number."""
+def loss_of(loss: Loss, outputs: Any, targets: Any) -> torch.Tensor:
+    """``loss(outputs, targets)``, a number. Raises Error where the loss fails or is no number."""
     try:
-        value = loss(outputs, labels)
+        value = loss(outputs, targets)
     except Exception as error:  # the loss is the user's
         raise Error(
-            f"the loss fails for {describe(outputs)} and labels {describe(labels)}: "
-            f"{first_line(error)}"
+            f"the loss fails for outputs {describe(outputs)} and targets {describe(targets)}: "
+            f"{first_line(error)}; say loss=, a function of (outputs, targets) that suits them"
         ) from error
     if not isinstance(value, torch.Tensor) or value.numel() != 1:
-        raise Error(f"the loss gives {describe(value)}, not one number")
+        raise Error(
+            f"the loss gives {describe(value)}, not one number: take its mean over the batch"
+        )
     if not value.requires_grad and torch.is_grad_enabled():
         raise Error("the loss does not depend on the model's weights: it has no gradient")
     return value.reshape(())
@@ -80,6 +84,8 @@ def describe(value: Any) -> str:
         return f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
     if type(value) in (tuple, list):
         return ", ".join(describe(part) for part in value)
+    if isinstance(value, dict) and value:
+        return ", ".join(f"{key}: {describe(part)}" for key, part in value.items())
     return f"a {type(value).__name__}"
 
 
@@ -173,12 +179,14 @@ def _check_statistics(norms: list[_BatchNorm], seen: int) -> None:
 
 
 def labelled(
-    loader: Iterable[Any], samples: int | None, device: torch.device
-) -> Iterator[tuple[Inputs, torch.Tensor]]:
-    """Inputs and labels of each batch, up to ``samples`` images (the last batch is cut).
+    loader: Iterable[Any], samples: int | None, device: torch.device, *, needed: bool = True
+) -> Iterator[tuple[Inputs, Any]]:
+    """Inputs and targets of each batch, up to ``samples`` images (the last batch is cut).
 
-    A batch is ``(images, labels)``, anything behind that is not looked at; in the place of the
-    images a model of several inputs has a tuple of them.
+    A batch is ``(images, targets)``, anything after that is not looked at; in the place of the
+    images a model of several inputs has a tuple of them. Targets are labels, or whatever the loss
+    takes: tensors, or tuples, lists and dictionaries of them. Unless ``needed``, a batch may also
+    be the images alone, and targets are None.
     Raises Error when the loader gives something else, or nothing.
     """
     if samples is not None:
@@ -186,30 +194,40 @@ def labelled(
     check_loader(loader)
     seen = 0
     for batch in loader:
-        images, labels = _parts(batch)
-        images, labels = tuple(x.to(device) for x in images), labels.to(device)
-        if samples is not None:
+        images, targets = _parts(batch, needed)
+        count = len(images[0])
+        if samples is not None and samples - seen < count:
+            targets = first_of(targets, samples - seen, count)
             images = tuple(x[: samples - seen] for x in images)
-            labels = labels[: samples - seen]
-        seen += len(labels)
-        yield images, labels
+        seen += len(images[0])
+        yield (
+            tuple(x.to(device) for x in images),
+            map_tensors(lambda tensor: tensor.to(device), targets),
+        )
         if samples is not None and seen >= samples:
             return
     if not seen:
         raise Error("the loader gave no batch")
 
 
-def _parts(batch: Any) -> tuple[Inputs, torch.Tensor]:
-    images = _tensors(batch[0]) if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
-    if images is None or not isinstance(batch[1], torch.Tensor):
-        raise Error(f"the loader must give (images, labels), both tensors, not {describe(batch)}")
-    labels = batch[1]
-    if any(x.dim() == 0 for x in (*images, labels)):
-        raise Error(f"the loader gives {describe(batch)}: images and labels need an axis for both")
-    if len(labels) == 0 or any(len(x) != len(labels) for x in images):
+def _parts(batch: Any, needed: bool) -> tuple[Inputs, Any]:
+    pair = isinstance(batch, (tuple, list)) and len(batch) > 1
+    images = _tensors(batch[0] if pair else batch)
+    if images is None or (needed and not pair):
         raise Error(
-            f"the loader gave a batch of {len(images[0])} images and {len(labels)} labels"
-            if len(images[0])
+            "the loader must give (images, targets), such as (images, labels), not "
+            f"{describe(batch)}"
+        )
+    if any(x.dim() == 0 for x in images):
+        raise Error(f"the loader gives {describe(batch)}: images need an axis for the batch")
+    count = len(images[0])
+    if count == 0 or any(len(x) != count for x in images):
+        raise Error(
+            f"the loader gave inputs of {', '.join(str(len(x)) for x in images)} images"
+            if count
             else "the loader gave a batch without images"
         )
-    return images, labels
+    if not needed:
+        return images, None
+    check_targets(batch[1], count)
+    return images, batch[1]

@@ -68,13 +68,15 @@ class DiscriminationAware:
     output to that of the network as it was given, classification the loss at the end of the stage.
 
     ``x``: an example input ``[N, C, H, W]``, or a tuple for several inputs. ``loader``: gives
-    ``(images, labels)``, is read many times; for several inputs the images are a tuple.
+    ``(images, targets)``, is read many times; for several inputs the images are a tuple. With
+    ``discrimination=0`` nobody looks at targets or outputs: these may be anything (maps, tuples,
+    dictionaries), and the loader may give images alone.
     ``granularity``: "channel" prunes whole input channels of the layers that ``channel_layers``
     names (``kp.compact`` then removes them), "kernel" connections of all prunable layers without
     groups, and of those with groups that ``include`` names. Layers whose weight does not train
-    (``requires_grad``) are left alone. ``loss``: of the model's outputs (and the classifiers'
-    scores) and labels. ``progress``: called as ``Progress`` says. ``options``: those of
-    ``DiscriminationOptions``, by name.
+    (``requires_grad``) are left alone. ``loss``: a function of the model's outputs (and the
+    classifiers' scores) and the targets, for any task. ``progress``: called as ``Progress`` says.
+    ``options``: those of ``DiscriminationOptions``, by name.
 
     Under torch.distributed each process has its part of the data; all choose the same.
 
@@ -163,7 +165,8 @@ class DiscriminationAware:
         if not single or found.dim() != 2:
             raise Error(
                 f"the model gives {describe(found)}, not scores [N, classes], which auxiliary "
-                "classifiers need: say losses=0 with a loss= for such outputs, or discrimination=0"
+                "classifiers need: say losses=0 with a loss=, a function of (outputs, targets), or "
+                "discrimination=0 to choose by the reconstruction alone"
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.options.seed)
@@ -272,9 +275,9 @@ class DiscriminationAware:
                 factor = 1 if done < 0.4 else 0.1 if done < 0.6 else 0.01
                 optimiser.param_groups[0]["lr"] = options.stage_learning_rate * factor
                 value = 0.0
-                for images, labels in labelled(self.loader, None, device_of(self.model)):
+                for images, targets in labelled(self.loader, None, device_of(self.model)):
                     for part in losses:
-                        loss = part.classification(images, labels)
+                        loss = part.classification(images, targets)
                         value = float(sum_over_ranks(loss.detach().clone())) / world_size()
                         if not value < float("inf"):
                             raise Error(

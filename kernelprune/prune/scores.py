@@ -26,7 +26,7 @@ from kernelprune.prune.weights import raw_weight
 @dataclass
 class Gradients:
     """dL/dW of all ``layers``, mean over the samples of all processes; measured when first asked
-    for, in eval mode. ``loader`` gives (images, labels); None is an Error then."""
+    for, in eval mode. ``loader`` gives (images, targets); None is an Error then."""
 
     model: nn.Module
     layers: Sequence[Layer]
@@ -42,7 +42,9 @@ class Gradients:
 
     def _measure(self) -> None:
         if self.loader is None:
-            raise Error("this criterion needs gradients: say loader=, which gives (images, labels)")
+            raise Error(
+                "this criterion needs gradients: say loader=, which gives (images, targets)"
+            )
         weights = [raw_weight(layer.module) for layer in self.layers]
         trained = [weight.requires_grad for weight in weights]
         sums = [torch.zeros_like(weight) for weight in weights]
@@ -51,15 +53,15 @@ class Gradients:
             try:
                 for weight in weights:
                     weight.requires_grad_(True)
-                for images, labels in labelled(self.loader, self.samples, device_of(self.model)):
+                for images, targets in labelled(self.loader, self.samples, device_of(self.model)):
                     outputs = compute(self.model, images)
-                    loss = loss_of(self.loss, outputs, labels) * len(labels)
+                    loss = loss_of(self.loss, outputs, targets) * len(images[0])
                     for total, gradient in zip(
                         sums, torch.autograd.grad(loss, weights, allow_unused=True), strict=True
                     ):
                         if gradient is not None:
                             total += gradient
-                    images_seen += len(labels)
+                    images_seen += len(images[0])
             finally:
                 for weight, trains in zip(weights, trained, strict=True):
                     weight.requires_grad_(trains)

@@ -69,13 +69,15 @@ class Objective:
     head: nn.Module | None = None
     scores: bool = True
 
-    def batches(self) -> Iterator[tuple[Inputs, torch.Tensor]]:
-        return labelled(self.loader, self.samples, device_of(self.model))
+    def batches(self) -> Iterator[tuple[Inputs, Any]]:
+        return labelled(
+            self.loader, self.samples, device_of(self.model), needed=self.discrimination > 0
+        )
 
-    def classification(self, images: Inputs, labels: torch.Tensor) -> torch.Tensor:
-        """The loss of the auxiliary classifier, without running what lies behind it."""
+    def classification(self, images: Inputs, targets: Any) -> torch.Tensor:
+        """The loss of the auxiliary classifier, without running what comes after it."""
         if self.cut is None or self.head is None:
-            return loss_of(self.loss, self._outputs(images), labels)
+            return loss_of(self.loss, self._outputs(images), targets)
         seen: list[torch.Tensor] = []
 
         def classify(_: nn.Module, args: tuple[Any, ...]) -> None:
@@ -89,7 +91,7 @@ class Objective:
             self.model.get_submodule(self.cut).register_forward_pre_hook,
             classify,
         )
-        return loss_of(self.loss, seen[0], labels)
+        return loss_of(self.loss, seen[0], targets)
 
     def _outputs(self, images: Inputs) -> Any:
         outputs = compute(self.model, images)
@@ -105,20 +107,20 @@ class Objective:
                 )
         return outputs
 
-    def __call__(self, layer: Layer, images: Inputs, labels: torch.Tensor) -> torch.Tensor:
+    def __call__(self, layer: Layer, images: Inputs, targets: Any) -> torch.Tensor:
         """``L`` for a batch, the student's gradient of ``layer`` in its graph."""
         calls = max(len(layer.nodes), 1)
-        targets: list[torch.Tensor] = []
+        wanted: list[torch.Tensor] = []
         distances: list[torch.Tensor] = []
 
         def keep(_: nn.Module, args: Any, output: torch.Tensor) -> None:
-            targets.append(output.clone())
-            if len(targets) == calls:
+            wanted.append(output.clone())
+            if len(wanted) == calls:
                 raise _Enough
 
         def compare(_: nn.Module, args: Any, output: torch.Tensor) -> None:
             # A clone: the next operator may overwrite the output.
-            distances.append(functional.mse_loss(output.clone(), targets[len(distances)]))
+            distances.append(functional.mse_loss(output.clone(), wanted[len(distances)]))
             if not self.discrimination and len(distances) == calls:
                 raise _Enough
 
@@ -130,7 +132,7 @@ class Objective:
             return torch.stack(distances).mean()
         hook = layer.module.register_forward_hook(compare)
         try:
-            classification = self.classification(images, labels)
+            classification = self.classification(images, targets)
         finally:
             hook.remove()
         return torch.stack(distances).mean() + self.discrimination * classification
@@ -259,12 +261,10 @@ class Greedy:
         weight = layer.module.weight
         weight.grad = None
         total = torch.zeros(2, dtype=torch.float64, device=weight.device)
-        for images, labels in objective.batches():
-            loss = objective(layer, images, labels)
-            differentiate(loss * len(labels))
-            total += torch.stack(
-                [loss.detach().to(total) * len(labels), total.new_tensor(len(labels))]
-            )
+        for images, targets in objective.batches():
+            loss, count = objective(layer, images, targets), len(images[0])
+            differentiate(loss * count)
+            total += torch.stack([loss.detach().to(total) * count, total.new_tensor(count)])
         if weight.grad is None:
             raise Error(f"layer '{layer.name}': the loss has no gradient for its weight")
         gradient = sum_over_ranks(weight.grad.detach())
@@ -290,9 +290,9 @@ class Greedy:
         weight = layer.module.weight
         optimiser = torch.optim.SGD([weight], **{**self.sgd, "lr": factor * self.sgd["lr"]})
         for _ in range(self.epochs):
-            for images, labels in objective.batches():
+            for images, targets in objective.batches():
                 optimiser.zero_grad(set_to_none=True)
-                differentiate(objective(layer, images, labels))
+                differentiate(objective(layer, images, targets))
                 average_gradients([weight])
                 if weight.grad is None:
                     raise Error(f"layer '{layer.name}': the loss has no gradient for its weight")

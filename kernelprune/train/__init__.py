@@ -14,7 +14,7 @@ _MODULES = {
     "evaluate": ("accuracy", "predict"),
     "loop": ("TrainResult", "Trainer", "fit", "load_model"),
     "options": ("ExportOptions", "PruneOptions", "TrainOptions"),
-    "pruning": ("PruneResult", "export_run", "prune_run"),
+    "pruning": ("PruneResult", "export_run", "prune_model", "prune_run"),
     "recipe": ("Recipe", "load_recipe", "recipe_run"),
 }
 _PUBLIC = {name: module for module, names in _MODULES.items() for name in names}

@@ -197,7 +197,7 @@ def _is_count(value: Any) -> bool:
 def _is_epoch(entry: Any) -> bool:
     if not isinstance(entry, dict) or set(entry) != {"step", "loss", "accuracy", "validation"}:
         return False
-    numbers = [entry["loss"], entry["accuracy"], entry["validation"] or 0.0]
+    numbers = [entry["loss"], entry["accuracy"] or 0.0, entry["validation"] or 0.0]
     return _is_count(entry["step"]) and all(type(number) in (int, float) for number in numbers)
 
 

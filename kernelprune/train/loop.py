@@ -13,12 +13,12 @@ from typing import Any, NoReturn
 import torch
 from rich.console import Console
 from torch import nn
-from torch.nn import functional
 
 from kernelprune import models
 from kernelprune.data import Dataset, batches, load, steps_per_epoch
 from kernelprune.errors import Error
 from kernelprune.files import check_writable
+from kernelprune.prune.batches import Loss, differentiate
 from kernelprune.prune.distributed import (
     average_gradients,
     is_first,
@@ -40,7 +40,7 @@ from kernelprune.train.checkpoint import (
     save_checkpoint,
 )
 from kernelprune.train.device import has_fast_bfloat16, pick_device
-from kernelprune.train.evaluate import accuracy
+from kernelprune.train.objective import Objective
 from kernelprune.train.options import TrainOptions
 from kernelprune.train.progress import TrainProgress
 from kernelprune.train.schedule import learning_rate
@@ -61,8 +61,9 @@ class TrainResult:
         steps: Steps in all, those before a resume included.
         seconds: Time of this call.
         images_per_second: Of this call.
-        validation: Accuracy on the validation split after the last step; None without one.
-        history: One entry per epoch: step, loss, accuracy, validation.
+        validation: Accuracy (with a ``loss`` of one's own: the mean loss) on the validation split
+            after the last step; None without one.
+        history: One entry per epoch: step, loss, accuracy (None with such a loss), validation.
     """
 
     model: nn.Module
@@ -106,10 +107,13 @@ class Trainer:
         options: Everything else.
         validation: Images to check on after each epoch.
         folder: Where checkpoints go; None writes none.
+        loss: ``loss(outputs, targets)``, one number, for a task of one's own: outputs as the model
+            gives them, targets the data set's labels. None is the cross entropy of classes.
         penalty: Added to the loss of each step, such as ``SynapticStrength.penalty``.
         before_step: Called with the number of each step before it.
         no_decay: Parameters that take no weight decay, besides BN and biases.
-        teacher: Its softened outputs are part of the target, with the weight ``distill``.
+        teacher: Its outputs (of classes: softened) are part of the target, with the weight
+            ``distill``.
         distill: 0..1.
         extra_state: Noted in every checkpoint.
         title: What the progress bar is called.
@@ -124,6 +128,7 @@ class Trainer:
         *,
         validation: Dataset | None = None,
         folder: str | os.PathLike[str] | None = None,
+        loss: Loss | None = None,
         penalty: Callable[[], torch.Tensor] | None = None,
         before_step: Callable[[int], None] | None = None,
         no_decay: Iterable[nn.Parameter] = (),
@@ -142,7 +147,7 @@ class Trainer:
         self.penalty = penalty
         self.before_step = before_step
         self.teacher = teacher.to(self.device) if teacher is not None and distill > 0 else None
-        self.distill = distill
+        self.objective = Objective(loss, options.label_smoothing, distill)
         self.extra_state = extra_state or {}
         self.title = title
         self.console = console if is_first() else None
@@ -280,11 +285,10 @@ class Trainer:
                 last epoch's end (or of the start) again, and no checkpoint of worse ones.
         """
         start, started = self.step, time.perf_counter()
-        log = self.options.tensorboard if is_first() else None
         with (
             torch_threads(self.options.threads),
             synchronised_norms(self.model),
-            TrainProgress(self.title, self.total_steps, start, self.console, log) as progress,
+            self._progress(start) as progress,
         ):
             same_on_all(self.model)
             self._remember()
@@ -298,6 +302,11 @@ class Trainer:
         return TrainResult(
             self.model, self.step, seconds, images / max(seconds, 1e-9), last, self.history
         )
+
+    def _progress(self, start: int) -> TrainProgress:
+        log = self.options.tensorboard if is_first() else None
+        measure = self.objective.measure
+        return TrainProgress(self.title, self.total_steps, start, self.console, log, measure)
 
     def _run_epoch(self, progress: TrainProgress) -> None:
         epoch, first = divmod(self.step, self.epoch_steps)
@@ -328,7 +337,7 @@ class Trainer:
         checked = None
         if self.validation is not None:
             same_on_all(self.model)
-            checked = accuracy(self.model, self.validation)
+            checked = self.objective.check(self.model, self.validation)
         self.history.append(
             {
                 "step": self.step,
@@ -366,31 +375,24 @@ class Trainer:
         rate = learning_rate(options.schedule, options.learning_rate, self.step, self.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        images = images.to(self.device).contiguous(memory_format=torch.channels_last)
+        images = images.to(self.device)
+        if images.dim() == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
         labels = labels.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            scores = self.model(images).float()
-            target = None
+            outputs, taught = self.model(images), None
             if self.teacher is not None:
                 with torch.no_grad():
-                    target = self.teacher(images).float()
-        loss = functional.cross_entropy(scores, labels, label_smoothing=options.label_smoothing)
-        if target is not None:
-            loss = (1 - self.distill) * loss + self.distill * _distance(scores, target)
+                    taught = self.teacher(images)
+        loss = self.objective.of(outputs, labels, taught)
         if self.penalty is not None:
             loss = loss + self.penalty()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        differentiate(loss)
         average_gradients(p for group in self.optimizer.param_groups for p in group["params"])
         self.optimizer.step()
-        right = (scores.detach().argmax(dim=1) == labels).float().mean()
+        right = self.objective.right(outputs, labels).to(loss.device)
         return mean_over_ranks(torch.stack([loss.detach(), right]))
-
-
-def _distance(scores: torch.Tensor, target: torch.Tensor, softness: float = 2.0) -> torch.Tensor:
-    """Cross entropy to the teacher's softened distribution, scaled to keep the gradient's size."""
-    wanted = functional.softmax(target / softness, dim=1)
-    return functional.cross_entropy(scores / softness, wanted) * softness**2
 
 
 def load_model(checkpoint: Checkpoint) -> tuple[nn.Module, TrainOptions]:

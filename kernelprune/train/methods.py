@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from rich.console import Console
 from torch import nn
+from torch.nn import functional
 
 from kernelprune.data import Dataset, batches
 from kernelprune.errors import Error
 from kernelprune.frontends.torch.trace import trace
 from kernelprune.graph.footprint import Footprint
+from kernelprune.prune.batches import Loss
 from kernelprune.prune.criteria import prune_channels, prune_connections, scale_penalty
 from kernelprune.prune.criterion_options import CriterionOptions
 from kernelprune.prune.discrimination import DiscriminationAware
@@ -103,7 +105,12 @@ class Synaptic(Method):
 
 class ByCriterion(Method):
     def __init__(
-        self, model: nn.Module, example: torch.Tensor, options: PruneOptions, loader: Samples
+        self,
+        model: nn.Module,
+        example: torch.Tensor,
+        options: PruneOptions,
+        loader: Samples,
+        loss: Loss,
     ):
         super().__init__(model)
         self.example, self.options = example, options
@@ -116,6 +123,7 @@ class ByCriterion(Method):
             "criterion": options.method,
             "ignore": options.ignore,
             "loader": loader,
+            "loss": loss,
             "hold": True,
             **options.shared_with(kind),
         }
@@ -141,6 +149,7 @@ class ByDiscrimination(Method):
         example: torch.Tensor,
         options: PruneOptions,
         loader: Samples,
+        loss: Loss,
         console: Console | None,
     ):
         super().__init__(model)
@@ -151,6 +160,7 @@ class ByDiscrimination(Method):
             example,
             loader,
             granularity="channel" if options.method == "dcp" else "kernel",
+            loss=loss,
             ignore=options.ignore,
             **options.shared_with(DiscriminationOptions),
         )
@@ -203,8 +213,11 @@ def make_method(
     train: TrainOptions,
     dataset: Dataset,
     console: Console | None,
+    loss: Loss | None = None,
 ) -> Method:
-    """The method that ``options`` name, on the images of ``dataset``."""
+    """The method that ``options`` name, on the images of ``dataset``; ``loss``: None is the cross
+    entropy."""
+    loss = functional.cross_entropy if loss is None else loss
     example = dataset.images[:2].clone()
     loader = Samples(dataset, train, options.seed)
     if options.method == "synaptic":
@@ -212,5 +225,5 @@ def make_method(
     if options.method == "scratch":
         return FromScratch(model, example, replace(train, seed=options.seed), dataset)
     if options.method in GREEDY:
-        return ByDiscrimination(model, example, options, loader, console)
-    return ByCriterion(model, example, options, loader)
+        return ByDiscrimination(model, example, options, loader, loss, console)
+    return ByCriterion(model, example, options, loader, loss)

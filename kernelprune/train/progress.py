@@ -31,6 +31,8 @@ class TrainProgress:
         start_step: Where it goes on.
         console: Where to show it.
         tensorboard: Folder for TensorBoard's files; None writes none.
+        measure: What is measured on validation images: "accuracy", or "loss" of another task, which
+            has no accuracy.
 
     Raises:
         Error: ``tensorboard`` was asked for and is not installed, or the folder cannot be written.
@@ -43,12 +45,14 @@ class TrainProgress:
         start_step: int,
         console: Console | None,
         tensorboard: str | None = None,
+        measure: str = "accuracy",
     ) -> None:
         self.title = title
+        self.classifies = measure == "accuracy"
         self.console = console
         self.total_steps = total_steps
         self.loss = 0.0
-        self.accuracy = 0.0
+        self.accuracy: float | None = 0.0 if self.classifies else None
         self.images = 0
         self.weight = 0.0
         self.started = time.perf_counter()
@@ -98,14 +102,16 @@ class TrainProgress:
         """Notes one batch: its loss, the share it got right, its size."""
         self.weight = _SMOOTHING * self.weight + 1.0
         self.loss += (loss - self.loss) / self.weight
-        self.accuracy += (accuracy - self.accuracy) / self.weight
+        if self.accuracy is not None:
+            self.accuracy += (accuracy - self.accuracy) / self.weight
         self.images += images
         if self.bar is not None:
             self.bar.update(self.task, advance=1, status=self.status())
 
     def status(self) -> str:
         rate = self.images / max(time.perf_counter() - self.started, 1e-9)
-        return f"loss {self.loss:.3f}  accuracy {self.accuracy:.1%}  {rate:,.0f} images/s"
+        right = "" if self.accuracy is None else f"  accuracy {self.accuracy:.1%}"
+        return f"loss {self.loss:.3f}{right}  {rate:,.0f} images/s"
 
     def epoch(self, step: int, validation: float | None) -> None:
         """Writes one line at the end of an epoch."""
@@ -116,7 +122,9 @@ class TrainProgress:
                     self.writer.add_scalar(f"{self.title}/{name}", value, step)
         if self.console is None:
             return
-        checked = "" if validation is None else f"  validation {validation:.2%}"
+        checked = ""
+        if validation is not None:
+            checked = f"  validation {validation:{'.2%' if self.classifies else '.4g'}}"
         self.console.print(
             f"{self.title:<12} step {step}/{self.total_steps}  {self.status()}{checked}",
             highlight=False,

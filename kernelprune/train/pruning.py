@@ -16,7 +16,7 @@ from kernelprune.errors import Error
 from kernelprune.files import check_writable, is_unused, name_of
 from kernelprune.format import Graph
 from kernelprune.frontends.torch import export
-from kernelprune.prune.batches import recalibrate
+from kernelprune.prune.batches import Loss, recalibrate
 from kernelprune.prune.counts import count
 from kernelprune.prune.distributed import is_first, join_processes, same_on_all, wait_for_all
 from kernelprune.prune.plan import Plan
@@ -77,6 +77,7 @@ def prune_model(
     folder: Path | None = None,
     resume: bool = False,
     console: Console | None = None,
+    loss: Loss | None = None,
 ) -> tuple[nn.Module, Plan]:
     """Sparsifies (synaptic only), prunes and fine-tunes ``model``, which is changed.
 
@@ -93,6 +94,8 @@ def prune_model(
         folder: For checkpoints; None writes none.
         resume: Goes on from the checkpoints in ``folder``.
         console: Where to show progress.
+        loss: ``loss(outputs, targets)``, one number, for a task of one's own; the targets are the
+            data set's labels. None is the cross entropy of classes.
 
     Returns:
         The plain pruned module in eval mode, and what the pruning step kept.
@@ -106,7 +109,7 @@ def prune_model(
     teacher = None
     if options.distill > 0:
         teacher = channels_last(copy.deepcopy(model).eval().requires_grad_(False))
-    method = make_method(model, options, train, dataset, console)
+    method = make_method(model, options, train, dataset, console, loss)
 
     def checkpoint_of(phase: str) -> Checkpoint | None:
         found = latest_checkpoint(folder / phase) if resume and folder is not None else None
@@ -128,6 +131,7 @@ def prune_model(
             replace(train, epochs=epochs, learning_rate=rate, seed=options.seed),
             validation=validation,
             folder=None if folder is None else folder / phase,
+            loss=loss,
             title=phase,
             console=console,
             teacher=teacher,
