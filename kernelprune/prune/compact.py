@@ -30,7 +30,7 @@ def compact(model: nn.Module, x: torch.Tensor | tuple[torch.Tensor, ...]) -> nn.
     A channel is dead when no kept connection reads it, or when no kept connection writes it, so
     that it is a constant (see kernelprune.graph.channels). Convolutions, linear layers and batch
     norms are sliced; the model's code stays as it is. The constant of a removed channel goes into
-    the next layer's bias or, where there is none, into the running mean of the batch norm behind
+    the next layer's bias or, where there is none, into the running mean of the batch norm after
     it; else the layer gets a bias. Equal to rounding: 1e-10 relative in float64.
 
     Channels stay where slicing is not safe: modules called more than once or with shared or

@@ -185,8 +185,8 @@ class DiscriminationAware:
 
         Which ones is known after the selection only, so the plan has no masks, and counts what is
         exported for channels (connections) drawn at random: exact where every map has one reader,
-        an estimate behind concatenations and for connections. DCP-Adapt's numbers cannot be
-        foretold.
+        an estimate after concatenations and for connections. DCP-Adapt's numbers cannot be
+        predicted.
         """
         check_number("ratio", ratio, least=0, below=1)
         drawn = {}
@@ -319,7 +319,7 @@ class DiscriminationAware:
         attach_masks(self.model, {layer.name: found.mask})
         if not channels:
             # Few connections leave maps of another mean and variance, which batch norms in eval
-            # mode would hand on to the layers behind, each less like the network as it was given.
+            # mode would pass on to later layers, each less like the network as it was given.
             images = ((images,) for images, _ in objective.batches())
             recalibrate(self.model, images)
 

@@ -123,7 +123,7 @@ def make_plain(module: nn.Module) -> None:
 
 
 def _remove(module: nn.Module, *, keep_value: bool) -> None:
-    """Removes the parametrisation: the weight is its value, or the tensor behind it; and it is the
+    """Removes the parametrisation: the weight is its value, or the raw tensor; and it is the
     first parameter again."""
     # torch keeps the property "weight" in a class that copies of the module share, and deletes it
     # there: the copies would have no weight any more. So the module gets a class to itself.

@@ -242,7 +242,7 @@ class Greedy:
     ) -> tuple[torch.Tensor, float]:
         """Trains the chosen weights and returns gradient and loss. Where a rate is too large for
         the layer, so that the loss is ``_DIVERGED`` times that ``before``, training starts again
-        with less; at last the weights stay as they were."""
+        with less; when all attempts fail the weights stay as they were."""
         weight = layer.module.weight
         start = weight.detach().clone()
         for attempt in range(_ATTEMPTS):

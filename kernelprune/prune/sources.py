@@ -25,8 +25,8 @@ _CONSTANT = 1e-6
 
 @dataclass
 class Reading:
-    """``layer`` reads the map from its input ``first`` on (above 0 behind a concatenation); each
-    channel is ``columns`` inputs of the layer (the pixels, behind a flatten)."""
+    """``layer`` reads the map from its input ``first`` on (above 0 after a concatenation); each
+    channel is ``columns`` inputs of the layer (the pixels, after a flatten)."""
 
     layer: Layer
     first: int
@@ -47,7 +47,7 @@ def find_rescalings(model: nn.Module, graph: Graph, layers: Sequence[Layer]) -> 
     """The batch norms that can be rescaled exactly and that some prunable convolution reads.
 
     A batch norm qualifies when it is called once and has gamma and beta of its own, and when
-    everything behind it, through ReLU, pooling and concatenation, is a convolution, or a flatten
+    everything after it, through ReLU, pooling and concatenation, is a convolution, or a flatten
     with a linear layer, whose module is called once. An add, a ReLU6, any other op or a model
     output forbids it.
     """

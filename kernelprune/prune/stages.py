@@ -2,7 +2,7 @@
 
 Zhuang et al., "Discrimination-aware Channel Pruning for Deep Neural Networks", NeurIPS 2018
 (arXiv 1810.11809): additional losses spread evenly over the depth. A cut is a value through which
-everything passes, read at the input of the module behind it.
+everything passes, read at the input of the module after it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from kernelprune.graph.ir import Graph, Node
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.layers import Layer
 
-# From so many blocks on three additional losses are the default, else two (as in the paper: three
-# for ResNet-50 with 16 blocks and ResNet-56 with 27, two for VGG and ResNet-18).
+# Networks of at least this many blocks have three additional losses by default, others two (as in
+# the paper: three for ResNet-50 with 16 blocks and ResNet-56 with 27, two for VGG and ResNet-18).
 _DEEP = 16
 
 

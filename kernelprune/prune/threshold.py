@@ -24,7 +24,7 @@ def comparable(scores: torch.Tensor, scope: str) -> np.ndarray:
 
     - "global": the scores themselves.
     - "global-normalised": divided by their root mean square over the inputs of the same output
-      channel. A batch norm behind the convolution takes any common factor out of an output
+      channel. A batch norm after the convolution takes any common factor out of an output
       channel, so raw strengths of two channels are on arbitrary scales. Where an output channel
       has a single input (depthwise), the root mean square of the whole layer is used.
     - "layer": the rank within the layer, from 0 to 1: every layer gets the same density.

@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 from kernelprune.errors import Error
 from kernelprune.frontends.torch.accepted import check_module, check_weights
 
-# Classes that hold the user's model, by name since some are dear to import; and the way out.
+# Classes that hold the user's model, by name since some are expensive to import; and the way out.
 _WRAPPERS = {
     "DataParallel": "prune its .module, and wrap it afterwards",
     "DistributedDataParallel": "prune its .module, and wrap it afterwards",
@@ -97,7 +97,7 @@ def parametrisation(module: nn.Module, kind: type[nn.Module]) -> Any:
 
 
 def raw_weight(module: nn.Module) -> torch.Tensor:
-    """The trained tensor behind a weight that may be masked."""
+    """The trained tensor of a weight that may be masked."""
     held = parametrisation(module, Masked)
     weight = module.weight if held is None else module.parametrizations.weight.original  # type: ignore[union-attr]
     assert isinstance(weight, torch.Tensor)
@@ -130,7 +130,7 @@ def check_values(model: nn.Module) -> None:
 
 def check_weight(name: str, module: nn.Module, *, masked: bool = False) -> None:
     """Raises Error unless the layer's weight is a parameter whose values can be changed in place;
-    with ``masked`` it may be behind masks of ours. The message says what to do."""
+    with ``masked`` it may have masks of ours. The message says what to do."""
     if parametrize.is_parametrized(module, "weight"):
         _check_parametrised(name, module, masked)
     elif module._parameters.get("weight") is None:

@@ -1,4 +1,4 @@
-"""The pruning methods behind one interface: what happens before, at and after the pruning step."""
+"""The pruning methods with one interface: what happens before, at and after the pruning step."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Samples:
             yield own_part(images), own_part(labels)
 
 
-def _beside(density: float, macs: float | None) -> float | None:
-    """The density that holds beside a budget: 1 leaves the budget alone."""
+def _with_budget(density: float, macs: float | None) -> float | None:
+    """The density that holds together with a budget: 1 leaves the budget alone."""
     return None if macs is not None and density == 1 else density
 
 
@@ -93,7 +93,7 @@ class Synaptic(Method):
     def prune(self, density: float, macs: float | None) -> Plan:
         limit = self.options.latency_ms
         if limit is None:
-            return self.pruner.prune(density=_beside(density, macs), macs=macs)
+            return self.pruner.prune(density=_with_budget(density, macs), macs=macs)
         if self.held is not None:  # measured times are never the same twice
             return self.pruner.keep(masks_in(self.held.model))
         batch, threads = self.options.latency_batch, self.options.latency_threads
@@ -133,12 +133,12 @@ class ByCriterion(Method):
             self.prune(1.0, None)
 
     def prune(self, density: float, macs: float | None) -> Plan:
+        share = _with_budget(density, macs)
         if not self.options.by_channel:
             return prune_connections(
-                self.model, density=_beside(density, macs), macs=macs, x=self.example, **self.more
+                self.model, density=share, macs=macs, x=self.example, **self.more
             )
-        beside = _beside(density, macs)
-        ratio = None if beside is None else 1 - beside
+        ratio = None if share is None else 1 - share
         return prune_channels(self.model, self.example, ratio=ratio, macs=macs, **self.more)
 
 
@@ -169,7 +169,7 @@ class ByDiscrimination(Method):
         self.held = held
 
     def prune(self, density: float, macs: float | None) -> Plan:
-        if self.held is not None:  # chosen before the interruption, and dear to choose again
+        if self.held is not None:  # chosen before the interruption, and expensive to choose again
             attach_masks(self.model, masks_in(self.held.model))
             return self.pruner.left()
         with PhaseProgress(self.console) as progress:

@@ -180,7 +180,7 @@ def prune_model(
     pruned = method.finalize().eval()
     if options.recalibrate:
         # Training divides by the variances of its batch. Channels that pruning left constant have
-        # none, so running means that lag behind by little are off by hundreds of deviations.
+        # none, so running means that lag only a little are off by hundreds of deviations.
         recalibrate(pruned, Samples(dataset, train, options.seed), options.recalibrate)
         same_on_all(pruned)
     return pruned, plan
