@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernelprune.cli.app import main
+from kernelprune.cli.entry import main
 
 if __name__ == "__main__":
     main()

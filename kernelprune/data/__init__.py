@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kernelprune.data.batches import Augmentation, augment, batches, steps_per_epoch
+from kernelprune.data.augmentation import Augmentation, augment
+from kernelprune.data.batches import batches, steps_per_epoch
 from kernelprune.data.dataset import Dataset, load, names
 from kernelprune.data.image_folder import ImageFiles
 

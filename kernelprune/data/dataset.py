@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kernelprune.data.batches import Augmentation
+from kernelprune.data.augmentation import Augmentation
 from kernelprune.data.cifar import CIFAR10, CIFAR10_CLASSES, CIFAR100, read_cifar
 from kernelprune.data.fashion_mnist import read_fashion_mnist
 from kernelprune.data.image_folder import ImageFiles, find_images

@@ -435,8 +435,8 @@ def test_missing_package_is_named(call, monkeypatch: pytest.MonkeyPatch, file: P
 
 def test_engine_only_installation(call, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, `kernelprune` without its packages answers with a traceback."""
-    monkeypatch.delattr("kernelprune.cli.app")
-    monkeypatch.delitem(sys.modules, "kernelprune.cli.app")
+    monkeypatch.delattr("kernelprune.cli.entry")
+    monkeypatch.delitem(sys.modules, "kernelprune.cli.entry")
     monkeypatch.setitem(sys.modules, "typer", None)
     check_error(call("doctor"), "typer", "pip install")
 
