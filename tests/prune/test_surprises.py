@@ -189,7 +189,7 @@ FAILURES: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "labels": (lambda: {"loader": [(X, LABELS + 3)]}, "the loss fails for .*8, 5.* labels .8. int"),
     "kind of labels": (lambda: {"loader": [(X, LABELS.float())]}, "the loss fails for .* float32"),
     "images": (lambda: {"loader": [(X.to(torch.uint8), LABELS)]}, "cannot compute what the loade"),
-    "lengths": (lambda: {"loader": [(X, LABELS[:3])]}, "a batch of 8 images and 3 labels"),
+    "lengths": (lambda: {"loader": [(X, LABELS[:3])]}, "a batch of 8 images and 3 targets"),
     "dictionary": (lambda: {"loader": [{"x": X, "y": LABELS}]}, "must give .*both.* not a dict"),
     "generator": (lambda: {"loader": (pair for pair in LOADER)}, "a generator, which can be read"),
     "a list": (lambda: {"loss": lambda a, b: [1.0]}, "the loss gives a float, not one number"),
