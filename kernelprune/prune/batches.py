@@ -85,7 +85,8 @@ def describe(value: Any) -> str:
     if type(value) in (tuple, list):
         return ", ".join(describe(part) for part in value)
     if isinstance(value, dict) and value:
-        return ", ".join(f"{key}: {describe(part)}" for key, part in value.items())
+        parts = ", ".join(f"{key}: {describe(part)}" for key, part in value.items())
+        return f"a {type(value).__name__} of {parts}"
     return f"a {type(value).__name__}"
 
 

@@ -87,7 +87,7 @@ def test_a_loss_of_any_outputs(form: str) -> None:
     ("call", "words"),
     [
         (lambda: kp.DiscriminationAware(heads("dict"), X, [(X, MAPS)]).prune(ratio=0.5),
-         ["the loss fails for outputs map: [6, 2, 8, 8] float32", "say loss="]),
+         ["the loss fails for outputs a dict of map: [6, 2, 8, 8] float32", "say loss="]),
         (lambda: kp.DiscriminationAware(heads("map"), X, IMAGES, losses=0).prune(ratio=0.5),
          ["must give (images, targets)"]),
         (lambda: kp.DiscriminationAware(

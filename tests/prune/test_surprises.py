@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -186,11 +187,11 @@ FAILURES: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "infinite": (lambda: {"loss": turning(7, float("inf"))}, "selection is inf"),
     "NaN gradients in a stage": (lambda: {"loss": turning(0)}, "the loss became nan"),
     "NaN gradients": (lambda: {"loss": turning(4)}, "gradient of the selection is not finite"),
-    "labels": (lambda: {"loader": [(X, LABELS + 3)]}, "the loss fails for .*8, 5.* labels .8. int"),
+    "labels": (lambda: {"loader": [(X, LABELS + 3)]}, "the loss fails for .*8, 5.* targets .8. i"),
     "kind of labels": (lambda: {"loader": [(X, LABELS.float())]}, "the loss fails for .* float32"),
     "images": (lambda: {"loader": [(X.to(torch.uint8), LABELS)]}, "cannot compute what the loade"),
     "lengths": (lambda: {"loader": [(X, LABELS[:3])]}, "a batch of 8 images and 3 targets"),
-    "dictionary": (lambda: {"loader": [{"x": X, "y": LABELS}]}, "must give .*both.* not a dict"),
+    "dictionary": (lambda: {"loader": [{"x": X, "y": LABELS}]}, "must give .* not a dict of x"),
     "generator": (lambda: {"loader": (pair for pair in LOADER)}, "a generator, which can be read"),
     "a list": (lambda: {"loss": lambda a, b: [1.0]}, "the loss gives a float, not one number"),
     "no gradient": (lambda: {"loss": lambda a, b: a.detach().sum()}, "does not depend on the mod"),
@@ -223,7 +224,7 @@ def test_a_failed_choice_can_be_made_again() -> None:
     dcp = kp.DiscriminationAware(model, X, LOADER, channels_per_step=4, stage_learning_rate=1e30)
     with pytest.raises(Error, match="lower stage_learning_rate"):
         dcp.prune(ratio=0.5)
-    dcp.stage_learning_rate = 0.01
+    dcp.options = replace(dcp.options, stage_learning_rate=0.01)
     dcp.prune(ratio=0.5)
     again = chain()
     kp.DiscriminationAware(again, X, LOADER, channels_per_step=4).prune(ratio=0.5)

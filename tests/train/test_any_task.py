@@ -98,5 +98,5 @@ def test_pruning_with_a_loss_of_ones_own(options: dict[str, Any]) -> None:
 
 def test_a_loss_that_does_not_fit_says_so() -> None:
     """If this fails, whoever forgets the loss reads a traceback of torch's cross entropy."""
-    with pytest.raises(Error, match=r"outputs map: \[16, 1, 8, 8\] float32 .*say loss="):
+    with pytest.raises(Error, match=r"outputs a dict of map: \[16, 1, 8, 8\] float32 .*say loss="):
         Trainer(Smoother(), dataset("train"), replace(OPTIONS, epochs=1.0)).run()
