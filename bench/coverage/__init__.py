@@ -1,0 +1,1 @@
+"""Which published networks the engine runs: one trial a network, one json file, one table."""

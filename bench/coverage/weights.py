@@ -1,0 +1,140 @@
+"""Weights with which every branch of an untrained network counts.
+
+Fresh networks hide mistakes. Residual branches end in a scale of zero or 1e-6, batch norms know no
+statistics, and without them the numbers vanish or explode over fifty layers: whatever a branch then
+computes, the output is the same. Here no such scale is left, each layer's results spread by about
+one, and the batch norms have seen images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from bench.coverage.families import Shape
+
+_SCALED = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+_TINY = 1e-3
+# Spreads of a layer's results that need no other weights.
+_SPREAD = (0.5, 2.0)
+
+
+def images(count: int, shape: Shape, seed: int) -> torch.Tensor:
+    """Pictures ``[count, *shape]`` that differ: each has a colour, a contrast, patches and grain.
+
+    Noise alone would not do: averaged over a map it is the same for every image.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*sides: int) -> torch.Tensor:
+        return torch.randn(count, shape[0], *sides, generator=generator)
+
+    if len(shape) != 3:
+        return normal(*shape[1:])
+    patches = functional.interpolate(
+        normal(4, 4), size=shape[1:], mode="bilinear", align_corners=False
+    )
+    contrast = 0.5 + torch.rand(count, 1, 1, 1, generator=generator)
+    return contrast * (0.7 * normal(1, 1) + patches + 0.5 * normal(*shape[1:]))
+
+
+def make_plausible(model: nn.Module, shape: Shape, seed: int = 0) -> None:
+    """Changes the weights of ``model`` in place; leaves it in eval mode."""
+    generator = torch.Generator().manual_seed(seed)
+    model.eval().requires_grad_(False)
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            _randomise(module, name, parameter, generator)
+    x = images(4, shape, seed + 1)
+    with torch.no_grad(), _norms_that_learn(model):
+        with _scaled_layers(model):
+            model(x.clone())
+        model(x.clone())
+
+
+def settle_norms(model: nn.Module, shape: Shape, seed: int = 0) -> None:
+    """Gives the batch norms of ``model`` the statistics of its present weights."""
+    with torch.no_grad(), _norms_that_learn(model):
+        model(images(4, shape, seed + 1))
+
+
+def _randomise(
+    module: nn.Module, name: str, parameter: nn.Parameter, generator: torch.Generator
+) -> None:
+    """Start values that are all alike (0, 1, 1e-6) become random ones of a plausible size."""
+    if parameter.numel() == 0 or not parameter.is_floating_point():
+        return
+    low, high = float(parameter.min()), float(parameter.max())
+    if high - low > _TINY:
+        return
+    normal = torch.randn(parameter.shape, generator=generator)
+    factor = 0.5 + torch.rand(parameter.shape, generator=generator)
+    if "bias" in name or name in ("beta", "shift"):
+        parameter.data.copy_(high + 0.2 * normal)
+    elif parameter.numel() == 1:
+        if abs(high) < _TINY:
+            parameter.data.fill_(0.5)
+    elif isinstance(module, _SCALED):
+        parameter.data.copy_(normal / max(1, parameter[0].numel()) ** 0.5)
+    elif parameter.numel() == max(parameter.shape):  # one factor a channel
+        parameter.data.copy_(factor * (1.0 if abs(high) < _TINY else high))
+    elif abs(high) < _TINY:  # a table of positions
+        parameter.data.copy_(0.2 * normal)
+
+
+@contextmanager
+def _norms_that_learn(model: nn.Module) -> Iterator[None]:
+    """Batch norms in training mode that take over the statistics of each batch as they are."""
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+    ]
+    kept = [module.momentum for module in norms]
+    for module in norms:
+        module.momentum = 1.0
+        module.train()
+    try:
+        yield
+    finally:
+        for module, momentum in zip(norms, kept, strict=True):
+            module.momentum = momentum
+            module.eval()
+
+
+@contextmanager
+def _scaled_layers(model: nn.Module) -> Iterator[None]:
+    """While the model runs, every convolution and linear layer gets weights whose results spread by
+    about one, from the first layer to the last."""
+    seen: set[int] = set()
+
+    def scale(module: nn.Module, inputs: tuple, result: torch.Tensor) -> torch.Tensor | None:
+        weight, bias = module.weight, module.bias
+        if id(weight) in seen or not isinstance(weight, nn.Parameter):
+            return None
+        seen.add(id(weight))
+        shift = 0.0
+        if bias is not None:
+            shift = bias.reshape(-1, *(1,) * (result.ndim - 2)) if result.ndim > 2 else bias
+            if isinstance(module, nn.Linear):
+                shift = bias
+        plain = result - shift
+        spread = float(plain.std()) if plain.numel() > 1 else 0.0
+        if not 1e-20 < spread < 1e20 or _SPREAD[0] < spread < _SPREAD[1]:
+            return None
+        weight.data.mul_(1.0 / spread)
+        return plain / spread + shift
+
+    # Exactly these classes: what is derived from them may compute its weights.
+    hooks = [
+        module.register_forward_hook(scale) for module in model.modules() if type(module) in _SCALED
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
