@@ -77,9 +77,11 @@ class Race:
             self.missing[name] = str(error)
             return None
         expected = self.engines[density].run(x)
-        distance = np.linalg.norm(peer.outputs()[0] - expected) / np.linalg.norm(expected)
-        if not distance <= _TOLERANCE:
-            raise Error(f"{name} computes something else: relative distance {distance:.2g}")
+        several = expected if isinstance(expected, tuple) else (expected,)
+        for have, want in zip(peer.outputs(), several, strict=True):
+            distance = np.linalg.norm(have - want) / np.linalg.norm(want)
+            if not distance <= _TOLERANCE:
+                raise Error(f"{name} computes something else: relative distance {distance:.2g}")
         return peer
 
     def peers(
@@ -170,7 +172,7 @@ def run(
                 wanted = goal(name, batch, row["density"]) if threads == 1 else (None, None)
                 row["floor"], row["goal"] = wanted
                 rows.append(row)
-                print(_line(row), flush=True)
+                print(as_line(row), flush=True)
     result = {
         "network": name,
         "machine": machine,
@@ -184,7 +186,8 @@ def run(
     return result
 
 
-def _line(row: dict[str, Any]) -> str:
+def as_line(row: dict[str, Any]) -> str:
+    """A row for the screen."""
     peers = "  ".join(
         f"{peer} {found['timing']['median']:.2f} ms ({row['speed_up'][peer]:.2f}x)"
         for peer, found in row["peers"].items()
