@@ -62,7 +62,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     ),
     "torch's own names": lambda x: (
         aten.upsample_nearest2d(x, [5, 9]), aten.upsample_nearest2d(x, [8, 12], 2.0, 2.0),
-        aten.upsample_bilinear2d(x, [8, 12], False, 2.0, None),
         aten._upsample_nearest_exact2d(x, [7, 5]),
         aten.constant_pad_nd(x, [1, 2], 0.5), aten.reflection_pad2d(x, [1, 2, 3, 0]),
         aten.replication_pad2d(x, [1, 2, 3, 0]), 

@@ -55,7 +55,7 @@ def _constant_inputs(case: Case, seed: int) -> tuple[list[np.ndarray], list[torc
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_constants(case: Case, seed: int) -> None:
     """If this fails, a channel counts as a constant that it is not, or has another value."""
