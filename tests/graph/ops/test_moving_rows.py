@@ -64,7 +64,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         aten.upsample_nearest2d(x, [5, 9]), aten.upsample_nearest2d(x, [8, 12], 2.0, 2.0),
         aten._upsample_nearest_exact2d(x, [7, 5]),
         aten.constant_pad_nd(x, [1, 2], 0.5), aten.reflection_pad2d(x, [1, 2, 3, 0]),
-        aten.replication_pad2d(x, [1, 2, 3, 0]), 
+        aten.replication_pad2d(x, [1, 2, 3, 0]),
         *aten.split_with_sizes(x, [3, 5], 1), aten.roll(x, [1], [2]),
     ),
     "resized": lambda x: (
