@@ -8,18 +8,17 @@ as views. All other rows see tensors as the model has them, which may take a per
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from kernelprune.errors import UnsupportedOperator
 from kernelprune.frontends.torch import slices
 from kernelprune.frontends.torch.call import Call
+from kernelprune.frontends.torch.frame import AnyOrder, AxisFrame, Frame, Groups, PerImage, replaced
 from kernelprune.frontends.torch.view import BATCH, View
 from kernelprune.graph.ir import Shape
 from kernelprune.graph.ops.base import Row
@@ -39,15 +38,6 @@ _CHANNELS = {"batch_norm", "_native_batch_norm_legit_no_training", "prelu", "gro
 
 # Operators on the last two axes, whatever the axes in front are.
 _MATRICES = {"matmul", "bmm", "scaled_dot_product_attention"}
-
-Groups = list[list[int]]
-
-
-class Frame(Protocol):
-    """A call as a row may see it."""
-
-    def run(self, row: Row) -> Any:
-        """What the row returns, with the axes of the model."""
 
 
 def framed(call: Call, row: Row) -> Any:
@@ -73,91 +63,6 @@ def _views(call: Call) -> dict[Any, View]:
 
 def _nodes(call: Call) -> list[Any]:
     return [a for a in _flat(call.arguments.values()) if isinstance(a, torch.fx.Node)]
-
-
-@dataclass
-class _Frame:
-    """``shape``: of the value that leads, per image. ``groups``: for each of torch's axes the
-    value's axes that it is made of (or BATCH), those of side 1 included. ``given``: arguments of
-    the call in the frame. ``left_out``, ``reduced``: torch's axes that the results lack, or have
-    with side 1."""
-
-    call: Call
-    shape: Shape
-    groups: Groups
-    given: dict[str, Any]
-    left_out: int | None = None
-    reduced: tuple[int, ...] = ()
-    keepdim: bool = True
-
-    def run(self, row: Row) -> Any:
-        value = self.call.fx_node.meta["val"]
-        many = isinstance(value, (tuple, list))
-        inner = [self._inner(item) for item in (value if many else [value])]
-        shadow = _Shadow(self.call.fx_node, inner if many else inner[0])
-        arguments = {**self.call.arguments, **self.given}
-        result = row(dataclasses.replace(self.call, fx_node=shadow, arguments=arguments))
-        if isinstance(result, (tuple, list)):
-            return tuple(self._outer(one) for one in result)
-        return self._outer(result)
-
-    def _inner(self, item: Any) -> Any:
-        """A result as torch would infer it in the frame."""
-        sides = list(self.shape)
-        outer = list(item.shape)
-        gone = len(self.reduced) if not self.keepdim else int(self.left_out is not None)
-        if len(outer) != len(self.groups) - gone:
-            return item  # statistics that come along
-        for axis, group in enumerate(self.groups):
-            if axis == self.left_out:
-                continue
-            if axis in self.reduced:
-                for own in group:
-                    sides[own] = 1
-                if self.keepdim:
-                    outer.pop(0)
-                continue
-            side = outer.pop(0)
-            if group != [BATCH] and len(group) == 1:
-                sides[group[0]] = side
-        if self.left_out is not None:
-            del sides[self.groups[self.left_out][0]]
-        return self.call.walk.tensor(tuple(sides), item.dtype)
-
-    def _outer(self, result: Any) -> Any:
-        """A result of the frame as the model sees it."""
-        if not isinstance(result, str):
-            return result
-        shape = self.call.shape(result)
-        number = list(range(len(self.shape)))
-        groups = [list(group) for group in self.groups]
-        if self.left_out is not None:
-            gone = groups.pop(self.left_out)[0]
-            number = [axis - (axis > gone) for axis in number]
-        elif not self.keepdim:
-            groups = [g for axis, g in enumerate(groups) if axis not in self.reduced]
-        front = [[a for a in group if a == BATCH] for group in groups]
-        parts = [[number[a] for a in group if a != BATCH] for group in groups]
-        view = View.arranged(result, shape, parts)
-        axes = [
-            ((BATCH,) if batch else ()) + own
-            for batch, own in zip(front, view.axes[1:], strict=True)
-        ]
-        return view.with_axes(axes)
-
-
-class _Shadow:
-    """A torch.fx node with another result."""
-
-    def __init__(self, fx_node: Any, value: Any):
-        self._fx_node = fx_node
-        self.meta = {**fx_node.meta, "val": value}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._fx_node, name)
-
-    def __str__(self) -> str:
-        return str(self._fx_node)
 
 
 def _frame(call: Call, name: str, views: dict[Any, View]) -> Frame | None:
@@ -194,52 +99,8 @@ def _pointwise_frame(call: Call, operands: list[Any], views: dict[Any, View]) ->
         for view in views.values()
     )
     if same and len(views) == len(operands):
-        return _AnyOrder(call, first, views)
+        return AnyOrder(call, first, views)
     return _together(call, operands, views)
-
-
-@dataclass
-class _AnyOrder:
-    """The frame of an operator on elements whose operands all lie in memory alike: whatever order
-    the model has them in, the result has it too."""
-
-    call: Call
-    view: View
-    views: dict[Any, View]
-
-    def run(self, row: Row) -> Any:
-        walk, shape = self.call.walk, self.call.shape(self.view.value)
-        inner = {
-            argument: walk.stand_in(View.of(view.value, shape), argument.meta["val"].dtype)
-            for argument, view in self.views.items()
-        }
-        value = walk.tensor(shape, self.call.fx_node.meta["val"].dtype)
-        arguments = _replaced(self.call.arguments, inner)
-        shadow = _Shadow(self.call.fx_node, value)
-        result = row(dataclasses.replace(self.call, fx_node=shadow, arguments=arguments))
-        if isinstance(result, str) and self.call.shape(result) == shape:
-            return View(result, self.view.sides, self.view.axes)
-        raise UnsupportedOperator("changes the shape")
-
-
-@dataclass
-class _PerImage:
-    """The frame of an operator on matrices of which every image has several, where torch's first
-    axis is that of all matrices of all images."""
-
-    call: Call
-    count: int
-    given: dict[str, Any]
-
-    def run(self, row: Row) -> Any:
-        item = self.call.fx_node.meta["val"]
-        shadow = _Shadow(
-            self.call.fx_node, self.call.walk.tensor((self.count, *item.shape[1:]), item.dtype)
-        )
-        result = row(dataclasses.replace(self.call, fx_node=shadow, arguments=self.given))
-        view = View.of(result, self.call.shape(result)) if isinstance(result, str) else result
-        batch, matrices, *rest = view.axes
-        return view.with_axes([batch + matrices, *rest])
 
 
 def _per_image(call: Call, operands: list[Any], views: dict[Any, View]) -> Frame | None:
@@ -252,12 +113,12 @@ def _per_image(call: Call, operands: list[Any], views: dict[Any, View]) -> Frame
             return None
         own = view.with_axes([(BATCH,), view.axes[0][1:], *view.axes[1:]])
         inner[argument] = call.walk.stand_in(own, argument.meta["val"].dtype)
-    return _PerImage(call, count, _replaced(call.arguments, inner))
+    return PerImage(call, count, replaced(call.arguments, inner))
 
 
 def _axis_frame(
     call: Call, name: str, operands: list[Any], views: dict[Any, View]
-) -> _Frame | None:
+) -> AxisFrame | None:
     if len(views) != len(operands) and name not in ("cat", "concat"):
         return None
     argument = "dims" if name == "roll" else "dim"
@@ -291,7 +152,7 @@ def _together(
     views: dict[Any, View],
     along: int | None = None,
     single: int | None = None,
-) -> _Frame | None:
+) -> AxisFrame | None:
     """The frame of the largest operand, with all others put into its order; ``along``: an axis
     whose sides may differ, ``single``: one that is one axis of the values."""
     rank = next(iter(views.values())).rank
@@ -323,7 +184,7 @@ def _together(
             if tensor is None:
                 return None
             inner[argument] = call.walk.stand_in(tensor)
-    return _Frame(call, shape, groups, _replaced(call.arguments, inner))
+    return AxisFrame(call, shape, groups, replaced(call.arguments, inner))
 
 
 def _like(call: Call, view: View, shape: Shape, groups: Groups, along: int | None) -> str | None:
@@ -386,12 +247,3 @@ def _flat(arguments: Any) -> list[Any]:
     for argument in arguments:
         found += _flat(argument) if isinstance(argument, (list, tuple)) else [argument]
     return found
-
-
-def _replaced(arguments: dict[str, Any], inner: dict[Any, Any]) -> dict[str, Any]:
-    def replace(argument: Any) -> Any:
-        if isinstance(argument, (list, tuple)):
-            return [replace(item) for item in argument]
-        return inner.get(argument, argument) if isinstance(argument, torch.fx.Node) else argument
-
-    return {name: replace(argument) for name, argument in arguments.items()}

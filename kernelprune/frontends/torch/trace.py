@@ -37,9 +37,11 @@ def trace(
     when torch.export cannot trace the model with a free batch size.
     """
     walk = _walked(model, x)
+    if not walk.refusals or opaque:
+        graph = walk.finish()
     if walk.refusals and not opaque:
         raise UnsupportedOperator(listed(walk.refusals))
-    return walk.finish()
+    return graph
 
 
 def trace_all(

@@ -72,7 +72,8 @@ class Walk:
                 self._call(fx_node)
 
     def finish(self) -> Graph:
-        """The graph with its outputs. Raises Error when these do not come from the input."""
+        """The graph with its outputs, some of which may be refused. Raises Error when these do not
+        come from the input."""
         self._outputs(next(n for n in self.program.graph.nodes if n.op == "output"))
         self._drop_unread()
         return self.graph
@@ -139,11 +140,12 @@ class Walk:
 
     def _output(self, fx_node: Any, found: View | Lost) -> str:
         self._current = fx_node
-        try:
-            if isinstance(found, View):
+        if isinstance(found, View):
+            try:
                 return self.arranger.value(found)
-        except UnsupportedOperator as error:
-            raise UnsupportedOperator(f"the model's output '{fx_node}' {error}") from None
+            except UnsupportedOperator as error:
+                self._report(fx_node, "output", error)
+                found = Lost((found.value,))
         sides = [side if isinstance(side, int) else 1 for side in fx_node.meta["val"].shape[1:]]
         params = {"operator": "output"}
         return self.add(fx_node, "opaque", list(found.values), tuple(sides), params).output
