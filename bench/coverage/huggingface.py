@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 from bench.coverage.families import Family, Outputs, Subject, smaller_side
+from bench.coverage.torchvision_models import torchvision
 
 # Network -> (class without "Config" and "For...", options of the configuration, side).
 _CLASSIFIERS: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -41,24 +43,31 @@ _HYBRIDS: dict[str, tuple[str, dict[str, Any], int]] = {
 }
 
 
-def _build(name: str) -> Subject:
+def _package() -> ModuleType:
+    torchvision()  # it imports that, too
     import transformers
 
+    return transformers
+
+
+def _build(name: str) -> Subject:
+    transformers = _package()
     kind, options, side = (_CLASSIFIERS | _HYBRIDS)[name]
     configuration = getattr(transformers, f"{kind}Config")(**options)
     module = getattr(transformers, f"{kind}ForImageClassification")(configuration)
-    return Subject.square(Outputs(module, ["logits"], "pixel_values"), side, smaller_side(side))
+    # One of its kind calls its scores so.
+    result = "last_hidden_state" if kind == "PPLCNet" else "logits"
+    return Subject.square(Outputs(module, [result], "pixel_values"), side, smaller_side(side))
 
 
 def _build_dense(name: str) -> Subject:
-    import transformers
-
+    transformers = _package()
     if name == "mobilenet-v2-deeplab":
         configuration = transformers.MobileNetV2Config()
         module = transformers.MobileNetV2ForSemanticSegmentation(configuration)
     else:
         backbone = transformers.ConvNextConfig(
-            out_features=["stage1", "stage2", "stage3", "stage4"]
+            hidden_sizes=[96, 192, 384, 768], out_indices=[1, 2, 3, 4]
         )
         module = transformers.UperNetForSemanticSegmentation(
             transformers.UperNetConfig(backbone_config=backbone, use_auxiliary_head=False)

@@ -18,9 +18,11 @@ from torch.nn import functional
 from bench.coverage.families import Shape
 
 _SCALED = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 _TINY = 1e-3
-# Spreads of a layer's results that need no other weights.
-_SPREAD = (0.5, 2.0)
+# Of what a layer gives, the share that must differ from place to place and image to image before it
+# is enlarged: more would enlarge rounding with it.
+_LEAST_SHARE = 0.05
 
 
 def images(count: int, shape: Shape, seed: int) -> torch.Tensor:
@@ -65,16 +67,19 @@ def settle_norms(model: nn.Module, shape: Shape, seed: int = 0) -> None:
 def _randomise(
     module: nn.Module, name: str, parameter: nn.Parameter, generator: torch.Generator
 ) -> None:
-    """Start values that are all alike (0, 1, 1e-6) become random ones of a plausible size."""
+    """Start values that are all alike (0, 1, 1e-6) become random ones of a plausible size, and so
+    do the weights of norms: some packages start them near zero."""
     if parameter.numel() == 0 or not parameter.is_floating_point():
         return
     low, high = float(parameter.min()), float(parameter.max())
-    if high - low > _TINY:
-        return
     normal = torch.randn(parameter.shape, generator=generator)
     factor = 0.5 + torch.rand(parameter.shape, generator=generator)
-    if "bias" in name or name in ("beta", "shift"):
-        parameter.data.copy_(high + 0.2 * normal)
+    if isinstance(module, _NORMS) and name == "weight":
+        parameter.data.copy_(factor)
+    elif high - low > _TINY:
+        return
+    elif "bias" in name or name in ("beta", "shift"):
+        parameter.data.copy_(0.2 * normal)
     elif parameter.numel() == 1:
         if abs(high) < _TINY:
             parameter.data.fill_(0.5)
@@ -109,7 +114,7 @@ def _norms_that_learn(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _scaled_layers(model: nn.Module) -> Iterator[None]:
     """While the model runs, every convolution and linear layer gets weights whose results spread by
-    about one, from the first layer to the last."""
+    about one, and a bias that takes the mean out of each channel, from the first to the last."""
     seen: set[int] = set()
 
     def scale(module: nn.Module, inputs: tuple, result: torch.Tensor) -> torch.Tensor | None:
@@ -117,21 +122,29 @@ def _scaled_layers(model: nn.Module) -> Iterator[None]:
         if id(weight) in seen or not isinstance(weight, nn.Parameter):
             return None
         seen.add(id(weight))
-        shift = 0.0
-        if bias is not None:
-            shift = bias.reshape(-1, *(1,) * (result.ndim - 2)) if result.ndim > 2 else bias
-            if isinstance(module, nn.Linear):
-                shift = bias
+        axis = result.ndim - 1 if isinstance(module, nn.Linear) else 1
+        sides = [-1 if position == axis else 1 for position in range(result.ndim)]
+        others = [position for position in range(result.ndim) if position != axis]
+        shift = torch.zeros(()) if bias is None else bias.reshape(sides)
         plain = result - shift
-        spread = float(plain.std()) if plain.numel() > 1 else 0.0
-        if not 1e-20 < spread < 1e20 or _SPREAD[0] < spread < _SPREAD[1]:
+        mean = torch.zeros(()) if bias is None else plain.mean(others, keepdim=True)
+        spread = max(
+            float((plain - mean).square().mean().sqrt()),
+            _LEAST_SHARE * float(plain.square().mean().sqrt()),
+        )
+        if not 1e-20 < spread < 1e20:
             return None
         weight.data.mul_(1.0 / spread)
-        return plain / spread + shift
+        if bias is not None:
+            bias.data.sub_(mean.flatten() / spread)
+        return (plain - mean) / spread + shift
 
-    # Exactly these classes: what is derived from them may compute its weights.
+    # What is derived from these classes may compute its weights.
+    forwards = {kind.forward for kind in _SCALED}
     hooks = [
-        module.register_forward_hook(scale) for module in model.modules() if type(module) in _SCALED
+        module.register_forward_hook(scale)
+        for module in model.modules()
+        if isinstance(module, _SCALED) and type(module).forward in forwards
     ]
     try:
         yield

@@ -59,17 +59,21 @@ class RawHead(nn.Module):
 
 
 class Decoded(nn.Module):
-    """The whole network: boxes in pixels and scores of all places."""
+    """The whole network: boxes in pixels and what is predicted of them, at all places.
+
+    They come apart: beside coordinates of hundreds an error in the scores would be lost.
+    """
 
     def __init__(self, module: Any) -> None:
         super().__init__()
         self.module = module
         module.model[-1].export = True
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # It keeps the places of the last size, and those of a trace are no real tensors.
         self.module.model[-1].shape = None
-        return self.module(x)
+        found = self.module(x)
+        return found[:, :4], found[:, 4:]
 
 
 def _module(name: str) -> Any:
