@@ -12,6 +12,7 @@
 #include "bindings/convolution.h"
 #include "bindings/unlocked.h"
 #include "kernelprune/engine.h"
+#include "kernelprune/tuning.h"
 
 namespace py = pybind11;
 
@@ -55,17 +56,17 @@ int64_t check_inputs(const Engine& engine, const std::vector<FloatArray>& inputs
   return inputs[0].shape(0);
 }
 
-std::vector<const float*> pointers_to(const std::vector<FloatArray>& arrays) {
-  std::vector<const float*> pointers;
+std::vector<const void*> pointers_to(const std::vector<FloatArray>& arrays) {
+  std::vector<const void*> pointers;
   for (const FloatArray& array : arrays) pointers.push_back(array.data());
   return pointers;
 }
 
 // One array [batch, ...] per graph output, and the pointers to them.
-template <typename T>
+template <typename T, typename Pointer>
 struct Outputs {
   std::vector<py::array_t<T>> arrays;
-  std::vector<T*> pointers;
+  std::vector<Pointer> pointers;
 
   Outputs(const Engine& engine, int64_t batch) {
     engine.check_outputs(batch, sizeof(T));
@@ -92,10 +93,13 @@ void run_unlocked(const Work& work) {
 
 std::vector<py::array_t<float>> run(const Engine& engine, const std::vector<FloatArray>& inputs) {
   const int64_t batch = check_inputs(engine, inputs);
-  Outputs<float> outputs(engine, batch);
-  const std::vector<const float*> pointers = pointers_to(inputs);
-  run_unlocked(
-      [&](const Cancel& cancel) { engine.run(pointers, outputs.pointers, batch, cancel); });
+  Outputs<float, void*> outputs(engine, batch);
+  const std::vector<const void*> pointers = pointers_to(inputs);
+  run_unlocked([&](const Cancel& cancel) {
+    RunOptions options;
+    options.cancel = cancel;
+    engine.run(pointers, outputs.pointers, batch, options);
+  });
   return outputs.arrays;
 }
 
@@ -105,19 +109,19 @@ void run_pointers(const Engine& engine, const std::vector<uintptr_t>& inputs,
                   const std::vector<uintptr_t>& streams, bool queue) {
   std::vector<const void*> from;
   std::vector<void*> to;
-  CudaCall call;
-  call.half = half, call.on_device = on_device, call.queue = queue;
+  RunOptions options;
+  options.half = half, options.on_device = on_device, options.queue = queue;
   for (uintptr_t address : inputs) from.push_back(reinterpret_cast<const void*>(address));
   for (uintptr_t address : outputs) to.push_back(reinterpret_cast<void*>(address));
-  for (uintptr_t stream : streams) call.streams.push_back(reinterpret_cast<void*>(stream));
-  engine.run_cuda(from, to, batch, call);
+  for (uintptr_t stream : streams) options.streams.push_back(reinterpret_cast<void*>(stream));
+  engine.run(from, to, batch, options);
 }
 
 std::vector<py::array_t<double>> run_reference(const Engine& engine,
                                                const std::vector<FloatArray>& inputs) {
   const int64_t batch = check_inputs(engine, inputs);
-  Outputs<double> outputs(engine, batch);
-  const std::vector<const float*> pointers = pointers_to(inputs);
+  Outputs<double, double*> outputs(engine, batch);
+  const std::vector<const void*> pointers = pointers_to(inputs);
   run_unlocked([&](const Cancel& cancel) {
     engine.run_reference(pointers, outputs.pointers, batch, cancel);
   });
@@ -127,11 +131,13 @@ std::vector<py::array_t<double>> run_reference(const Engine& engine,
 std::vector<LayerInfo> profile(const Engine& engine, const std::vector<FloatArray>& inputs,
                                int repeats) {
   const int64_t batch = check_inputs(engine, inputs);
-  Outputs<float> outputs(engine, batch);
-  const std::vector<const float*> pointers = pointers_to(inputs);
+  Outputs<float, void*> outputs(engine, batch);
+  const std::vector<const void*> pointers = pointers_to(inputs);
   std::vector<LayerInfo> layers;
   run_unlocked([&](const Cancel& cancel) {
-    layers = engine.profile(pointers, outputs.pointers, batch, repeats, cancel);
+    RunOptions options;
+    options.cancel = cancel;
+    layers = engine.profile(pointers, outputs.pointers, batch, repeats, options);
   });
   return layers;
 }
@@ -176,21 +182,29 @@ using Seconds = std::map<int64_t, double>;
 // {lanes: nodes}
 using Cuts = std::map<int64_t, int>;
 
-EngineOptions make_options(int threads, const std::string& isa, int64_t lanes,
-                           const std::string& precision, const Choices& choices, int planar_nodes,
-                           const Seconds& seconds, const Cuts& cuts, const std::string& device,
-                           int cuda_variant) {
-  EngineOptions options;
-  options.threads = threads;
-  options.isa = isa;
-  options.lanes = lanes;
-  options.precision = precision_from(precision);
-  options.planar_nodes = planar_nodes;
-  options.seconds = seconds;
-  options.cuts = cuts;
-  options.device = device;
-  options.cuda_variant = cuda_variant;
-  for (const auto& [layer, name] : choices) options.choices[{layer.first, layer.second}] = name;
+// All keyword arguments of an engine.
+struct AllOptions {
+  EngineOptions engine;
+  Tuning tuning;
+};
+
+AllOptions make_options(int threads, const std::string& isa, int64_t lanes,
+                        const std::string& precision, const Choices& choices, int planar_nodes,
+                        const Seconds& seconds, const Cuts& cuts, const std::string& device,
+                        int cuda_variant) {
+  AllOptions options;
+  options.engine.threads = threads;
+  options.engine.isa = isa;
+  options.engine.lanes = lanes;
+  options.engine.precision = precision_from(precision);
+  options.engine.device = device;
+  options.tuning.planar_nodes = planar_nodes;
+  options.tuning.seconds = seconds;
+  options.tuning.cuts = cuts;
+  options.tuning.cuda_variant = cuda_variant;
+  for (const auto& [layer, name] : choices) {
+    options.tuning.choices[{layer.first, layer.second}] = name;
+  }
   return options;
 }
 
@@ -261,9 +275,10 @@ PYBIND11_MODULE(_core, m) {
              const Seconds& seconds, const Cuts& cuts, const std::string& device,
              int cuda_variant) {
             Unlocked unlocked;
-            return Engine::load(
-                path, make_options(threads, isa, lanes, precision, choices, planar_nodes, seconds,
-                                   cuts, device, cuda_variant));
+            const AllOptions options =
+                make_options(threads, isa, lanes, precision, choices, planar_nodes, seconds, cuts,
+                             device, cuda_variant);
+            return Engine::load(path, options.engine, options.tuning);
           },
           py::arg("path"), py::arg("threads"), py::arg("isa"), py::arg("lanes"),
           py::arg("precision") = "fast", py::arg("choices") = Choices{},
@@ -277,10 +292,11 @@ PYBIND11_MODULE(_core, m) {
              int cuda_variant) {
             const std::string_view view = bytes;
             Unlocked unlocked;
-            return Engine::load_bytes(
-                reinterpret_cast<const uint8_t*>(view.data()), view.size(), name,
+            const AllOptions options =
                 make_options(threads, isa, lanes, precision, choices, planar_nodes, seconds, cuts,
-                             device, cuda_variant));
+                             device, cuda_variant);
+            return Engine::load_bytes(reinterpret_cast<const uint8_t*>(view.data()), view.size(),
+                                      name, options.engine, options.tuning);
           },
           py::arg("bytes"), py::arg("name"), py::arg("threads"), py::arg("isa"), py::arg("lanes"),
           py::arg("precision") = "fast", py::arg("choices") = Choices{},
@@ -291,14 +307,18 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("isa", &Engine::isa)
       .def_property_readonly("threads", &Engine::threads)
       .def("layers", &Engine::layers, py::arg("batch"))
-      .def_property_readonly("candidates", &Engine::candidates)
+      .def_property_readonly("candidates", &candidates_of)
       .def_property_readonly("plan_size",
                              [](const Engine& engine) {
-                               const PlanSize size = engine.plan_size();
-                               return std::make_pair(size.steps, size.bytes);
+                               const PlanInfo plan = plan_of(engine);
+                               return std::make_pair(plan.steps, plan.bytes);
                              })
-      .def_property_readonly("planar_cuts", &Engine::planar_cuts)
-      .def("planar_nodes", &Engine::planar_nodes, py::arg("lanes"))
+      .def_property_readonly("planar_cuts",
+                             [](const Engine& engine) { return plan_of(engine).planar_cuts; })
+      .def(
+          "planar_nodes",
+          [](const Engine& engine, int64_t lanes) { return plan_of(engine).planar_nodes[lanes]; },
+          py::arg("lanes"))
       .def_property_readonly("weight_bytes", &Engine::weight_bytes)
       .def("workspace_bytes", &Engine::workspace_bytes, py::arg("batch"))
       .def("run", &run, py::arg("inputs"))

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 
 #if defined(__linux__)
@@ -19,6 +20,8 @@
 
 #include <cstring>
 #endif
+
+#include "kernelprune/error.h"
 
 namespace kernelprune {
 namespace {
@@ -324,6 +327,12 @@ int take_threads(int parts, int available) {
 std::atomic<Clock::rep> alone_until{0};
 
 }  // namespace
+
+void check_threads(int threads) {
+  if (threads >= 1 && threads <= kMostThreads) return;
+  throw Error(ErrorKind::kGeneral, "threads=" + std::to_string(threads) + " is not within 1.." +
+                                       std::to_string(kMostThreads));
+}
 
 void run_team(int parts, TeamBody body, const void* context) {
   if (Clock::now().time_since_epoch().count() < alone_until.load(std::memory_order_relaxed)) {

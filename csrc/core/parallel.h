@@ -40,6 +40,9 @@ class TeamMember {
   int thread_, threads_, parts_;
 };
 
+// Throws Error (kGeneral) for a number of threads that a run cannot be asked to have.
+void check_threads(int threads);
+
 // Calls body(context, member) on `parts` threads; the calling thread is the first of them. They are
 // fewer where there are not so many cores, or other runs and processes have them. Returns when all
 // are done. `body` must not throw.

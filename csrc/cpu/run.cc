@@ -1,9 +1,33 @@
 #include "cpu/run.h"
 
+#include <algorithm>
+
 #include "core/clock.h"
 #include "core/parallel.h"
 
 namespace kernelprune {
+namespace {
+
+// Arenas for one share: more than one for images that threads take through steps alone.
+size_t arenas(const Share& share, int threads) {
+  const bool per_image = share.program->per_image > 0 && share.images >= threads;
+  return share.groups() >= threads || per_image ? static_cast<size_t>(threads) : 1;
+}
+
+int64_t images_in(const Share& share, int64_t group) {
+  return std::min(share.program->lanes, share.images - group * share.program->lanes);
+}
+
+}  // namespace
+
+WorkspaceSize workspace_size(const Shares& shares, int threads) {
+  WorkspaceSize size;
+  for (const Share& share : shares) {
+    size.arenas = std::max(size.arenas, arenas(share, threads));
+    size.floats = std::max(size.floats, share.program->workspace_floats);
+  }
+  return size;
+}
 
 const float* ProgramRun::locate(const Operand& operand, const Pass& pass,
                                 const Place& place) const {
@@ -15,9 +39,11 @@ const float* ProgramRun::locate(const Operand& operand, const Pass& pass,
     case Operand::Place::kScratch:
       return place.arena + pass.scratch[place.part * pass.memories + operand.at];
     case Operand::Place::kInput:
-      return inputs_[index] + place.image * graph_.values[graph_.inputs[index]].shape.elements();
+      return static_cast<const float*>(tensors_.inputs[index]) +
+             place.image * graph_.values[graph_.inputs[index]].shape.elements();
     case Operand::Place::kOutput:
-      return outputs_[index] + place.image * graph_.values[graph_.outputs[index]].shape.elements();
+      return static_cast<const float*>(tensors_.outputs[index]) +
+             place.image * graph_.values[graph_.outputs[index]].shape.elements();
     case Operand::Place::kNone:
       break;
   }
@@ -38,6 +64,8 @@ void ProgramRun::run_step(const Step& step, const Turn& turn, const Place& place
   if (begin == end || interruption_->stopped()) return;
   KernelArgs args = step.args;
   args.images = place.images;
+  if (given_.weight != nullptr) args.weight = given_.weight;
+  if (given_.bias != nullptr) args.bias = given_.bias;
   args.in = locate(step.in, pass, place);
   args.residual = locate(step.residual, pass, place);
   args.out = const_cast<float*>(locate(step.out, pass, place));
@@ -151,6 +179,44 @@ void ProgramRun::together(const Program& program, Workspace* workspace, int64_t 
                     }
                   });
   });
+}
+
+void ProgramRun::run(const Shares& shares, Workspace* workspace) const {
+  for (const Share& share : shares) {
+    const Program& program = *share.program;
+    const auto first = [&](int64_t group) { return share.first + group * program.lanes; };
+    // Whole groups per thread need no barriers at all; what is left over is shared step by step.
+    const int64_t rounds = share.groups() / threads_;
+    if (rounds > 0) {
+      run_team(threads_, [&](const TeamMember& member) {
+        member.for_each_part([&](int thread) {
+          float* const arena = workspace->arenas[static_cast<size_t>(thread)].data();
+          for (int64_t group = thread * rounds; group < (thread + 1) * rounds; ++group) {
+            alone(member, program, arena, first(group), images_in(share, group));
+          }
+        });
+      });
+    }
+    for (int64_t group = rounds * threads_; group < share.groups(); ++group) {
+      together(program, workspace, first(group), images_in(share, group), nullptr);
+    }
+  }
+}
+
+void ProgramRun::profile(const Shares& shares, Workspace* workspace,
+                         std::vector<double>* node_seconds) const {
+  for (const Share& share : shares) {
+    const Program& program = *share.program;
+    std::vector<double> step_seconds(program.steps.size(), 0.0);
+    for (int64_t group = 0; group < share.groups(); ++group) {
+      together(program, workspace, share.first + group * program.lanes, images_in(share, group),
+               &step_seconds);
+    }
+    for (size_t i = 0; i < program.steps.size(); ++i) {
+      const int node = program.steps[i].node;
+      if (node >= 0) (*node_seconds)[static_cast<size_t>(node)] += step_seconds[i];
+    }
+  }
 }
 
 }  // namespace kernelprune

@@ -7,23 +7,43 @@
 #include "core/parallel.h"
 #include "model/graph.h"
 #include "core/interruption.h"
+#include "cpu/plan/batch_partition.h"
 #include "cpu/plan/program.h"
 #include "cpu/workspace.h"
+#include "engine/backend.h"
 
 namespace kernelprune {
+
+// What running these shares by `threads` threads takes: an arena for each thread that has images of
+// its own.
+WorkspaceSize workspace_size(const Shares& shares, int threads);
+
+// In place of what a program of one convolution has; null: that is taken.
+struct GivenWeights {
+  const float* weight = nullptr;
+  const float* bias = nullptr;
+};
 
 // One run, with the user's tensors. Allocates nothing.
 class ProgramRun {
  public:
   // Keeps references to all of them. `threads` is what the programs were planned for.
-  ProgramRun(const Graph& graph, int threads, const std::vector<const float*>& inputs,
-             const std::vector<float*>& outputs, Interruption* interruption)
+  ProgramRun(const Graph& graph, int threads, const Tensors& tensors, Interruption* interruption,
+             const GivenWeights& given = {})
       : graph_(graph),
         threads_(threads),
-        inputs_(inputs),
-        outputs_(outputs),
-        interruption_(interruption) {}
+        tensors_(tensors),
+        interruption_(interruption),
+        given_(given) {}
 
+  // The whole batch: whole lane groups by each thread while there are enough, and what is left over
+  // by all of them.
+  void run(const Shares& shares, Workspace* workspace) const;
+
+  // Lane group after lane group by all threads. Adds what the nodes took to `node_seconds`.
+  void profile(const Shares& shares, Workspace* workspace, std::vector<double>* node_seconds) const;
+
+ private:
   // One lane group, by one thread of the team: `images` images of the batch from `image` on.
   void alone(const TeamMember& member, const Program& program, float* arena, int64_t image,
              int64_t images) const;
@@ -32,7 +52,6 @@ class ProgramRun {
   void together(const Program& program, Workspace* workspace, int64_t image, int64_t images,
                 std::vector<double>* step_seconds) const;
 
- private:
   // What a step works on.
   struct Place {
     float* arena;
@@ -61,9 +80,9 @@ class ProgramRun {
 
   const Graph& graph_;
   const int threads_;
-  const std::vector<const float*>& inputs_;
-  const std::vector<float*>& outputs_;
+  const Tensors& tensors_;
   Interruption* const interruption_;
+  const GivenWeights given_;
 };
 
 }  // namespace kernelprune

@@ -3,16 +3,29 @@
 
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/aligned_buffer.h"
 
 namespace kernelprune {
 
+struct WorkspaceSize {
+  size_t arenas = 0;
+  int64_t floats = 0;  // of each
+
+  int64_t bytes() const { return floats * static_cast<int64_t>(arenas * sizeof(float)); }
+};
+
 // Memory for the activations of one run: one arena per thread that works on images of its own.
 struct Workspace {
   std::vector<AlignedBuffer> arenas;
+
+  // Has at least this size from now on, whatever was in it. Throws Error (kGeneral) that begins
+  // with `source`.
+  void reserve(const WorkspaceSize& size, const std::string& source);
 };
 
 // Keeps idle workspaces. Taking and giving back are single atomic exchanges, so runs on several

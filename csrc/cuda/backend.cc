@@ -19,7 +19,7 @@ CudaBackend::CudaBackend(const Graph& graph, const std::string& device, Precisio
       device_(cuda::open_device(device)),
       model_(graph, device_.get(), precision, variant) {}
 
-std::vector<std::string> CudaBackend::kernels(int64_t batch) {
+std::vector<std::string> CudaBackend::describe(int64_t batch) const {
   std::vector<std::string> names(graph_.nodes.size());
   for (const CudaStep& step : model_.program(std::min(batch, kMaxBatch), false).steps) {
     if (step.node < 0) continue;
@@ -30,7 +30,7 @@ std::vector<std::string> CudaBackend::kernels(int64_t batch) {
   return names;
 }
 
-int64_t CudaBackend::workspace_bytes(int64_t batch) {
+int64_t CudaBackend::workspace_bytes(int64_t batch) const {
   return model_.program(std::min(batch, kMaxBatch), false).workspace_floats *
          static_cast<int64_t>(sizeof(float));
 }
@@ -71,30 +71,28 @@ std::unique_ptr<cuda::Recording> CudaBackend::record(const CudaProgram& program,
 }
 
 // The tensors of `batch` images from `first` on.
-CudaBackend::Tensors CudaBackend::slice(const CudaProgram& program,
-                                        const std::vector<const void*>& inputs,
-                                        const std::vector<void*>& outputs, int64_t first,
-                                        int64_t batch, const CudaCall& call) const {
-  Tensors tensors;
+CudaBackend::Slice CudaBackend::slice(const CudaProgram& program, const Tensors& tensors,
+                                      int64_t first, int64_t batch,
+                                      const RunOptions& options) const {
+  Slice slice;
   const auto add = [&](void* pointer, const CudaOperand& operand) {
-    const int64_t bytes = operand.count / batch * (call.half ? 2 : 4);
+    const int64_t bytes = operand.count / batch * (options.half ? 2 : 4);
     void* at = static_cast<uint8_t*>(pointer) + first * bytes;
     // Two tensors that are one value: the first of them takes its place.
-    const bool owns = operand.tensor == static_cast<int>(tensors.addresses.size());
-    tensors.addresses.push_back(at);
-    tensors.in_place.push_back(call.on_device && owns && is_aligned(at) ? at : nullptr);
+    const bool owns = operand.tensor == static_cast<int>(slice.addresses.size());
+    slice.addresses.push_back(at);
+    slice.in_place.push_back(options.on_device && owns && is_aligned(at) ? at : nullptr);
   };
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    add(const_cast<void*>(inputs[i]), program.inputs[i]);
+  for (size_t i = 0; i < program.inputs.size(); ++i) {
+    add(const_cast<void*>(tensors.inputs[i]), program.inputs[i]);
   }
-  for (size_t i = 0; i < outputs.size(); ++i) add(outputs[i], program.outputs[i]);
-  return tensors;
+  for (size_t i = 0; i < program.outputs.size(); ++i) add(tensors.outputs[i], program.outputs[i]);
+  return slice;
 }
 
 // What touches a tensor in its place is launched with its address; the other steps are recorded.
-void CudaBackend::replay(Prepared* prepared, const Tensors& tensors) {
+void CudaBackend::replay(Prepared* prepared, const std::vector<void*>& in_place) {
   const CudaProgram& program = prepared->program;
-  const std::vector<void*>& in_place = tensors.in_place;
   const size_t steps = program.steps.size();
   const auto is_null = [](const void* pointer) { return pointer == nullptr; };
   if (std::all_of(in_place.begin(), in_place.end(), is_null)) {
@@ -109,64 +107,61 @@ void CudaBackend::replay(Prepared* prepared, const Tensors& tensors) {
   for (size_t i = last; i < steps; ++i) launch(program.steps[i], in_place);
 }
 
-void CudaBackend::run_slice(const std::vector<const void*>& inputs,
-                            const std::vector<void*>& outputs, int64_t first, int64_t batch,
-                            const CudaCall& call, std::vector<double>* node_seconds) {
-  Prepared& prepared = prepare(batch, call.half);
+void CudaBackend::run_slice(const Tensors& tensors, int64_t first, int64_t batch,
+                            const RunOptions& options, std::vector<double>* node_seconds) {
+  Prepared& prepared = prepare(batch, options.half);
   const CudaProgram& program = prepared.program;
-  const Tensors tensors = slice(program, inputs, outputs, first, batch, call);
-  const size_t bytes = call.half ? 2 : 4;
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    if (tensors.in_place[i] != nullptr) continue;
+  const auto [addresses, in_place] = slice(program, tensors, first, batch, options);
+  const size_t bytes = options.half ? 2 : 4;
+  const size_t inputs = program.inputs.size();
+  for (size_t i = 0; i < inputs; ++i) {
+    if (in_place[i] != nullptr) continue;
     const CudaOperand& to = program.inputs[i];
-    device_->copy_in(to.locate(workspace_.as<float>(), tensors.in_place), tensors.addresses[i],
+    device_->copy_in(to.locate(workspace_.as<float>(), in_place), addresses[i],
                      static_cast<size_t>(to.count) * bytes);
   }
   if (node_seconds == nullptr) {
-    replay(&prepared, tensors);
+    replay(&prepared, in_place);
   } else {
     for (const CudaStep& step : program.steps) {
-      const double seconds = device_->seconds([&] { launch(step, tensors.in_place); });
+      const auto run_step = [&, &in_place = in_place] { launch(step, in_place); };
+      const double seconds = device_->seconds(run_step);
       if (step.node >= 0) (*node_seconds)[static_cast<size_t>(step.node)] += seconds;
     }
   }
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    if (tensors.in_place[inputs.size() + i] != nullptr) continue;
-    const CudaOperand& from = program.outputs[i];
-    device_->copy_out(tensors.addresses[inputs.size() + i],
-                      from.locate(workspace_.as<float>(), tensors.in_place),
+  for (size_t i = inputs; i < addresses.size(); ++i) {
+    if (in_place[i] != nullptr) continue;
+    const CudaOperand& from = program.outputs[i - inputs];
+    device_->copy_out(addresses[i], from.locate(workspace_.as<float>(), in_place),
                       static_cast<size_t>(from.count) * bytes);
   }
 }
 
-void CudaBackend::run_slices(const std::vector<const void*>& inputs,
-                             const std::vector<void*>& outputs, int64_t batch, const CudaCall& call,
+void CudaBackend::run_slices(const Tensors& tensors, int64_t batch, const RunOptions& options,
                              std::vector<double>* node_seconds) {
-  if (call.half && !model_.is_half()) {
+  if (options.half && !model_.is_half()) {
     throw Error(ErrorKind::kShape, "float16 tensors are for engines with precision 'half'");
   }
   const Lock lock(mutex_);
-  for (void* stream : call.streams) device_->wait_for(stream);
+  for (void* stream : options.streams) device_->wait_for(stream);
   for (int64_t first = 0; first < batch; first += kMaxBatch) {
-    run_slice(inputs, outputs, first, std::min(kMaxBatch, batch - first), call, node_seconds);
+    run_slice(tensors, first, std::min(kMaxBatch, batch - first), options, node_seconds);
   }
-  if (!call.queue) return device_->synchronize();
-  for (void* stream : call.streams) device_->let_wait(stream);
+  if (!options.queue) return device_->synchronize();
+  for (void* stream : options.streams) device_->let_wait(stream);
 }
 
-void CudaBackend::run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
-                      int64_t batch, const CudaCall& call) {
-  run_slices(inputs, outputs, batch, call, nullptr);
+void CudaBackend::run(const Tensors& tensors, int64_t batch, const RunOptions& options) {
+  run_slices(tensors, batch, options, nullptr);
 }
 
-std::vector<std::vector<double>> CudaBackend::profile(const std::vector<const void*>& inputs,
-                                                      const std::vector<void*>& outputs,
-                                                      int64_t batch, int repeats) {
-  run(inputs, outputs, batch, {});
+std::vector<std::vector<double>> CudaBackend::profile(const Tensors& tensors, int64_t batch,
+                                                      int repeats, const RunOptions& options) {
+  run(tensors, batch, options);
   std::vector<std::vector<double>> seconds(graph_.nodes.size());
   for (int repeat = 0; repeat < repeats; ++repeat) {
     std::vector<double> node_seconds(graph_.nodes.size(), 0.0);
-    run_slices(inputs, outputs, batch, {}, &node_seconds);
+    run_slices(tensors, batch, options, &node_seconds);
     for (size_t i = 0; i < seconds.size(); ++i) seconds[i].push_back(node_seconds[i]);
   }
   return seconds;

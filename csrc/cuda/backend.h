@@ -1,5 +1,4 @@
-// Runs a graph on a CUDA device or its emulator: what an Engine asks when its device is not the
-// CPU.
+// Runs a graph on a CUDA device or its emulator.
 #pragma once
 
 #include <cstdint>
@@ -11,32 +10,28 @@
 
 #include "core/mutex.h"
 #include "cuda/device/device.h"
-#include "kernelprune/engine.h"
-#include "model/graph.h"
 #include "cuda/plan/program.h"
+#include "engine/backend.h"
 
 namespace kernelprune {
 
-class CudaBackend {
+class CudaBackend : public Backend {
  public:
   // Keeps a reference to `graph`. Throws Error (kDevice) if the device cannot be had.
   CudaBackend(const Graph& graph, const std::string& device, Precision precision, int variant);
 
-  std::string name() const { return device_->name(); }
-  // Per node of the graph, the kernels that compute it; empty for a flatten.
-  std::vector<std::string> kernels(int64_t batch);
-  int64_t workspace_bytes(int64_t batch);
+  std::string name() const override { return device_->name(); }
+  std::vector<std::string> describe(int64_t batch) const override;
+  int64_t workspace_bytes(int64_t batch) const override;
 
-  // Pointers to [batch, ...] tensors, of the host or of the device. One run at a time: others wait.
-  void run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs, int64_t batch,
-           const CudaCall& call);
-  // [node][repeat]: the time on the device, after one run for warming up.
-  std::vector<std::vector<double>> profile(const std::vector<const void*>& inputs,
-                                           const std::vector<void*>& outputs, int64_t batch,
-                                           int repeats);
+  // Tensors of the host or of the device. One run at a time: others wait.
+  void run(const Tensors& tensors, int64_t batch, const RunOptions& options) override;
+  // The times on the device.
+  std::vector<std::vector<double>> profile(const Tensors& tensors, int64_t batch, int repeats,
+                                           const RunOptions& options) override;
 
-  void* allocate(size_t bytes) { return device_->allocate(bytes); }
-  void release(void* memory) { device_->release(memory); }
+  void* allocate(size_t bytes) override { return device_->allocate(bytes); }
+  void release(void* memory) override { device_->release(memory); }
 
  private:
   struct Prepared {
@@ -46,7 +41,7 @@ class CudaBackend {
     std::unique_ptr<cuda::Recording> all, inner;  // made when they are needed
   };
   // The tensors of one slice of the batch, inputs and then outputs.
-  struct Tensors {
+  struct Slice {
     std::vector<void*> addresses;
     std::vector<void*> in_place;  // the same, or null: copied from or to the workspace
   };
@@ -54,16 +49,14 @@ class CudaBackend {
   Prepared& prepare(int64_t batch, bool half_tensors);
   std::unique_ptr<cuda::Recording> record(const CudaProgram& program, size_t first, size_t last);
   void launch(const CudaStep& step, const std::vector<void*>& in_place);
-  Tensors slice(const CudaProgram& program, const std::vector<const void*>& inputs,
-                const std::vector<void*>& outputs, int64_t first, int64_t batch,
-                const CudaCall& call) const;
-  void replay(Prepared* prepared, const Tensors& tensors);
+  Slice slice(const CudaProgram& program, const Tensors& tensors, int64_t first, int64_t batch,
+              const RunOptions& options) const;
+  void replay(Prepared* prepared, const std::vector<void*>& in_place);
   // Adds the time of every node to `node_seconds`, if that is not null.
-  void run_slice(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
-                 int64_t first, int64_t batch, const CudaCall& call,
+  void run_slice(const Tensors& tensors, int64_t first, int64_t batch, const RunOptions& options,
                  std::vector<double>* node_seconds);
-  void run_slices(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
-                  int64_t batch, const CudaCall& call, std::vector<double>* node_seconds);
+  void run_slices(const Tensors& tensors, int64_t batch, const RunOptions& options,
+                  std::vector<double>* node_seconds);
 
   const Graph& graph_;
   std::unique_ptr<cuda::Device> device_;

@@ -6,14 +6,14 @@
 
 namespace kernelprune {
 
-void run_reference(const Graph& graph, const std::vector<const float*>& inputs,
+void run_reference(const Graph& graph, const std::vector<const void*>& inputs,
                    const std::vector<double*>& outputs, int64_t batch, Interruption* interruption) {
   for (int64_t image = 0; image < batch; ++image) {
     std::vector<ReferenceValue> values(graph.values.size());
     for (size_t i = 0; i < inputs.size(); ++i) {
       ReferenceValue& value = values[graph.inputs[i]];
       value.shape = graph.values[graph.inputs[i]].shape;
-      const float* from = inputs[i] + image * value.shape.elements();
+      const float* from = static_cast<const float*>(inputs[i]) + image * value.shape.elements();
       value.data.assign(from, from + value.shape.elements());
     }
     for (const Node& node : graph.nodes) {

@@ -10,7 +10,7 @@
 namespace kernelprune {
 
 // One image at a time; the tensors are as for Engine::run_reference(). Throws Error (kCancelled).
-void run_reference(const Graph& graph, const std::vector<const float*>& inputs,
+void run_reference(const Graph& graph, const std::vector<const void*>& inputs,
                    const std::vector<double*>& outputs, int64_t batch, Interruption* interruption);
 
 }  // namespace kernelprune

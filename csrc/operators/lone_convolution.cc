@@ -1,15 +1,13 @@
 #include "operators/lone_convolution.h"
 
 #include <algorithm>
-#include <new>
 #include <string>
+#include <utility>
 
-#include "core/aligned_buffer.h"
+#include "core/parallel.h"
 
 namespace kernelprune {
 namespace {
-
-constexpr int kMaxThreads = 1024;
 
 Window window_of(const ConvolutionOptions& options) {
   Attributes attributes(/*version=*/1, Shape{});
@@ -56,36 +54,35 @@ Connections checked(const ConnectionPattern& pattern, int64_t channels) {
 
 }  // namespace
 
-LoneConvolution check_convolution(const ConnectionPattern& pattern,
-                                  const ConvolutionOptions& options) {
-  if (options.threads < 1 || options.threads > kMaxThreads) {
-    throw Error(ErrorKind::kGeneral, "threads=" + std::to_string(options.threads) +
-                                         " is not within 1.." + std::to_string(kMaxThreads));
-  }
-  LoneConvolution found;
+Graph graph_of(const ConnectionPattern& pattern, const ConvolutionOptions& options) {
+  check_threads(options.threads);
+  Conv2d op;
+  Shape in, out;
   try {
-    found.window = window_of(options);
-    found.in = Shape::map(options.in_channels, options.in_h, options.in_w);
-    found.out = found.window.output(found.in, std::max<int64_t>(1, pattern.out_channels));
+    op.window = window_of(options);
+    op.out_channels = std::max<int64_t>(1, pattern.out_channels);
+    in = Shape::map(options.in_channels, options.in_h, options.in_w);
+    out = op.infer({in});
   } catch (const Error& error) {  // which takes it for part of a file
     throw Error(ErrorKind::kShape, error.what());
   }
-  found.pattern = checked(pattern, found.in.c);
-  return found;
+  Node node;
+  node.name = "conv2d";
+  node.op = op;
+  node.inputs = {0}, node.output = 1;
+  node.connections = checked(pattern, in.c);
+  Graph graph;
+  graph.source = "conv2d";
+  graph.values = {{"input", in}, {"output", out}};
+  graph.inputs = {0}, graph.outputs = {1};
+  graph.output_names = {"output"};
+  graph.nodes.push_back(std::move(node));
+  return graph;
 }
 
-float* scratch_memory(int64_t floats) {
-  thread_local AlignedBuffer memory;
-  if (static_cast<int64_t>(memory.size()) < floats) {
-    try {
-      memory = AlignedBuffer();
-      memory = AlignedBuffer(static_cast<size_t>(floats));
-    } catch (const std::bad_alloc&) {
-      throw Error(ErrorKind::kGeneral,
-                  "not enough memory for " + std::to_string(floats * 4 >> 20) + " MiB of scratch");
-    }
-  }
-  return memory.data();
+Workspace* thread_workspace() {
+  thread_local Workspace workspace;
+  return &workspace;
 }
 
 }  // namespace kernelprune

@@ -1,29 +1,19 @@
 // What a convolution outside of a model and its gradient have in common: both get a pattern and a
-// geometry from a caller who may be wrong, and neither has a workspace.
+// geometry from a caller who may be wrong, and both compute in memory of the calling thread.
 #pragma once
 
-#include <cstdint>
-
+#include "cpu/workspace.h"
 #include "kernelprune/convolution.h"
-#include "ops/connections.h"
-#include "ops/shape.h"
-#include "ops/window.h"
+#include "model/graph.h"
 
 namespace kernelprune {
 
-struct LoneConvolution {
-  Window window;
-  Shape in, out;
-  Connections pattern;  // without weights; its bias is zero
-};
+// A graph of one node, a conv2d: its connections have no weights, and the bias is zero. Copies the
+// pattern. Throws Error: kShape (a pattern that is none, a window that does not fit), kGeneral
+// (threads).
+Graph graph_of(const ConnectionPattern& pattern, const ConvolutionOptions& options);
 
-// Copies the pattern. Throws Error: kShape (a pattern that is none, a window that does not fit),
-// kGeneral (threads).
-LoneConvolution check_convolution(const ConnectionPattern& pattern,
-                                  const ConvolutionOptions& options);
-
-// Memory of the calling thread, for everything that it runs: it is found in cache. The next call
-// may move it.
-float* scratch_memory(int64_t floats);
+// Memory of the calling thread, for everything that it runs: it is found in cache.
+Workspace* thread_workspace();
 
 }  // namespace kernelprune

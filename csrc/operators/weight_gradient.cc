@@ -15,9 +15,10 @@ namespace kernelprune {
 struct WeightGradient::Impl {
   Impl(const ConnectionPattern& wanted, const ConvolutionOptions& options)
       : kernels(select_kernels(options.isa)), threads(options.threads) {
-    const LoneConvolution checked = check_convolution(wanted, options);
-    window = checked.window, in = checked.in, out = checked.out;
-    transpose(checked.pattern);
+    const Graph graph = graph_of(wanted, options);
+    window = std::get<Conv2d>(graph.nodes[0].op).window;
+    in = graph.values[0].shape, out = graph.values[1].shape;
+    transpose(graph.nodes[0].connections);
     units = balance_rows(by_input, threads, 1);
   }
 
@@ -68,7 +69,9 @@ struct WeightGradient::Impl {
     if (call.batch < 1 || place.empty()) return;
     const int64_t widest = table_for(call.batch).width;
     const int64_t in_floats = in.c * channel_stride(in, widest);
-    float* in_lanes = scratch_memory(in_floats + out.c * channel_stride(out, widest));
+    Workspace* workspace = thread_workspace();
+    workspace->reserve({1, in_floats + out.c * channel_stride(out, widest)}, "conv2d");
+    float* in_lanes = workspace->arenas[0].data();
     float* grad_lanes = in_lanes + in_floats;
     run_team(threads, [&](const TeamMember& member) {
       int64_t images = 0;

@@ -73,21 +73,6 @@ bool may_fill(const Connections& connections, int64_t outputs, int64_t inputs, i
   return filled <= static_cast<double>(kMostTimes * connections.count() * taps + kSmall);
 }
 
-void bind_weights(const ConvProblem& problem, WeightStore* store, ConvCandidate* candidate) {
-  const PackedWeights& packed = store->get(problem.connections, candidate->form, problem.in.c,
-                                           problem.window, candidate->window);
-  const bool as_in_file = candidate->form == WeightForm::kAsInFile;
-  for (Stage& stage : candidate->stages) {
-    stage.args.weight = as_in_file ? problem.connections.weight.data() : packed.weight.data();
-    if (!packed.row_ptr.empty()) stage.args.row_ptr = packed.row_ptr.data();
-    if (packed.col.empty() && packed.groups.empty()) continue;
-    stage.args.col = packed.col.data();
-    if (!packed.groups.empty() && stage.finishes()) stage.args.groups = packed.groups.data();
-    stage.args.live = packed.live.data();
-    stage.args.zeros = packed.zeros.data();
-  }
-}
-
 std::vector<int64_t> balance_rows(const Connections& connections, int parts, int64_t block) {
   const auto rows = static_cast<int64_t>(connections.bias.size());
   // A row costs its connections, and about one more for bias, activation and store.

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cpu/kernel_args.h"
-#include "kernelprune/engine.h"
+#include "kernelprune/tuning.h"
 #include "ops/connections.h"
 #include "ops/conv2d.h"
 #include "cpu/plan/cost.h"
@@ -67,9 +67,6 @@ struct ConvProblem {
 std::vector<ConvCandidate> convolution_candidates(const ConvProblem& problem,
                                                   const KernelSet& kernels,
                                                   const KernelTable& table, CostModel* costs);
-
-// Points the stages at their weights, which `store` makes if they are not there yet.
-void bind_weights(const ConvProblem& problem, WeightStore* store, ConvCandidate* candidate);
 
 CandidateInfo describe(const ConvCandidate& candidate);
 

@@ -30,6 +30,12 @@ enum class WeightForm {
   kQuads4,
 };
 
+// Whether a form has a table of groups for each of the threads that share a step.
+constexpr bool is_grouped(WeightForm form) {
+  return form == WeightForm::kWinogradGroups2 || form == WeightForm::kWinogradGroups4 ||
+         form == WeightForm::kByInput || form == WeightForm::kGroups;
+}
+
 // Connections whose weights, and perhaps input channels, were rewritten.
 struct PackedWeights {
   std::vector<float> weight;

@@ -10,9 +10,8 @@
 
 namespace kernelprune {
 
-Lowering::Lowering(const Graph& graph, const KernelSet& kernels, const PlanOptions& options,
-                   WeightStore* weights)
-    : graph_(graph), kernels_(kernels), options_(options), weights_(weights), costs_(kernels) {
+Lowering::Lowering(const Graph& graph, const KernelSet& kernels, const PlanOptions& options)
+    : graph_(graph), kernels_(kernels), options_(options), costs_(kernels) {
   program_.lanes = options.lanes;
   program_.planar_nodes = options.planar_nodes;
   storage_.resize(graph.values.size());
@@ -253,10 +252,11 @@ void Lowering::lower_convolution(const Node& node, Activation activation) {
   std::vector<ConvCandidate> candidates =
       convolution_candidates(problem, kernels_, *table_, &costs_);
   ConvCandidate& chosen = *choose(node, lanes(), options_.choices, &candidates);
-  bind_weights(problem, weights_, &chosen);
   const int64_t parts = options_.parts;
   Pass pass;
   pass.begin = program_.steps.size(), pass.end = pass.begin + chosen.stages.size();
+  program_.layers.push_back(
+      {node_, pass.begin, chosen.name, chosen.cost, chosen.form, chosen.window});
   pass.ranges = chosen.ranges;
   if (parts > 1) pass.owned = chosen.ranges.count / parts * parts;
   if (chosen.ranges.count > 1) repeated_to_ = static_cast<int>(pass.end) - 1;
@@ -285,7 +285,7 @@ void Lowering::lower_convolution(const Node& node, Activation activation) {
       new_value(node.output);
     }
     const Operand to = operand(stage.to, node.output);
-    const bool by_part = stage.args.groups != nullptr;
+    const bool by_part = stage.finishes() && is_grouped(chosen.form);
     Step& step = add_to_pass(stage.kernel, chosen.width, stage.args, by_part ? parts : stage.units);
     step.rule = stage.rule;
     step.cost = stage_cost(chosen.ranges, stage, chosen.width, &costs_);
@@ -320,9 +320,8 @@ void Lowering::finish() {
   }
 }
 
-Program make_program(const Graph& graph, const KernelSet& kernels, const PlanOptions& options,
-                     WeightStore* weights) {
-  return Lowering(graph, kernels, options, weights).run();
+Program plan_program(const Graph& graph, const KernelSet& kernels, const PlanOptions& options) {
+  return Lowering(graph, kernels, options).run();
 }
 
 }  // namespace kernelprune

@@ -18,8 +18,7 @@ namespace kernelprune {
 
 class Lowering {
  public:
-  Lowering(const Graph& graph, const KernelSet& kernels, const PlanOptions& options,
-           WeightStore* weights);
+  Lowering(const Graph& graph, const KernelSet& kernels, const PlanOptions& options);
 
   Program run();
 
@@ -109,7 +108,6 @@ class Lowering {
   const OpKernels* op_kernels_ = nullptr;
   int64_t lanes_ = 1;
   const PlanOptions options_;
-  WeightStore* weights_;
   CostModel costs_;
   int node_ = -1;
   Program program_;

@@ -64,12 +64,24 @@ struct Pass {
   std::vector<Piece> pieces;     // of a concat, by range
 };
 
+// How a convolution or linear layer is computed: the candidate that was taken, and the weights that
+// its steps, from `step` on, want.
+struct PlannedLayer {
+  int node = -1;
+  size_t step = 0;
+  std::string candidate;
+  double cost = 0.0;  // of the candidate
+  WeightForm form = WeightForm::kAsInFile;
+  CroppedWindow window;
+};
+
 struct Program {
   int64_t lanes = 1;
   std::vector<Step> steps;
   std::vector<Pass> passes;  // all steps, in order
-  int planar_nodes = 0;      // so many nodes at the beginning run one image at a time,
-  size_t per_image = 0;      // in so many passes
+  std::vector<PlannedLayer> layers;
+  int planar_nodes = 0;  // so many nodes at the beginning run one image at a time,
+  size_t per_image = 0;  // in so many passes
   int64_t workspace_floats = 0;
   std::vector<std::shared_ptr<const void>> kept;  // what KernelArgs::params of its steps point at
   double image_cost = 0.0;                        // nanoseconds, of the steps per image
@@ -90,7 +102,16 @@ struct PlanOptions {
 };
 
 // Lowers the graph for lane groups of `options.lanes` images; `kernels` is the instruction set in
-// use. The program keeps pointers into `graph` and `weights`, which must outlive it.
+// use. The program keeps pointers into `graph`, which must outlive it, and has no weights yet.
+Program plan_program(const Graph& graph, const KernelSet& kernels, const PlanOptions& options);
+
+// Points the steps of a layer at the weights of these connections, which `store` brings into the
+// form that they want. `problem` is the one that the layer was planned for; its connections and the
+// store must outlive the program.
+void bind_weights(const ConvProblem& problem, const PlannedLayer& layer, WeightStore* store,
+                  Program* program);
+
+// A program with the weights of the graph.
 Program make_program(const Graph& graph, const KernelSet& kernels, const PlanOptions& options,
                      WeightStore* weights);
 

@@ -11,7 +11,7 @@
 
 #include "counting.h"
 #include "expected.h"
-#include "kernelprune/engine.h"
+#include "kernelprune/tuning.h"
 #include "model/reader.h"
 
 namespace kernelprune::fuzz {
@@ -128,8 +128,8 @@ class Tensors {
     return true;
   }
 
-  std::vector<const float*> in;
-  std::vector<float*> out;
+  std::vector<const void*> in;
+  std::vector<void*> out;
 
  private:
   std::vector<std::unique_ptr<float[]>> inputs_;
@@ -154,7 +154,8 @@ double worst_error(const Case& c, const Tensors& tensors, int64_t batch) {
     for (size_t i = 0; i < wanted.size(); ++i) {
       if (!std::isfinite(wanted[i].error)) continue;
       const std::vector<double>& data = wanted[i].value.data;
-      const float* got = tensors.out[i] + static_cast<size_t>(n) * data.size();
+      const float* got =
+          static_cast<const float*>(tensors.out[i]) + static_cast<size_t>(n) * data.size();
       for (size_t at = 0; at < data.size(); ++at) {
         const double error = std::fabs(static_cast<double>(got[at]) - data[at]);
         if (!(error <= wanted[i].error + 1e-30)) {
@@ -189,9 +190,9 @@ void run_and_compare(const Case& c, const Engine& engine, int64_t lanes, int thr
 }
 
 // Any of its candidates for every layer.
-void choose_candidates(const Engine& engine, EngineOptions* options, Random* random) {
-  for (const LayerCandidates& layer : engine.candidates()) {
-    options->choices[layer.layer] = random->pick(layer.candidates).name;
+void choose_candidates(const Engine& engine, Tuning* tuning, Random* random) {
+  for (const LayerCandidates& layer : candidates_of(engine)) {
+    tuning->choices[layer.layer] = random->pick(layer.candidates).name;
   }
 }
 
@@ -200,6 +201,7 @@ void check_layout(const Case& c, const Layout& layout, Random* random, Checked* 
   options.isa = layout.isa;
   options.lanes = layout.lanes;
   options.precision = c.precision;
+  Tuning tuning;
   const int64_t batches[] = {1, 3, layout.lanes + 1};
   for (int plan = 0; plan < 2; ++plan) {
     const int64_t batch = batches[random->below(3)];
@@ -208,9 +210,9 @@ void check_layout(const Case& c, const Layout& layout, Random* random, Checked* 
     guarded(
         [&] {
           const auto* bytes = reinterpret_cast<const uint8_t*>(c.file.data());
-          const Engine engine = Engine::load_bytes(bytes, c.file.size(), "file", options);
+          const Engine engine = Engine::load_bytes(bytes, c.file.size(), "file", options, tuning);
           run_and_compare(c, engine, layout.lanes, 1, batch, what, result);
-          choose_candidates(engine, &options, random);
+          choose_candidates(engine, &tuning, random);
         },
         false, what, result);
   }
@@ -223,27 +225,28 @@ void check_options(const Case& c, Random* random, Checked* result) {
   static const std::vector<int64_t> kLanes = {0, 1, 4, 8, 16, -1, 3, int64_t{1} << 62};
   static const std::vector<double> kSeconds = {0.0, -1.0, 1e-9, 1.0, 1e300, 5e-324, NAN, INFINITY};
   EngineOptions options;
+  Tuning tuning;
   options.precision = c.precision;
   options.isa = random->pick(kIsas);
   if (random->chance(0.5)) options.lanes = random->pick(kLanes);
-  if (random->chance(0.5)) options.planar_nodes = static_cast<int>(random->within(-2, 12));
+  if (random->chance(0.5)) tuning.planar_nodes = static_cast<int>(random->within(-2, 12));
   if (random->chance(0.1)) options.threads = static_cast<int>(random->within(-1, 3));
   if (random->chance(0.1)) options.device = "cuda-emulated";
   for (const int64_t lanes : kLanes) {
-    if (random->chance(0.3)) options.seconds[lanes] = random->pick(kSeconds);
-    if (random->chance(0.1)) options.cuts[lanes] = static_cast<int>(random->within(-2, 12));
+    if (random->chance(0.3)) tuning.seconds[lanes] = random->pick(kSeconds);
+    if (random->chance(0.1)) tuning.cuts[lanes] = static_cast<int>(random->within(-2, 12));
   }
   guarded(
       [&] {
         const auto* bytes = reinterpret_cast<const uint8_t*>(c.file.data());
         for (int plan = 0; plan < 2; ++plan) {
-          const Engine engine = Engine::load_bytes(bytes, c.file.size(), "file", options);
+          const Engine engine = Engine::load_bytes(bytes, c.file.size(), "file", options, tuning);
           run_and_compare(c, engine, 16, engine.threads(), random->within(1, 20), "options",
                           result);
-          choose_candidates(engine, &options, random);
-          if (options.choices.empty() || random->chance(0.5)) continue;
-          auto& [layer, name] = *options.choices.begin();
-          name = random->chance(0.5) ? name + "x" : options.choices.rbegin()->second;
+          choose_candidates(engine, &tuning, random);
+          if (tuning.choices.empty() || random->chance(0.5)) continue;
+          auto& [layer, name] = *tuning.choices.begin();
+          name = random->chance(0.5) ? name + "x" : tuning.choices.rbegin()->second;
         }
       },
       true, "options", result);
@@ -310,8 +313,9 @@ void check_choices(const uint8_t* bytes, size_t size, double slowness, Random* r
   EngineOptions options;
   options.isa = layout.isa;
   options.lanes = layout.lanes;
-  choose_candidates(Engine::load_bytes(bytes, size, "file", options), &options, random);
-  measured([&] { (void)Engine::load_bytes(bytes, size, "file", options); }, size, slowness,
+  Tuning tuning;
+  choose_candidates(Engine::load_bytes(bytes, size, "file", options), &tuning, random);
+  measured([&] { (void)Engine::load_bytes(bytes, size, "file", options, tuning); }, size, slowness,
            "load as a plan says", result);
 }
 

@@ -1,0 +1,173 @@
+#include "cpu/backend.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "core/interruption.h"
+#include "cpu/plan/layers.h"
+#include "cpu/run.h"
+
+namespace kernelprune {
+namespace {
+
+// Refuses what only other devices have.
+void check_options(const RunOptions& options) {
+  if (options.half || options.on_device || options.queue || !options.streams.empty()) {
+    throw Error(ErrorKind::kDevice, "the engine runs on the CPU");
+  }
+}
+
+}  // namespace
+
+CpuBackend::CpuBackend(const Graph& graph, const KernelSet& kernels, const EngineOptions& options,
+                       const Tuning& tuning)
+    : graph_(graph),
+      kernels_(kernels),
+      threads_(options.threads),
+      precision_(options.precision),
+      choices_(tuning.choices),
+      weights_(options.threads) {
+  if (precision_ == Precision::kHalf || precision_ == Precision::kTf32) {
+    throw Error(ErrorKind::kDevice, "half and tf32 are for CUDA devices; the CPU has others");
+  }
+  make_programs(options.lanes);
+  cut_programs(options.lanes == 0, tuning);
+  scale_costs(tuning);
+  splitter_ = std::make_unique<const BatchSplitter>(programs_);
+}
+
+PlanOptions CpuBackend::plan_options(int64_t lanes) const {
+  PlanOptions plan;
+  plan.lanes = lanes;
+  plan.parts = threads_;
+  plan.precision = precision_;
+  plan.choices = &choices_;
+  return plan;
+}
+
+void CpuBackend::make_programs(int64_t lanes) {
+  std::vector<int64_t> modes;
+  for (int i = 0; i < kernels_.count; ++i) modes.push_back(kernels_.tables[i].width);
+  modes.push_back(1);
+  std::string known;
+  for (int64_t mode : modes) {
+    known += (known.empty() ? "" : ", ") + std::to_string(mode);
+    if (lanes != 0 && lanes != mode) continue;
+    programs_.push_back(make_program(graph_, kernels_, plan_options(mode), &weights_));
+  }
+  if (programs_.empty()) {
+    throw Error(ErrorKind::kDevice,
+                "lanes=" + std::to_string(lanes) + ": " + kernels_.isa + " has " + known);
+  }
+}
+
+void CpuBackend::cut_programs(bool all_modes, const Tuning& tuning) {
+  const std::vector<int> cuts = planar_cuts(graph_);
+  for (Program& program : programs_) {
+    if (program.lanes == 1) continue;
+    const auto own = tuning.cuts.find(program.lanes);
+    const int wanted = own != tuning.cuts.end() ? own->second : tuning.planar_nodes;
+    if (wanted >= 0 && std::find(cuts.begin(), cuts.end(), wanted) == cuts.end()) {
+      throw Error(ErrorKind::kGeneral, "planar_nodes=" + std::to_string(wanted) +
+                                           ": more than one value is needed behind that node of " +
+                                           graph_.source);
+    }
+    // Not where one mode was asked for: then the other is not wanted.
+    if (wanted < 0 && !all_modes) continue;
+    PlanOptions plan = plan_options(program.lanes);
+    plan.planar_nodes = wanted >= 0 ? wanted : best_planar_nodes(graph_, programs_.back(), program);
+    if (plan.planar_nodes == 0) continue;
+    program = make_program(graph_, kernels_, plan, &weights_);
+  }
+}
+
+void CpuBackend::scale_costs(const Tuning& tuning) {
+  const auto is_measured = [&](const Program& p) { return tuning.seconds.count(p.lanes) > 0; };
+  if (!std::all_of(programs_.begin(), programs_.end(), is_measured)) return;
+  for (Program& program : programs_) {
+    const double scale = tuning.seconds.at(program.lanes) / program.cost(program.lanes);
+    program.image_cost *= scale, program.group_cost *= scale;
+  }
+}
+
+std::vector<std::string> CpuBackend::describe(int64_t batch) const {
+  std::vector<std::string> names(graph_.nodes.size());
+  for (const Step& step : splitter_->split(batch).begin()->program->steps) {
+    if (step.node < 0) continue;
+    std::string& kernel = names[static_cast<size_t>(step.node)];
+    const std::string name = std::string(step.kernel.name) + "/" + kernels_.isa + "x" +
+                             std::to_string(step.vector_width);
+    if (kernel.find(name) == std::string::npos) kernel += (kernel.empty() ? "" : " + ") + name;
+  }
+  return names;
+}
+
+int64_t CpuBackend::workspace_bytes(int64_t batch) const {
+  return workspace_size(splitter_->split(batch), threads_).bytes();
+}
+
+std::unique_ptr<Workspace> CpuBackend::workspace_for(const Shares& shares) {
+  std::unique_ptr<Workspace> workspace = workspaces_.take();
+  workspace->reserve(workspace_size(shares, threads_), graph_.source);
+  return workspace;
+}
+
+void CpuBackend::run(const Tensors& tensors, int64_t batch, const RunOptions& options) {
+  check_options(options);
+  const Shares shares = splitter_->split(batch);
+  std::unique_ptr<Workspace> workspace = workspace_for(shares);
+  Interruption interruption(options.cancel);
+  ProgramRun(graph_, threads_, tensors, &interruption).run(shares, workspace.get());
+  workspaces_.give_back(std::move(workspace));
+  interruption.check();
+}
+
+std::vector<std::vector<double>> CpuBackend::profile(const Tensors& tensors, int64_t batch,
+                                                     int repeats, const RunOptions& options) {
+  check_options(options);
+  const Shares shares = splitter_->split(batch);
+  std::unique_ptr<Workspace> workspace = workspace_for(shares);
+  Interruption interruption(options.cancel);
+  const ProgramRun run(graph_, threads_, tensors, &interruption);
+  std::vector<std::vector<double>> seconds(graph_.nodes.size());
+  for (int repeat = 0; repeat <= repeats && !interruption.stopped(); ++repeat) {
+    std::vector<double> node_seconds(graph_.nodes.size(), 0.0);
+    run.profile(shares, workspace.get(), &node_seconds);
+    if (repeat == 0) continue;  // warm-up: pages, caches, clock
+    for (size_t i = 0; i < seconds.size(); ++i) seconds[i].push_back(node_seconds[i]);
+  }
+  workspaces_.give_back(std::move(workspace));
+  interruption.check();
+  return seconds;
+}
+
+PlanInfo CpuBackend::plan() const {
+  PlanInfo info;
+  size_t bytes = 0;
+  for (const Program& program : programs_) {
+    info.steps += static_cast<int64_t>(program.steps.size());
+    info.planar_nodes[program.lanes] = program.planar_nodes;
+    bytes += program.steps.capacity() * sizeof(Step) + program.passes.capacity() * sizeof(Pass) +
+             program.layers.capacity() * sizeof(PlannedLayer);
+    for (const Step& step : program.steps) bytes += step.bounds.capacity() * sizeof(int64_t);
+    for (const Pass& pass : program.passes) {
+      bytes += pass.pieces.capacity() * sizeof(Piece) + pass.scratch.capacity() * sizeof(int64_t);
+    }
+  }
+  info.bytes = static_cast<int64_t>(bytes);
+  info.packed_bytes = weights_.floats() * static_cast<int64_t>(sizeof(float));
+  info.planar_cuts = planar_cuts(graph_);
+  return info;
+}
+
+std::vector<LayerCandidates> CpuBackend::candidates() const {
+  std::vector<LayerCandidates> all;
+  for (const Program& program : programs_) {
+    std::vector<LayerCandidates> layers =
+        layer_candidates(graph_, kernels_, plan_options(program.lanes));
+    std::move(layers.begin(), layers.end(), std::back_inserter(all));
+  }
+  return all;
+}
+
+}  // namespace kernelprune
