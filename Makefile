@@ -175,5 +175,5 @@ fuzz: build sanitized  ## 100,000 damaged files, twice, and 3,000 random network
 
 .PHONY: clean
 clean:  ## remove what was built (not the environment)
-	rm -rf build dist *.egg-info kernelprune/_core*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf build dist *.egg-info kernelprune/_*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find kernelprune tests bench -name __pycache__ -prune -exec rm -rf {} +

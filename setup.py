@@ -1,4 +1,5 @@
-"""Builds ``kernelprune._core`` with CMake; everything else is in pyproject.toml.
+"""Builds ``kernelprune._core`` with CMake; everything else is in pyproject.toml. In place (and with
+sanitizers) it also builds ``kernelprune._emulator``, which only tests need: no wheel has it.
 
 Environment variables passed on to CMake (see CMakeLists.txt): ``KERNELPRUNE_CUDA``,
 ``KERNELPRUNE_CUDA_ARCHITECTURES``, ``KERNELPRUNE_SANITIZE``, ``KERNELPRUNE_WERROR``.
@@ -65,20 +66,29 @@ def cmake_options() -> list[str]:
 class CMakeBuild(build_ext):
     """Configures and builds in one folder that stays, so that a second build is incremental."""
 
-    def build_extension(self, ext: Extension) -> None:
+    def finalize_options(self) -> None:
+        if self.inplace or self.editable_mode or os.environ.get("KERNELPRUNE_SANITIZE"):
+            self.distribution.ext_modules.append(Extension("kernelprune._emulator", []))
+        super().finalize_options()
+
+    def build_extensions(self) -> None:
         default = ROOT / "build" / f"cmake-{sysconfig.get_config_var('SOABI')}"
         build_dir = Path(os.environ.get("KERNELPRUNE_BUILD_DIR", default)).resolve()
         cmake = find_tool("cmake")
         configure = [cmake, "-S", str(ROOT), "-B", str(build_dir), "-G", "Ninja"]
         self.call([*configure, *cmake_options()])
         jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(os.cpu_count() or 1)
-        self.call([cmake, "--build", str(build_dir), "--parallel", jobs])
-        built = list(build_dir.glob(f"{ext.name.rpartition('.')[2]}.*.so"))
-        if len(built) != 1:
-            raise SystemExit(f"expected one built module in {build_dir}, found {built}")
-        target = Path(self.get_ext_fullpath(ext.name))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self.copy_file(str(built[0]), str(target))
+        modules = {ext.name: ext.name.rpartition(".")[2] for ext in self.extensions}
+        self.call(
+            [cmake, "--build", str(build_dir), "--parallel", jobs, "--target", *modules.values()]
+        )
+        for name, module in modules.items():
+            built = list(build_dir.glob(f"{module}.*.so"))
+            if len(built) != 1:
+                raise SystemExit(f"expected one built {module} in {build_dir}, found {built}")
+            target = Path(self.get_ext_fullpath(name))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.copy_file(str(built[0]), str(target))
 
     def call(self, command: list[str]) -> None:
         """Runs one command; a failing one ends the build without a Python traceback."""

@@ -6,6 +6,8 @@ import os
 
 from hypothesis import settings
 
+import kernelprune._emulator  # noqa: F401  # the device "cuda-emulated"
+
 # pytest-xdist tells its workers the width of the terminal. Without it tables are as wide as in a
 # file, wherever the tests run.
 os.environ.pop("COLUMNS", None)

@@ -30,6 +30,8 @@ CPP_ARROWS = {
     "engine": {"engine/backend.h", "cpu", "cuda", "model", "ops", "core", "kernelprune"},
     "operators": {"engine/backend.h", "cpu", "model", "ops", "core", "kernelprune"},
     "bindings": {"engine", "kernelprune"},
+    "bindings/emulator": {"cuda/emulator", "kernelprune"},
+    "cuda/emulator": {"cuda", "core", "kernelprune"},  # for tests alone
 }
 
 # Python: part of the package -> the parts it may import.

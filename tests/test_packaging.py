@@ -1,14 +1,18 @@
-"""What is in the source distribution, and what the extras bring."""
+"""What is in the source distribution and in a wheel, and what the extras bring."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
+from build_folder import build_folder
 
 from kernelprune.cli import missing_package
 from kernelprune.errors import EXTRAS
@@ -41,6 +45,44 @@ def test_source_distribution(tmp_path: Path) -> None:
     assert wanted - found == set()
     built = [name for name in found if name.endswith((".so", ".pyc")) or "__pycache__" in name]
     assert built == []
+
+
+# Builds a wheel of the modules that are in the build folder: CMake is not asked to make them anew.
+WHEEL = """
+import runpy, subprocess, sys
+subprocess.run = lambda *command, **more: subprocess.CompletedProcess(command, 0)
+sys.argv[0] = "setup.py"
+runpy.run_path("setup.py", run_name="__main__")
+"""
+
+
+def test_wheel_has_no_emulator(tmp_path: Path) -> None:
+    """If this fails, users install what only tests need, or a wheel comes without its engine."""
+    environment = {**os.environ, "KERNELPRUNE_BUILD_DIR": str(build_folder())}
+    environment.pop("KERNELPRUNE_SANITIZE", None)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", WHEEL, "-q", "egg_info", "--egg-base", str(tmp_path)),
+            *("build", "--build-base", str(tmp_path / "build")),
+            *("bdist_wheel", "-d", str(tmp_path), "-b", str(tmp_path / "bdist")),
+        ],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    modules = [Path(name).name.partition(".")[0] for name in names if name.endswith(".so")]
+    assert modules == ["_core"]
+    assert "kernelprune/runtime/engine.py" in names
+    assert [name for name in names if "emulator" in name] == []
+    # Nor is it in the engine's own module.
+    (core,) = (name for name in names if name.endswith(".so"))
+    with zipfile.ZipFile(wheel) as archive:
+        assert b"emulated kernel" not in archive.read(core)
+    assert importlib.util.find_spec("kernelprune._emulator") is not None  # but here
 
 
 def extras() -> dict[str, list[str]]:

@@ -344,6 +344,12 @@ PYBIND11_MODULE(_core, m) {
   bind_convolution(&m);
   hold_daemons_at_exit();
 
+  m.def(
+      "register_device",
+      [](const std::string& name, uintptr_t open) {
+        register_device(name, reinterpret_cast<OpenDevice>(open));
+      },
+      py::arg("name"), py::arg("open"));
   m.def("available_isas", &available_isas);
   m.def("select_isa", &select_isa, py::arg("isa"));
   m.def("measure_fma_peak", &measure_fma_peak, py::arg("isa"), py::arg("seconds"),

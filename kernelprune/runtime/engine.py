@@ -114,8 +114,7 @@ class Engine:
 
     Args:
         path: The ``.safetensors`` file that :func:`kernelprune.export` wrote.
-        device: ``"cpu"``; ``"cuda"``, ``"cuda:1"`` and so on, a GPU; or ``"cuda-emulated"``, the
-            kernels of the GPU run thread by thread on the CPU: slow, for tests.
+        device: ``"cpu"``; or ``"cuda"``, ``"cuda:1"`` and so on, a GPU.
         threads: Threads of one run; None for all cores that this process may use.
         isa: ``"portable"``, ``"avx2"`` or ``"avx512"``. By default the one that the environment
             variable ``KERNELPRUNE_ISA`` names, else the best that the machine has.

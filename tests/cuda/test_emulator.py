@@ -6,9 +6,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from graphs import GraphBuilder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -44,8 +47,8 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     compiler = os.environ.get("CXX") or shutil.which("c++") or "g++"
     sources = [
         "tests/cuda/faulty_kernels.cc",
-        "csrc/cuda/device/emulator.cc",
-        "csrc/cuda/device/fiber.cc",
+        "csrc/cuda/emulator/emulator.cc",
+        "csrc/cuda/emulator/fiber.cc",
     ]
     options = ["-std=c++17", "-O1", "-Icsrc", "-Icsrc/include", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([compiler, *options, *sources, "-o", str(program)], check=True, cwd=ROOT)
@@ -70,3 +73,24 @@ def test_faults_are_found(verdicts: list[tuple[str, str]], fault: str) -> None:
 def test_every_faulty_kernel_is_expected(verdicts: list[tuple[str, str]]) -> None:
     """A fault without an expected message would be tested by nobody."""
     assert {name for name, _ in verdicts} == {"nothing_wrong", *FAULTS}
+
+
+def test_an_engine_without_the_emulator_says_so(tmp_path: Path) -> None:
+    """If this fails, the emulator has come back into the library, or whoever asks for it there is
+    told that there is no such device."""
+    b = GraphBuilder(np.random.default_rng(0))
+    (tmp_path / "model").write_bytes(b.file(b.conv2d(b.input((2, 4, 4)), 3)))
+    program = f"""
+import kernelprune as kp
+try:
+    kp.Engine({str(tmp_path / "model")!r}, device="cuda-emulated")
+except kp.DeviceError as error:
+    print(error)
+import kernelprune._emulator
+print(kp.Engine({str(tmp_path / "model")!r}, device="cuda-emulated").isa)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    refusal, name = done.stdout.splitlines()
+    assert "import kernelprune._emulator first" in refusal
+    assert name == "cuda-emulated"

@@ -49,10 +49,10 @@ class Device {
   virtual double seconds(const std::function<void()>& launches) = 0;
 };
 
-// "cuda", "cuda:1", ... or "cuda-emulated". Throws Error (kDevice) that says why it cannot be had.
+// "cuda", "cuda:1", ... or one that register_device() has named. Throws Error (kDevice) that says
+// why it cannot be had.
 std::unique_ptr<Device> open_device(const std::string& name);
 
-std::unique_ptr<Device> open_emulated_device();
 std::unique_ptr<Device> open_gpu(int index);  // only in builds with CUDA
 
 // A block of device memory.

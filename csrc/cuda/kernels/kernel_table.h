@@ -55,8 +55,7 @@ struct KernelTable {
 
 constexpr int kGeneralGroup = 4;  // output channels of a thread of conv_general
 
-// For activations in float32 and in half precision.
-extern const KernelTable kEmulatedKernels, kEmulatedHalfKernels;
-extern const KernelTable kGpuKernels, kGpuHalfKernels;  // only in builds with CUDA
+// For activations in float32 and in half precision; only in builds with CUDA.
+extern const KernelTable kGpuKernels, kGpuHalfKernels;
 
 }  // namespace kernelprune::cuda

@@ -36,7 +36,7 @@ struct EngineOptions {
   std::string isa;    // "", "portable", "avx2" or "avx512"; "" asks KERNELPRUNE_ISA, then the CPU
   int64_t lanes = 0;  // images side by side in a vector: 0 chooses by cost, 1 is planar
   Precision precision = Precision::kFast;
-  std::string device = "cpu";  // "cuda", "cuda:1", ...; "cuda-emulated": its kernels, on the CPU
+  std::string device = "cpu";  // "cuda", "cuda:1", ...; tests have another, see tuning.h
 };
 
 // A graph input or output. The shape is per image: [C,H,W] or [F].

@@ -71,6 +71,11 @@ PlanInfo plan_of(const Engine& engine);
 // The convolutions and linear layers of every program. Finds them anew.
 std::vector<LayerCandidates> candidates_of(const Engine& engine);
 
+// A device beside those of the library, for tests: engines with this name for EngineOptions::device
+// run on what `open` makes, a cuda::Device of its own for each of them.
+using OpenDevice = void* (*)();
+void register_device(const std::string& name, OpenDevice open);
+
 // Multiply-adds per second of one core with `isa` ("" as in EngineOptions), measured for about
 // `seconds`.
 double measure_fma_peak(const std::string& isa, double seconds);

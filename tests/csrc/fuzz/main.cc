@@ -22,6 +22,8 @@
 #include <vector>
 
 #include "check.h"
+#include "cuda/emulator/device.h"
+#include "kernelprune/tuning.h"
 #include "model_file.h"
 #include "mutate.h"
 #include "random.h"
@@ -215,6 +217,7 @@ bool fuzz(const Options& options) {
 }  // namespace kernelprune::fuzz
 
 int main(int count, char** words) {
+  kernelprune::register_device("cuda-emulated", &kernelprune::cuda::open_emulated_device);
   using namespace kernelprune::fuzz;
   try {
     const Options options = options_from(count, words);

@@ -1,11 +1,11 @@
-// The kernels for the emulator.
+// The kernels for the emulator, in half precision.
 #include "cuda/device/device_half.cuh"
 #include "cuda/kernels/kernel_table.h"
 
 namespace kernelprune::cuda {
 namespace {
 
-#include "cuda/kernels/kernels.cuh"
+#include "cuda/kernels/kernels_half.cuh"
 
 template <class K>
 void launch(const LaunchShape& shape, const Args& args, void*) {
@@ -14,6 +14,7 @@ void launch(const LaunchShape& shape, const Args& args, void*) {
 
 }  // namespace
 
-const KernelTable kEmulatedKernels = make_table();
+extern const KernelTable kEmulatedHalfKernels;
+const KernelTable kEmulatedHalfKernels = make_half_table();
 
 }  // namespace kernelprune::cuda

@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "core/mutex.h"
-#include "cuda/device/fiber.h"
+#include "cuda/emulator/fiber.h"
 #include "kernelprune/error.h"
 
 namespace kernelprune::cuda::emulator {

@@ -1,11 +1,11 @@
-// The kernels for the emulator, in half precision.
+// The kernels for the emulator.
 #include "cuda/device/device_half.cuh"
 #include "cuda/kernels/kernel_table.h"
 
 namespace kernelprune::cuda {
 namespace {
 
-#include "cuda/kernels/kernels_half.cuh"
+#include "cuda/kernels/kernels.cuh"
 
 template <class K>
 void launch(const LaunchShape& shape, const Args& args, void*) {
@@ -14,6 +14,7 @@ void launch(const LaunchShape& shape, const Args& args, void*) {
 
 }  // namespace
 
-const KernelTable kEmulatedHalfKernels = make_half_table();
+extern const KernelTable kEmulatedKernels;
+const KernelTable kEmulatedKernels = make_table();
 
 }  // namespace kernelprune::cuda

@@ -1,4 +1,5 @@
-// The emulator as a device.
+#include "cuda/emulator/device.h"
+
 #include <chrono>
 #include <cstring>
 #include <new>
@@ -9,6 +10,9 @@
 #include "kernelprune/error.h"
 
 namespace kernelprune::cuda {
+
+extern const KernelTable kEmulatedKernels, kEmulatedHalfKernels;  // table.cc, table_half.cc
+
 namespace {
 
 class EmulatedRecording : public Recording {
@@ -61,6 +65,9 @@ class EmulatedDevice : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> open_emulated_device() { return std::make_unique<EmulatedDevice>(); }
+void* open_emulated_device() {
+  Device* device = new EmulatedDevice;
+  return device;
+}
 
 }  // namespace kernelprune::cuda

@@ -1,4 +1,4 @@
-#include "cuda/device/fiber.h"
+#include "cuda/emulator/fiber.h"
 
 #include <sys/mman.h>
 
