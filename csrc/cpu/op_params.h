@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "ops/functions.h"
+
 namespace kernelprune {
 
 // Consecutive entries of the innermost axis that lie next to each other in the input too.
@@ -40,6 +42,29 @@ struct AdaptivePoolParams {
   const int64_t* row_end = nullptr;
   const int64_t* column_begin = nullptr;
   const int64_t* column_end = nullptr;
+};
+
+// unary.
+struct UnaryParams {
+  UnaryFunction function = UnaryFunction::kClamp;
+  float alpha = 0.0f, beta = 0.0f;
+};
+
+// binary: how one of its two values is walked, in floats. The inner axis is that of the output's
+// rows, in which a value either goes on or stays where it is.
+struct BinaryOperand {
+  int64_t channel = 0;  // from one channel of the output to the next
+  int64_t steps[2] = {0, 0};
+  bool stays = false;
+};
+
+// Of each channel of the output sides[0] * sides[1] rows of `count` places of L floats each.
+struct BinaryParams {
+  BinaryFunction function = BinaryFunction::kAdd;
+  bool is_swapped = false;  // KernelArgs::in is the function's second argument
+  int64_t sides[2] = {1, 1};
+  int64_t count = 1;
+  BinaryOperand in, residual;  // by the names of KernelArgs
 };
 
 }  // namespace kernelprune

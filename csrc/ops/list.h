@@ -8,8 +8,11 @@
 #include "ops/activation.h"
 #include "ops/adaptive_pool2d.h"
 #include "ops/add.h"
+#include "ops/affine.h"
 #include "ops/avg_pool2d.h"
+#include "ops/binary.h"
 #include "ops/concat.h"
+#include "ops/constant.h"
 #include "ops/conv2d.h"
 #include "ops/depth_to_space.h"
 #include "ops/expand.h"
@@ -20,18 +23,20 @@
 #include "ops/max_pool2d.h"
 #include "ops/pad.h"
 #include "ops/permute.h"
+#include "ops/prelu.h"
 #include "ops/reshape.h"
 #include "ops/resize.h"
 #include "ops/slice.h"
 #include "ops/softmax.h"
 #include "ops/space_to_depth.h"
+#include "ops/unary.h"
 
 namespace kernelprune {
 
-using OpParams =
-    std::variant<ActivationOp, AdaptiveAvgPool2d, AdaptiveMaxPool2d, Add, AvgPool2d, Concat, Conv2d,
-                 DepthToSpace, Expand, Flatten, Gather, GlobalAvgPool, Linear, MaxPool2d, Pad,
-                 Permute, Reshape, Resize, Slice, Softmax, SpaceToDepth>;
+using OpParams = std::variant<ActivationOp, AdaptiveAvgPool2d, AdaptiveMaxPool2d, Add, Affine,
+                              AvgPool2d, Binary, Concat, Constant, Conv2d, DepthToSpace, Expand,
+                              Flatten, Gather, GlobalAvgPool, Linear, MaxPool2d, Pad, Permute,
+                              Prelu, Reshape, Resize, Slice, Softmax, SpaceToDepth, Unary>;
 
 // Reads the parameters of op `name`; throws Error (kFormat) for an unknown op or parameter, and for
 // one that a file of this version cannot have.

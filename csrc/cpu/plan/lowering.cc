@@ -198,6 +198,14 @@ Step& Lowering::add_value_step_over(const Kernel& kernel, const KernelArgs& args
   return add_between(kernel, args, in, second, out, true, units);
 }
 
+void Lowering::add_pointwise(const Kernel& kernel, const KernelArgs& args, const Node& node,
+                             double time) {
+  Step& step =
+      add_value_step_over(kernel, args, node.inputs[0], -1, node.output, shape(node.output).c);
+  const CostTerms terms = memory_terms(shape(node.output), shape(node.output));
+  step.cost = costs_.step(kernel, table_->width, scaled(terms, time)) + memory_cost(node);
+}
+
 void Lowering::add_copies(int out, std::vector<Piece> pieces, const std::vector<int>& inputs,
                           int64_t rows, int64_t pitch) {
   const Operand to = use(new_value(out));

@@ -46,6 +46,10 @@ class Lowering {
   Step& add_value_step_over(const Kernel& kernel, const KernelArgs& args, int in, int second,
                             int out, int64_t units);
 
+  // A step over the memory of the node's one input, whose kernel maps each element to one and takes
+  // `time` times as long as a copy.
+  void add_pointwise(const Kernel& kernel, const KernelArgs& args, const Node& node, double time);
+
   // `value` lies in the memory of `of`, `floats` after its beginning, and no step is needed.
   void alias(int value, int of, int64_t floats = 0);
   // False for a value that is wanted in a place of its own.

@@ -1,8 +1,12 @@
 // The kernels of all ops but the convolutions: a file and a row for each. Read three times: for the
 // files (KP_KERNEL_FILES), and for the rows, KP_KERNEL(name, type), where V is the vector.
 #ifdef KP_KERNEL_FILES
+#include "cpu/kernels/ops/elementary.inl.h"
+#include "cpu/kernels/ops/elementary_double.inl.h"
+#include "cpu/kernels/ops/functions.inl.h"
 #include "cpu/kernels/ops/elementwise.inl.h"
 #include "cpu/kernels/ops/movement.inl.h"
+#include "cpu/kernels/ops/pointwise.inl.h"
 #include "cpu/kernels/ops/pool.inl.h"
 #include "cpu/kernels/ops/adaptive_pool.inl.h"
 #include "cpu/kernels/ops/resize.inl.h"
@@ -10,6 +14,11 @@
 KP_KERNEL(activation, ActivationKernel<V>)
 KP_KERNEL(add, AddKernel<V>)
 KP_KERNEL(copy, CopyKernel<V>)
+KP_KERNEL(unary, UnaryKernel<V>)
+KP_KERNEL(prelu, PreluKernel<V>)
+KP_KERNEL(affine, AffineKernel<V>)
+KP_KERNEL(binary, BinaryKernel<V>)
+KP_KERNEL(constant, ConstantKernel<V>)
 KP_KERNEL(gather_copy, GatherCopy<V>)
 KP_KERNEL(reshape_copy, ReshapeCopy<V>)
 KP_KERNEL(resize, ResizeKernel<V>)
