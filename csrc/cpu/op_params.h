@@ -67,4 +67,49 @@ struct BinaryParams {
   BinaryOperand in, residual;  // by the names of KernelArgs
 };
 
+// An axis: entries, and floats from one to the next in the input and in the output.
+struct AxisSteps {
+  int64_t side = 1, in = 0, out = 0;
+};
+
+// What works along rows of elements: a row over the axes `along` for each place of the axes `kept`,
+// the outermost first.
+struct RowsParams {
+  static constexpr int kAxes = 3;
+  AxisSteps kept[kAxes], along[kAxes];
+  // So many rows lie side by side, float by float: lanes are rows. 0: the elements of a row do, and
+  // lanes are its elements.
+  int64_t width = 0;
+  float count = 1.0f;  // elements of a row
+};
+
+// group_norm, layer_norm, l2_normalize. Entry i of scale and shift belongs to row r, entry j along
+// the middle and k along the last of its axes: i = r * of_row + j * of_middle + k * of_last.
+struct NormalizeParams {
+  RowsParams rows;
+  const float* scale = nullptr;
+  const float* shift = nullptr;
+  int64_t of_row = 0, of_middle = 0, of_last = 0;  // of_last: 0 or 1
+  float eps = 0.0f;
+};
+
+// reduce_sum, reduce_largest, ...
+struct ReduceParams {
+  RowsParams rows;
+  float divisor = 1.0f;  // of a sum
+};
+
+// matmul: steps in floats; the columns of the output, and the rows or columns of b, are contiguous.
+struct MatmulParams {
+  // At most so many rows and vectors of columns are a unit of work. The latter are divided by the
+  // tiles of every instruction set.
+  static constexpr int64_t kRows = 120, kVectors = 12;
+  struct Leading {
+    int64_t side = 1, a = 0, b = 0, out = 0;
+  };
+  Leading leading[2];
+  int64_t rows = 1, columns = 1, depth = 1;
+  int64_t a_row = 0, a_depth = 0, b_depth = 0, b_column = 0, out_row = 0;
+};
+
 }  // namespace kernelprune

@@ -9,6 +9,7 @@
 #include "ops/adaptive_pool2d.h"
 #include "ops/add.h"
 #include "ops/affine.h"
+#include "ops/argmax.h"
 #include "ops/avg_pool2d.h"
 #include "ops/binary.h"
 #include "ops/concat.h"
@@ -19,11 +20,17 @@
 #include "ops/flatten.h"
 #include "ops/gather.h"
 #include "ops/global_avg_pool.h"
+#include "ops/group_norm.h"
+#include "ops/l2_normalize.h"
+#include "ops/layer_norm.h"
 #include "ops/linear.h"
+#include "ops/log_softmax.h"
+#include "ops/matmul.h"
 #include "ops/max_pool2d.h"
 #include "ops/pad.h"
 #include "ops/permute.h"
 #include "ops/prelu.h"
+#include "ops/reduce.h"
 #include "ops/reshape.h"
 #include "ops/resize.h"
 #include "ops/slice.h"
@@ -34,9 +41,10 @@
 namespace kernelprune {
 
 using OpParams = std::variant<ActivationOp, AdaptiveAvgPool2d, AdaptiveMaxPool2d, Add, Affine,
-                              AvgPool2d, Binary, Concat, Constant, Conv2d, DepthToSpace, Expand,
-                              Flatten, Gather, GlobalAvgPool, Linear, MaxPool2d, Pad, Permute,
-                              Prelu, Reshape, Resize, Slice, Softmax, SpaceToDepth, Unary>;
+                              Argmax, AvgPool2d, Binary, Concat, Constant, Conv2d, DepthToSpace,
+                              Expand, Flatten, Gather, GlobalAvgPool, GroupNorm, L2Normalize,
+                              LayerNorm, Linear, LogSoftmax, Matmul, MaxPool2d, Pad, Permute, Prelu,
+                              Reduce, Reshape, Resize, Slice, Softmax, SpaceToDepth, Unary>;
 
 // Reads the parameters of op `name`; throws Error (kFormat) for an unknown op or parameter, and for
 // one that a file of this version cannot have.

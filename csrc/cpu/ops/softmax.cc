@@ -1,12 +1,11 @@
-#include "cpu/plan/lowering.h"
+#include "cpu/ops/rows.h"
 
 namespace kernelprune {
 
 template <>
-void lower(Lowering& to, const Softmax&, const Node& node) {
-  const Shape& s = to.shape(node.output);
-  to.add_value_step(to.kernels().softmax, to.activation_args(s, s), node.inputs[0], -1, node.output,
-                    s.pixels() * to.lanes());
+void lower(Lowering& to, const Softmax& op, const Node& node) {
+  const RowsParams rows = rows_along(to, to.shape(node.output), {op.axis});
+  add_rows_step(to, to.kernels().softmax, rows, rows, node);
 }
 
 }  // namespace kernelprune

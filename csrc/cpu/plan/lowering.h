@@ -50,6 +50,11 @@ class Lowering {
   // `time` times as long as a copy.
   void add_pointwise(const Kernel& kernel, const KernelArgs& args, const Node& node, double time);
 
+  // Adds to the expected time of such a step what its kernel does besides reading and writing.
+  void add_work(Step* step, const CostTerms& terms) {
+    step->cost += costs_.step(step->kernel, step->vector_width, terms) - kCostPerStep;
+  }
+
   // `value` lies in the memory of `of`, `floats` after its beginning, and no step is needed.
   void alias(int value, int of, int64_t floats = 0);
   // False for a value that is wanted in a place of its own.

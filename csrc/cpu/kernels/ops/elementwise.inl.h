@@ -1,4 +1,4 @@
-// Add, activation, copy (concat) and softmax, in any layout. Units: channels; a channel is
+// Add, activation and copy (concat), in any layout. Units: channels; a channel is
 // `plane` = out_h * out_w * lanes floats in a row. All are bound by memory.
 
 template <class V, class Body>
@@ -49,28 +49,6 @@ struct CopyKernel {
         for (; p + V::kWidth <= a.in_w; p += V::kWidth) V::store(out + p, V::load(in + p));
         if (p < a.in_w) V::store_partial(out + p, V::load_partial(in + p, a.in_w - p), a.in_w - p);
       }
-    }
-  }
-};
-
-// out[c][p] = exp(in[c][p] - max_c) / sum_c. Units: positions p of the plane. The sum is taken in
-// double: with many classes a float sum would lose digits.
-struct SoftmaxKernel {
-  static void run(const KernelArgs& a, int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      float largest = a.in[p];
-      for (int64_t c = 1; c < a.channels; ++c) {
-        const float x = a.in[c * a.in_stride + p];
-        largest = x > largest ? x : largest;
-      }
-      double sum = 0.0;
-      for (int64_t c = 0; c < a.channels; ++c) {
-        const float e = __builtin_expf(a.in[c * a.in_stride + p] - largest);
-        a.out[c * a.out_stride + p] = e;
-        sum += e;
-      }
-      const float scale = static_cast<float>(1.0 / sum);
-      for (int64_t c = 0; c < a.channels; ++c) a.out[c * a.out_stride + p] *= scale;
     }
   }
 };
