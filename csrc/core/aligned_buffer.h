@@ -8,6 +8,7 @@
 #include <new>
 #include <utility>
 
+#include "core/integers.h"
 #include "core/machine_memory.h"
 
 #ifdef __linux__
@@ -32,7 +33,7 @@ class AlignedBuffer {
   explicit AlignedBuffer(size_t size) : size_(size) {
     const size_t bytes = (size + kSlackFloats) * sizeof(float);
     const size_t align = bytes >= kHugePage ? kHugePage : kCacheLine;
-    const size_t rounded = (bytes + align - 1) / align * align;
+    const size_t rounded = round_up(bytes, align);
     if (rounded > static_cast<uint64_t>(machine_memory())) throw std::bad_alloc();
     data_ = static_cast<float*>(std::aligned_alloc(align, rounded));
     if (data_ == nullptr) throw std::bad_alloc();

@@ -147,7 +147,7 @@ class Gaps {
 // With room to read past its end.
 int64_t padded_floats(int64_t floats) {
   constexpr int64_t kAlign = kCacheLine / sizeof(float);
-  return (floats + kAlign - 1) / kAlign * kAlign + kAlign;
+  return round_up(floats, kAlign) + kAlign;
 }
 
 }  // namespace

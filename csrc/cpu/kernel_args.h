@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "core/integers.h"
+
 namespace kernelprune {
 
 // Weights of the dense kernels come in blocks of this many output channels.
@@ -59,7 +61,7 @@ struct KernelArgs {
 // distance a multiple of 4 KiB, they would all fall into the same set of the first-level cache.
 constexpr int64_t winograd_stride(int64_t channels, int64_t slab) {
   constexpr int64_t kLine = 16;
-  return ((channels * slab + kLine - 1) / kLine | 1) * kLine;
+  return (ceil_div(channels * slab, kLine) | 1) * kLine;
 }
 
 // Computes the work units [begin, end) of a step: output channels for most kernels.

@@ -62,7 +62,7 @@ Graph graph_of(const ConnectionPattern& pattern, const ConvolutionOptions& optio
     op.window = window_of(options);
     op.out_channels = std::max<int64_t>(1, pattern.out_channels);
     in = Shape::map(options.in_channels, options.in_h, options.in_w);
-    out = op.infer({in});
+    out = op.window.output(in, op.out_channels);
   } catch (const Error& error) {  // which takes it for part of a file
     throw Error(ErrorKind::kShape, error.what());
   }

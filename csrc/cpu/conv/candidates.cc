@@ -20,10 +20,6 @@ bool reads_every_pixel_once(const Window& window, const Shape& in, const Shape& 
          in.w == out.w;
 }
 
-int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
-
-int64_t ceil_div(int64_t value, int64_t unit) { return (value + unit - 1) / unit; }
-
 // The sum over the outputs of one axis of the taps that lie inside the map.
 int64_t inside_taps(int64_t kernel, int64_t stride, int64_t dilation, int64_t pad, int64_t in,
                     int64_t out) {
@@ -342,7 +338,7 @@ class ConvPlanner {
     // A quarter of the smallest second-level cache of AVX-512 machines.
     constexpr int64_t kPackedFloats = (int64_t{256} << 10) / sizeof(float);
     const int64_t units = std::max<int64_t>(1, kPackedFloats / (unit * pack_row_floats));
-    const Ranges strips{(out_.h + unit * units - 1) / (unit * units), out_.h};
+    const Ranges strips{ceil_div(out_.h, unit * units), out_.h};
     Stage pack, convolution;
     pack.kernel = pack_kernel, convolution.kernel = kernel;
     pack.to = convolution.from = 0;

@@ -10,7 +10,7 @@ namespace kernelprune {
 int64_t channel_stride(const Shape& shape, int64_t lanes) {
   constexpr int64_t kLine = kCacheLine / sizeof(float);
   const int64_t floats = shape.pixels() * lanes;
-  return floats < kLine ? floats : (floats + kLine - 1) / kLine * kLine;
+  return floats < kLine ? floats : round_up(floats, kLine);
 }
 
 void set_window(const Window& window, KernelArgs* args) {
@@ -67,7 +67,7 @@ void add_costs(CostModel* costs, ConvCandidate* candidate) {
 
 bool may_fill(const Connections& connections, int64_t outputs, int64_t inputs, int64_t taps) {
   constexpr int64_t kMostTimes = 32, kSmall = 4096;  // floats
-  const int64_t blocks = (outputs + kDenseBlock - 1) / kDenseBlock;
+  const int64_t blocks = ceil_div(outputs, kDenseBlock);
   const auto filled =
       static_cast<double>(blocks * kDenseBlock * inputs) * static_cast<double>(taps);
   return filled <= static_cast<double>(kMostTimes * connections.count() * taps + kSmall);

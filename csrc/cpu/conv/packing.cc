@@ -42,7 +42,7 @@ std::vector<float> matrix(const Connections& connections, const std::vector<floa
 // rows of zeros.
 std::vector<float> blocks(const std::vector<float>& matrices, size_t rows, size_t depth) {
   constexpr auto kBlock = static_cast<size_t>(kDenseBlock);
-  const size_t filled = (rows + kBlock - 1) / kBlock * kBlock;
+  const size_t filled = round_up(rows, kBlock);
   const size_t count = matrices.size() / (rows * depth);
   std::vector<float> blocked(count * filled * depth);
   for (size_t i = 0; i < count * rows; ++i) {

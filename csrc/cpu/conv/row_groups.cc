@@ -72,7 +72,7 @@ using Entries = std::vector<std::vector<Entry>>;  // of each output channel, by 
 // weights'.
 PackedWeights group(const Connections& connections, const Entries& entries, int64_t depth,
                     int64_t rows, int parts, std::vector<size_t>* order) {
-  const int64_t blocks = (depth + rows - 1) / rows;
+  const int64_t blocks = ceil_div(depth, rows);
   const std::vector<int64_t> bounds = balance_rows(connections, parts, 1);
   PackedWeights packed;
   packed.groups.resize(static_cast<size_t>(parts) + 3);
@@ -105,8 +105,8 @@ int64_t rows_of_block(const Connections& connections, int64_t depth) {
   const auto outputs = static_cast<int64_t>(connections.bias.size());
   const int64_t count = std::max<int64_t>(1, connections.count());
   const int64_t wanted = std::clamp(kConnections * outputs * depth / count, kFewest, kMost);
-  const int64_t blocks = std::max((depth + kMost - 1) / kMost, (depth + wanted / 2) / wanted);
-  return (depth + blocks - 1) / blocks;
+  const int64_t blocks = std::max(ceil_div(depth, kMost), (depth + wanted / 2) / wanted);
+  return ceil_div(depth, blocks);
 }
 
 PackedWeights group_rows(const Connections& connections, const std::vector<float>& kernels,

@@ -1,5 +1,7 @@
 #include "cpu/conv/trim_taps.h"
 
+#include "core/integers.h"
+
 namespace kernelprune {
 namespace {
 
@@ -15,7 +17,7 @@ TapRange live_taps(int64_t kernel, int64_t stride, int64_t dilation, int64_t pad
     const int64_t high = low + (out - 1) * stride;  // for the last
     if (high < 0 || low >= in) return false;
     // Positions low, low + stride, ..: the first one that is not negative.
-    const int64_t first = low >= 0 ? low : low + (-low + stride - 1) / stride * stride;
+    const int64_t first = low >= 0 ? low : low + round_up(-low, stride);
     return first < in && first <= high;
   };
   TapRange range{0, kernel};

@@ -28,8 +28,8 @@ class WinogradPlanner {
         m_(method.m),
         stride_(method.stride),
         positions_((m_ + method.taps - 1) * (m_ + method.taps - 1)),
-        rows_((problem.out.h + m_ - 1) / m_),
-        columns_((problem.out.w + m_ - 1) / m_),
+        rows_(ceil_div(problem.out.h, m_)),
+        columns_(ceil_div(problem.out.w, m_)),
         live_(live),
         planes_(live_ * stride_ * stride_) {}
 
@@ -41,7 +41,7 @@ class WinogradPlanner {
   // Floats of one channel and position for a range of `units`.
   int64_t slab(int64_t units) const {
     if (!planar()) return units * problem_.lanes;
-    return (units * columns_ + table_.width - 1) / table_.width * table_.width;
+    return round_up(units * columns_, table_.width);
   }
 
   // The most units that fill at most `vectors` vectors; one may be too large for them.
@@ -60,7 +60,7 @@ class WinogradPlanner {
       c.form = m_ == 2 ? WeightForm::kWinogradGroups2 : WeightForm::kWinogradGroups4;
     if (stride_ > 1) c.form = WeightForm::kWinogradPhases;
     c.window = {problem_.window};  // all taps: those that only see the border save nothing here
-    c.ranges = {(units() + most - 1) / most, units()};
+    c.ranges = {ceil_div(units(), most), units()};
     c.stages.resize(2);
     set_stages(c.ranges, &c);
     add_costs(costs_, &c);

@@ -78,7 +78,7 @@ struct ChannelsDense {
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
     DenseTaps taps;
     list_taps(a, 1, &taps);
-    const Pieces blocks((end - begin + kDenseBlock - 1) / kDenseBlock, kBlocks);
+    const Pieces blocks(ceil_div(end - begin, kDenseBlock), kBlocks);
     const Pieces pixels(a.out_h * a.out_w, kPixels);
     int64_t o = begin;
     for (int64_t i = 0; i < blocks.count; o += blocks.size(i++) * kDenseBlock) {

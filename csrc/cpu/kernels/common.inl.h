@@ -13,7 +13,7 @@
 struct Pieces {
   int64_t count, small, large;  // the first `large` pieces have small + 1
   Pieces(int64_t total, int64_t most)
-      : count((total + most - 1) / most), small(total / count), large(total % count) {}
+      : count(ceil_div(total, most)), small(total / count), large(total % count) {}
   int64_t size(int64_t piece) const { return small + (piece < large ? 1 : 0); }
 };
 

@@ -154,7 +154,7 @@ struct PlanarConvDense {
   struct Tile {
     static void run(const KernelArgs& a, const DenseTaps& taps, int64_t vector, int64_t begin,
                     int64_t end) {
-      const int64_t across = (a.out_w + V::kWidth - 1) / V::kWidth;
+      const int64_t across = ceil_div(a.out_w, V::kWidth);
       ConvDenseTile<V, S, kInterior> tile{a, taps, {}, {}, {}};
       for (int s = 0; s < S; ++s) {
         const int64_t y = (vector + s) / across, x = (vector + s) % across * V::kWidth;
@@ -176,7 +176,7 @@ struct PlanarConvDense {
         taps.offset[taps.count++] = phase * plane + down / a.stride_h * a.in_w + right / a.stride_w;
       }
     }
-    const Pieces pieces(a.out_h * ((a.out_w + V::kWidth - 1) / V::kWidth), kDenseTile);
+    const Pieces pieces(a.out_h * ceil_div(a.out_w, V::kWidth), kDenseTile);
     int64_t vector = 0;
     for (int64_t i = 0; i < pieces.count; vector += pieces.size(i++)) {
       call_sized<Tile, kDenseTile>(pieces.size(i), a, taps, vector, begin, end);

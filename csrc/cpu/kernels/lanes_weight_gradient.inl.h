@@ -126,7 +126,7 @@ struct LanesWeightGradient {
 
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
     int64_t rows = kBlockFloats / (a.out_channels * a.out_w * L);
-    if (rows * a.out_w < kLeastPixels) rows = (kLeastPixels + a.out_w - 1) / a.out_w;
+    if (rows * a.out_w < kLeastPixels) rows = ceil_div(kLeastPixels, a.out_w);
     Part part{};
     for (part.first = 0; part.first < a.out_h; part.first = part.last) {
       part.last = part.first + rows < a.out_h ? part.first + rows : a.out_h;

@@ -105,7 +105,7 @@ struct PlanarConv3x3 {
   };
 
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
-    const int64_t vectors = (a.out_w + V::kWidth - 1) / V::kWidth;
+    const int64_t vectors = ceil_div(a.out_w, V::kWidth);
     const int64_t most = V::kWidth == 16 && a.out_h > kMaxTile / 2 ? 1 : 2;
     for (int64_t vector = 0; vector < vectors; vector += most) {
       const int64_t x0 = vector * V::kWidth;

@@ -100,7 +100,7 @@ KP_INLINE void spmm_tile(const KernelArgs& a, int64_t taps, int64_t offset, int6
 template <class V, template <int> class Tile, int Most>
 KP_INLINE void for_each_tile(const KernelArgs& a, int64_t depth, int64_t begin, int64_t end) {
   const int64_t plane = a.out_h * a.out_w * a.lanes;
-  const int64_t vectors = (plane + V::kWidth - 1) / V::kWidth;
+  const int64_t vectors = ceil_div(plane, V::kWidth);
   const Pieces pieces(vectors, Most);
   int64_t vector = 0;
   for (int64_t piece = 0; piece < pieces.count; ++piece) {

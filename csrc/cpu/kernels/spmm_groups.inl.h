@@ -193,7 +193,7 @@ struct SpmmGroups {
     l.depth = a.channels * a.kernel_h * a.kernel_w;
     l.rows = a.groups[2 + a.groups[0]];
     l.plane = a.out_h * a.out_w * a.lanes;
-    l.vectors = (l.plane + V::kWidth - 1) / V::kWidth;
+    l.vectors = ceil_div(l.plane, V::kWidth);
     l.far = l.depth * a.in_stride > (int64_t{1} << 20);
     l.far_out = a.out_channels * a.out_stride > (int64_t{1} << 20);
     l.copy = l.far || a.in_stride % 128 == 0;

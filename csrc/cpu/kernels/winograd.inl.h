@@ -129,7 +129,7 @@ void winograd_multiply(const KernelArgs& a, int64_t begin, int64_t end, int64_t 
   m.kernel_h = m.kernel_w = 1;
   m.out_h = 1, m.out_w = a.in_stride, m.lanes = 1;
   m.out_stride = a.in_stride;
-  const int64_t blocks = (a.out_channels + kDenseBlock - 1) / kDenseBlock;
+  const int64_t blocks = ceil_div(a.out_channels, kDenseBlock);
   const int64_t weights = Dense ? blocks * kDenseBlock * a.channels : a.row_ptr[a.out_channels];
   for (int p = 0; p < N * N; ++p) {
     m.in = a.in + p * winograd_stride(a.channels, a.in_stride);

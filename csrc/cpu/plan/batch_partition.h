@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/integers.h"
 #include "cpu/plan/program.h"
 
 namespace kernelprune {
@@ -16,7 +17,7 @@ struct Share {
   const Program* program = nullptr;
   int64_t first = 0;
   int64_t images = 0;
-  int64_t groups() const { return (images + program->lanes - 1) / program->lanes; }
+  int64_t groups() const { return ceil_div(images, program->lanes); }
 };
 
 // The shares of one batch, in order. A fixed array: splitting a batch allocates nothing.

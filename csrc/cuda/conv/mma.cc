@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/integers.h"
 #include "cuda/device/half.h"
 
 namespace kernelprune {
@@ -62,7 +63,7 @@ std::vector<uint32_t> group_by_inputs(const Connections& connections, int group)
       left.erase(best);
     }
   }
-  order.resize((outputs + group - 1) / group * group, cuda::kNoRow);
+  order.resize(round_up(outputs, group), cuda::kNoRow);
   return order;
 }
 
@@ -88,7 +89,7 @@ void CudaMma::pack(const Connections& connections, const Window& window) {
     }
     std::sort(channels.begin(), channels.end());
     channels.erase(std::unique(channels.begin(), channels.end()), channels.end());
-    const size_t chunks = (channels.size() + depth - 1) / depth;
+    const size_t chunks = ceil_div(channels.size(), depth);
     // [channel][tap][output], with zeros for the connections that are not there.
     std::vector<float> dense(chunks * depth * taps * group, 0.0f);
     for (size_t i = 0; i < group; ++i) {
@@ -181,7 +182,7 @@ void CudaMma::add_variants(const cuda::Args& args, const uint32_t* base, int pro
     const int32_t apart = kernel_->per_word == 2 ? 4 : 8;
     own.slot_floats += ((apart - own.slot_floats) % (4 * apart) + 4 * apart) % (4 * apart);
     const int64_t fit = (kCudaSharedFloats / own.slot_floats - 1) / 2 / depth * depth;
-    const int64_t needed = (packed_.max_channels + depth - 1) / depth * depth;
+    const int64_t needed = round_up<int64_t>(packed_.max_channels, depth);
     own.slots = static_cast<int32_t>(std::clamp(needed, depth, std::min(kCudaMaxSlots, fit)));
     variant.shared_floats = staged_floats(*kernel_, own);
     variant.cost = cost(variant, processors);

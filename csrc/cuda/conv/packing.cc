@@ -4,6 +4,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "core/integers.h"
 #include "cuda/device/half.h"
 
 namespace kernelprune {
@@ -58,7 +59,7 @@ CudaWeights pack_groups(const Connections& connections, const Window& window, in
 
   CudaWeights packed;
   const auto per_block = static_cast<size_t>(group * block_groups);
-  const size_t blocks = (out_channels + per_block - 1) / per_block;
+  const size_t blocks = ceil_div(out_channels, per_block);
   packed.block_groups = block_groups;
   packed.group_blocks = static_cast<int32_t>(blocks);
   packed.groups = packed.group_blocks * block_groups;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/integers.h"
+
 namespace kernelprune {
 
 using cuda::Args;
@@ -11,8 +13,6 @@ namespace {
 
 // Of a channel in shared memory, so that several fit in twice.
 constexpr int64_t kMaxSlotFloats = 2048;
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Instructions that the device issues one after the other, roughly: those of a warp, as often as
 // the blocks do not fit beside each other. From counting them (bench/cuda_sass.py); not measured.
@@ -55,21 +55,21 @@ int64_t choose_tile(const ConvKernel& kernel, int64_t most_floats, Args* args) {
   const int64_t positions = kernel.lanes * (kCudaWarps / (args->warp_groups * args->splits));
   const int64_t shift = kernel.shift < 0 ? 1 : kernel.shift;
   const int64_t stride = kernel.stride / kernel.step;
-  const int64_t across = divide_up(args->out_w, kernel.columns);
-  const int64_t down = divide_up(args->out_h, kernel.rows);
+  const int64_t across = ceil_div(args->out_w, kernel.columns);
+  const int64_t down = ceil_div(args->out_h, kernel.rows);
   int64_t best = 0;
   for (int64_t tiles_x = std::min(across, positions); tiles_x >= 1; --tiles_x) {
     for (int64_t tiles_y = std::min(down, positions / tiles_x); tiles_y >= 1; --tiles_y) {
       const int64_t patch_h = (tiles_y * kernel.rows - 1) * stride + kernel.kernel;
       const int64_t patch_w = (tiles_x * kernel.columns - 1) * stride + kernel.kernel + shift;
-      const int64_t pitch = divide_up(patch_w, 4 * kernel.per_word) * 4;
+      const int64_t pitch = ceil_div(patch_w, 4 * kernel.per_word) * 4;
       const int64_t room = most_floats / (patch_h * pitch);
       if (room < 1) continue;
       const bool whole = tiles_x == across && tiles_y == down;
       const int64_t images =
           whole ? std::min<int64_t>({args->batch, positions / (tiles_x * tiles_y), room}) : 1;
-      const int64_t blocks_x = divide_up(across, tiles_x), blocks_y = divide_up(down, tiles_y);
-      const int64_t tiles = blocks_x * blocks_y * divide_up(args->batch, images);
+      const int64_t blocks_x = ceil_div(across, tiles_x), blocks_y = ceil_div(down, tiles_y);
+      const int64_t tiles = blocks_x * blocks_y * ceil_div(args->batch, images);
       const int64_t slot_floats = images * patch_h * pitch;
       if (best > 0 && (tiles > best || (tiles == best && slot_floats >= args->slot_floats))) {
         continue;

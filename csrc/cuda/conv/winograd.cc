@@ -4,12 +4,11 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/integers.h"
 #include "ops/winograd.h"
 
 namespace kernelprune {
 namespace {
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t positions(const cuda::WinogradKernel& kernel) {
   return static_cast<int64_t>(kernel.size + 2) * (kernel.size + 2);
@@ -37,11 +36,11 @@ CudaWinograd::CudaWinograd(const cuda::WinogradKernel& kernel, const Connections
                    [&](uint32_t a, uint32_t b) { return length(a) > length(b); });
   const auto out_channels = static_cast<int64_t>(rows_.size());
   while (packed_.block_groups < kernel.groups &&
-         packed_.block_groups < divide_up(out_channels, kernel.group)) {
+         packed_.block_groups < ceil_div(out_channels, kernel.group)) {
     packed_.block_groups *= 2;
   }
   const int64_t per_block = static_cast<int64_t>(kernel.group) * packed_.block_groups;
-  packed_.group_blocks = static_cast<int32_t>(divide_up(out_channels, per_block));
+  packed_.group_blocks = static_cast<int32_t>(ceil_div(out_channels, per_block));
   packed_.groups = packed_.group_blocks * packed_.block_groups;
   rows_.resize(static_cast<size_t>(packed_.group_blocks * per_block), cuda::kNoRow);
   choose_slots(connections);
@@ -84,7 +83,7 @@ void CudaWinograd::choose_slots(const Connections& connections) {
     const int64_t floats = slots_ * kernel_->slot_floats + most * positions(*kernel_);
     if (2 * floats <= kCudaSharedFloats) break;
   }
-  chunks_ = static_cast<int32_t>(divide_up(packed_.max_channels, slots_));
+  chunks_ = static_cast<int32_t>(ceil_div(packed_.max_channels, slots_));
 }
 
 void CudaWinograd::pack(const Connections& connections) {
@@ -161,12 +160,12 @@ void CudaWinograd::add_variants(const cuda::Args& args, const uint32_t* base, in
     packed_.set(base, &a);
     a.warp_groups = 1 << i;
     a.splits = kernel_->groups / a.warp_groups;
-    a.tiles_x = static_cast<int32_t>(divide_up(a.out_w, kernel_->size));
-    a.tiles_y = static_cast<int32_t>(divide_up(a.out_h, kernel_->size));
+    a.tiles_x = static_cast<int32_t>(ceil_div(a.out_w, kernel_->size));
+    a.tiles_y = static_cast<int32_t>(ceil_div(a.out_h, kernel_->size));
     a.slots = slots_, a.chunks = chunks_;
     a.slot_floats = static_cast<int32_t>(most_connections_[i] * positions(*kernel_));
     const int64_t tiles = static_cast<int64_t>(a.tiles_x) * a.tiles_y * a.batch;
-    variant.blocks = divide_up(tiles, kernel_->outputs) * (packed_.groups / a.warp_groups);
+    variant.blocks = ceil_div(tiles, kernel_->outputs) * (packed_.groups / a.warp_groups);
     variant.shared_floats =
         std::max(2 * (slots_ * kernel_->slot_floats + a.slot_floats), kernel_->round_floats);
     variant.cost = cost(variant, processors);

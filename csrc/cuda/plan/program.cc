@@ -4,14 +4,13 @@
 #include <string>
 
 #include "core/arena.h"
+#include "core/integers.h"
 
 namespace kernelprune {
 namespace {
 
 using cuda::Args;
 using cuda::ConvKernel;
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The tiles of conv_direct for this window, or null.
 const ConvKernel* direct_kernels(const Window& window, const cuda::KernelTable& table) {
@@ -77,7 +76,7 @@ CudaModel::Layer CudaModel::pack(const Node& node, CudaUploads* uploads) const {
     return layer;
   }
   const ConvKernel& kernel = layer.tiles[0];
-  const int64_t groups = divide_up(graph_.values[node.output].shape.c, kernel.group);
+  const int64_t groups = ceil_div(graph_.values[node.output].shape.c, kernel.group);
   int block_groups = 1;
   while (block_groups < kCudaWarps && block_groups < groups) block_groups *= 2;
   layer.weights = pack_groups(node.connections, window, kernel.weight_row, kernel.group,
@@ -177,7 +176,7 @@ class CudaLowering {
 
   int new_buffer(int64_t of_image, bool half) {
     BufferLifetime buffer;
-    buffer.floats = half ? divide_up(of_image * batch_, 2) : of_image * batch_;
+    buffer.floats = half ? ceil_div(of_image * batch_, 2) : of_image * batch_;
     buffer.first = buffer.last = step();
     buffers_.push_back(buffer);
     counts_.push_back(of_image * batch_);
@@ -187,7 +186,7 @@ class CudaLowering {
   // In half precision rows of maps begin at even places, with a zero behind those of odd length.
   int64_t pitch(int value) const {
     const Shape& s = shape(value);
-    return half_ && s.pixels() > 1 ? divide_up(s.w, 2) * 2 : s.w;
+    return half_ && s.pixels() > 1 ? ceil_div(s.w, 2) * 2 : s.w;
   }
   // Activations of one image, with what pads the rows.
   int64_t stored(int value) const { return shape(value).c * shape(value).h * pitch(value); }
@@ -285,14 +284,14 @@ class CudaLowering {
     layer.weights.set(model_.weights_.as<uint32_t>(), &args);
     if (layer.is_linear) {
       const cuda::Kernel& kernel = kernels_.linear;
-      const int64_t row_blocks = divide_up(args.out_channels, kernel.threads / kCudaWarpSize);
-      add_step(kernel, args, row_blocks * divide_up(batch_, kernel.outputs), in, residual, out);
+      const int64_t row_blocks = ceil_div(args.out_channels, kernel.threads / kCudaWarpSize);
+      add_step(kernel, args, row_blocks * ceil_div(batch_, kernel.outputs), in, residual, out);
       return;
     }
     if (layer.tiles == nullptr) {
       const cuda::Kernel& kernel = kernels_.conv_general;
       const int64_t pixels = shape(out).h * pitch(out);
-      add_step(kernel, args, divide_up(batch_ * pixels, kernel.outputs) * args.groups, in, residual,
+      add_step(kernel, args, ceil_div(batch_ * pixels, kernel.outputs) * args.groups, in, residual,
                out);
       return;
     }
@@ -319,7 +318,7 @@ class CudaLowering {
   CudaStep& add_simple(const cuda::Kernel& kernel, const Args& args, int64_t outputs,
                        const Node& node) {
     const int second = node.inputs.size() == 2 ? node.inputs[1] : -1;
-    return add_step(kernel, args, divide_up(outputs, kernel.outputs), node.inputs[0], second,
+    return add_step(kernel, args, ceil_div(outputs, kernel.outputs), node.inputs[0], second,
                     node.output);
   }
 
@@ -358,9 +357,8 @@ class CudaLowering {
     int64_t channels_before = 0;
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       const int in = node.inputs[i];
-      CudaStep& step =
-          add_step(kernels_.copy, activation_args(in, node.output),
-                   divide_up(elements(in), kernels_.copy.outputs), in, -1, node.output);
+      CudaStep& step = add_step(kernels_.copy, activation_args(in, node.output),
+                                ceil_div(elements(in), kernels_.copy.outputs), in, -1, node.output);
       step.shape.first_writer = i == 0;
       step.shape.last_writer = i + 1 == node.inputs.size();
       step.args.out_offset = channels_before * shape(in).h * pitch(in);
@@ -375,7 +373,7 @@ class CudaLowering {
     }
     Args args = activation_args(in, node.output);
     args.out_pitch = args.in_w;
-    add_step(kernels_.copy, args, divide_up(elements(node.output), kernels_.copy.outputs), in, -1,
+    add_step(kernels_.copy, args, ceil_div(elements(node.output), kernels_.copy.outputs), in, -1,
              node.output);
   }
 
@@ -397,7 +395,7 @@ class CudaLowering {
       args.in_pitch = args.in_w, args.in_image = shape(value).elements();
       const cuda::Kernel& kernel = half_tensors_ ? kernels_.copy : kernels_.copy_in;
       new_value(value);
-      add_step_between(kernel, args, divide_up(elements(value), kernel.outputs), inputs_[i], -1,
+      add_step_between(kernel, args, ceil_div(elements(value), kernel.outputs), inputs_[i], -1,
                        storage_[value]);
     }
   }
@@ -407,7 +405,7 @@ class CudaLowering {
     Args args = activation_args(value, value);
     args.out_pitch = args.in_w, args.out_image = shape(value).elements();
     const cuda::Kernel& kernel = half_tensors_ ? kernels_.copy : kernels_.copy_out;
-    add_step_between(kernel, args, divide_up(batch_ * shape(value).elements(), kernel.outputs),
+    add_step_between(kernel, args, ceil_div(batch_ * shape(value).elements(), kernel.outputs),
                      storage_[value], -1, tensor);
     return tensor;
   }
