@@ -70,9 +70,11 @@ __all__ = [
 ]
 
 
-def _import(name: str, module: str) -> Any:
+def _import(name: str, module: str, attribute: str = "") -> Any:
+    """The module, or what it has under a name, which may import more."""
     try:
-        return importlib.import_module(module)
+        found = importlib.import_module(module)
+        return getattr(found, attribute) if attribute else found
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("", "kernelprune"):
@@ -88,7 +90,7 @@ def __getattr__(name: str) -> Any:
     if name in _SUBPACKAGES:
         return _import(name, f"kernelprune.{name}")
     if name in _PUBLIC:
-        value = getattr(_import(name, _PUBLIC[name]), name)
+        value = _import(name, _PUBLIC[name], name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'kernelprune' has no attribute {name!r}")

@@ -164,7 +164,15 @@ def python_part(module: str) -> str:
 def imports_of(path: Path) -> set[str]:
     """Dotted names of everything a file imports, wherever in the file it does."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    for_annotations = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    for node in for_annotations:
+        node.body = [ast.Pass()]  # nothing runs it
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

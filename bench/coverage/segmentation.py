@@ -37,7 +37,7 @@ def _build(name: str) -> Subject:
         module = package.create_model(
             decoder, encoder_name=encoder, encoder_weights=None, in_channels=3, classes=5
         )
-    except (ValueError, NotImplementedError) as error:
+    except Exception as error:  # whatever the package raises for a pair that it does not have
         raise Unavailable(f"{name}: {error}") from error
     return Subject.square(module, 256, 128)
 

@@ -78,7 +78,12 @@ def test_adaptive_pool_keeps_nan(file: OpFile) -> None:
 
 
 def _avg_pool(out: tuple[int, int], **params: object) -> OpFile:
-    window = {"kernel": [3, 2], "stride": [2, 2], "padding": [1, 1, 2, 1], "count_include_pad": True}
+    window = {
+        "kernel": [3, 2],
+        "stride": [2, 2],
+        "padding": [1, 1, 2, 1],
+        "count_include_pad": True,
+    }
     return OpFile("avg_pool2d", [[4, 7, 9]], [4, *out], {**window, **params})
 
 
