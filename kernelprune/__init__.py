@@ -5,12 +5,10 @@ Public names are resolved on first use, so that ``import kernelprune.runtime`` n
 
 from __future__ import annotations
 
-import importlib
 from importlib import metadata as _metadata
 from typing import Any
 
 from kernelprune.errors import (
-    EXTRAS,
     DeviceError,
     Error,
     FormatError,
@@ -20,6 +18,7 @@ from kernelprune.errors import (
     UnsupportedOperator,
     UnsupportedWarning,
 )
+from kernelprune.lazy import resolve
 
 try:
     __version__ = _metadata.version("kernelprune")
@@ -70,27 +69,11 @@ __all__ = [
 ]
 
 
-def _import(name: str, module: str, attribute: str = "") -> Any:
-    """The module, or what it has under a name, which may import more."""
-    try:
-        found = importlib.import_module(module)
-        return getattr(found, attribute) if attribute else found
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in ("", "kernelprune"):
-            raise
-        raise MissingPackage(
-            f"kernelprune.{name} needs the package {package!r}: "
-            f'pip install "kernelprune[{EXTRAS.get(package, "train")}]"',
-            name=error.name,
-        ) from error
-
-
 def __getattr__(name: str) -> Any:
     if name in _SUBPACKAGES:
-        return _import(name, f"kernelprune.{name}")
+        return resolve(f"kernelprune.{name}", f"kernelprune.{name}")
     if name in _PUBLIC:
-        value = _import(name, _PUBLIC[name], name)
+        value = resolve(f"kernelprune.{name}", _PUBLIC[name], name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'kernelprune' has no attribute {name!r}")

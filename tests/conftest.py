@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import settings
-
 import kernelprune._emulator  # noqa: F401  # the device "cuda-emulated"
+from hypothesis import settings
 
 # pytest-xdist tells its workers the width of the terminal. Without it tables are as wide as in a
 # file, wherever the tests run.

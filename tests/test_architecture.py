@@ -50,7 +50,12 @@ PYTHON_ARROWS: dict[str, set[str]] = {
 }
 # Below everything else, and for all: how text is shown, which errors there are, how files are read
 # and written.
-_GROUND: dict[str, set[str]] = {"text": set(), "errors": {"text"}, "files": {"errors"}}
+_GROUND: dict[str, set[str]] = {
+    "text": set(),
+    "errors": {"text"},
+    "files": {"errors"},
+    "lazy": {"errors"},
+}
 PYTHON_ARROWS = _GROUND | {part: {*_GROUND, *used} for part, used in PYTHON_ARROWS.items()}
 CLI_ARROWS = {*PYTHON_ARROWS, "_core"}
 

@@ -5,8 +5,9 @@ Names are resolved on first use: options can be read, and shown by the command l
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
+
+from kernelprune.lazy import resolve
 
 # Module -> the public names that it defines.
 _MODULES = {
@@ -36,7 +37,7 @@ __all__ = sorted(_PUBLIC)
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    value = resolve(f"{__name__}.{name}", f"{__name__}.{_PUBLIC[name]}", name)
     globals()[name] = value
     return value
 

@@ -71,11 +71,13 @@ def _others() -> list[OpFile]:
         index = rng.integers(0, shape[axis], count).astype("<u4")
         files.append(OpFile("gather", [shape], out, {"axis": axis}, {"index": index}))
     for shape, out in [((3, 1, 1), (3, 5, 7)), ((1, 4, 17), (6, 4, 17)), ((1, 9), (4, 9)),
-                       ((1,), (33,)), ((2, 1, 4, 1), (2, 3, 4, 5)), ((1, 1, 8), (1, 3, 8))]:  # fmt: skip
+                       ((1,), (33,)), ((2, 1, 4, 1), (2, 3, 4, 5)),
+                       ((1, 1, 8), (1, 3, 8))]:  # fmt: skip
         files.append(OpFile("expand", [shape], list(out)))
     for shape, out in [((3, 5, 7), (15, 7)), ((3, 5, 7), (7, 15)), ((4, 4, 4), (64,)),
                        ((105,), (3, 5, 7)), ((3, 35), (3, 7, 5)), ((2, 3, 4, 5), (6, 20)),
-                       ((24, 9), (2, 3, 4, 9)), ((6, 4, 4), (2, 3, 4, 4)), ((5, 9, 2), (9, 5, 2))]:  # fmt: skip
+                       ((24, 9), (2, 3, 4, 9)), ((6, 4, 4), (2, 3, 4, 4)),
+                       ((5, 9, 2), (9, 5, 2))]:  # fmt: skip
         files.append(OpFile("reshape", [shape], list(out)))
     for channels, height, width, block in [(4, 3, 5, 2), (18, 2, 9, 3), (16, 4, 16, 4)]:
         deep, wide = [channels * 4, height, width], [channels, height * 2, width * 2]
@@ -85,7 +87,8 @@ def _others() -> list[OpFile]:
         files.append(OpFile("space_to_depth", [whole], deep, {"block": block}))
     for shapes, axis in [([(3, 4, 5), (2, 4, 5)], 0), ([(3, 4, 5), (3, 1, 5), (3, 7, 5)], 1),
                          ([(3, 4, 5), (3, 4, 16)], 2), ([(9,), (8,)], 0), ([(5, 3), (5, 9)], 1),
-                         ([(2, 3, 4, 5), (2, 3, 4, 1)], 3), ([(2, 3, 4, 5), (2, 3, 2, 5)], 2)]:  # fmt: skip
+                         ([(2, 3, 4, 5), (2, 3, 4, 1)], 3),
+                         ([(2, 3, 4, 5), (2, 3, 2, 5)], 2)]:  # fmt: skip
         out = [sum(s[i] for s in shapes) if i == axis else side for i, side in enumerate(shapes[0])]
         files.append(OpFile("concat", shapes, out, {"axis": axis}))
     return files
