@@ -32,19 +32,21 @@ Sample sample_of(const float* weight, int64_t count) {
   return sample;
 }
 
-// How lane groups of one mode are computed.
+// How lane groups of one mode are computed: from a copy of the input in the kernels' layout, and,
+// if that is the user's, also where the input is.
 struct Mode {
-  Program program;  // reads the input where it is, if that has the kernels' layout
-  Program copying;  // else, or where kernels must not read past the end: from a copy of it
+  static constexpr size_t kCopying = 0, kInPlace = 1, kWays = 2;
+  std::vector<Program> ways;
+  double cost = 0.0;  // of a lane group, the cheaper way
 };
 
-// A mode with weights in the form that its kernels want.
+// A program with weights in the form that its kernels want.
 struct Bound {
   uint64_t version;
   const float* weight;
   Sample sample;
   WeightStore store;
-  Mode mode;
+  Program program;
 
   bool holds(uint64_t wanted, const float* at, const Sample& now) const {
     return version == wanted && weight == at &&
@@ -84,19 +86,18 @@ struct Convolution::Impl {
     double image_cost = 0.0;                    // the lowest so far
     for (int i = kernels.count; i >= 0; --i) {  // planar, then lanes from narrow to wide
       const bool planar = i == kernels.count;
-      Mode mode = make_mode(planar ? 1 : kernels.tables[i].width);
-      const auto lanes = static_cast<double>(mode.program.lanes);
-      const double cost = mode.program.group_cost;
+      const int64_t lanes = planar ? 1 : kernels.tables[i].width;
+      Mode mode = make_mode(lanes);
       // Bringing the images into lanes and back may cost more than what the lanes save.
-      if (!planar && cost >= image_cost * lanes) continue;
-      image_cost = cost / lanes;
+      if (!planar && mode.cost >= image_cost * static_cast<double>(lanes)) continue;
+      image_cost = mode.cost / static_cast<double>(lanes);
       modes.push_back(std::move(mode));
     }
     std::reverse(modes.begin(), modes.end());
     for (const Mode& mode : modes) {
       programs.emplace_back();
-      programs.back().lanes = mode.program.lanes;
-      programs.back().group_cost = mode.program.group_cost;
+      programs.back().lanes = mode.ways[0].lanes;
+      programs.back().group_cost = mode.cost;
     }
     bound.resize(modes.size());
     splitter = std::make_unique<const BatchSplitter>(programs);
@@ -110,38 +111,39 @@ struct Convolution::Impl {
     plan.lanes = lanes;
     plan.parts = threads;
     plan.precision = Precision::kStrict;
-    Program copying = plan_program(graph, kernels, plan);
-    if (is_users_layout(out(), lanes)) write_in_place(&copying);
-    Program program = copying;
-    if (is_users_layout(in(), lanes)) read_in_place(&program);
-    program.group_cost = cost_of(program);
-    return {std::move(program), std::move(copying)};
+    Mode mode;
+    mode.ways.push_back(plan_program(graph, kernels, plan));
+    if (is_users_layout(out(), lanes)) write_in_place(&mode.ways[0]);
+    if (is_users_layout(in(), lanes)) {
+      mode.ways.push_back(mode.ways[0]);
+      read_in_place(&mode.ways[1]);
+    }
+    mode.cost = cost_of(mode.ways.back());
+    return mode;
   }
 
-  // A mode with these weights: packed if need be, else null, and each call says where they are.
-  std::shared_ptr<const Bound> bind(size_t index, const ConvolutionCall& call) const {
-    const PlannedLayer& layer = modes[index].program.layers[0];
+  // The program of a mode with these weights, packed if need be; else null, and each call says
+  // where they are.
+  std::shared_ptr<const Bound> bind(size_t index, size_t way, const ConvolutionCall& call) const {
+    const Program& program = modes[index].ways[way];
+    const PlannedLayer& layer = program.layers[0];
     if (layer.form == WeightForm::kAsInFile) return nullptr;
     const Node& pattern = graph.nodes[0];
     const int64_t count = pattern.connections.count() * std::get<Conv2d>(pattern.op).window.taps();
     const Sample sample = sample_of(call.weight, count);
+    std::shared_ptr<const Bound>& kept = bound[index][way];
     {
       const ShortLock lock;
-      if (bound[index] && bound[index]->holds(call.version, call.weight, sample)) {
-        return bound[index];
-      }
+      if (kept && kept->holds(call.version, call.weight, sample)) return kept;
     }
     Node node = pattern;
     node.connections.weight.assign(call.weight, call.weight + count);  // for the packing alone
     auto made = std::make_shared<Bound>(
-        Bound{call.version, call.weight, sample, WeightStore(threads), modes[index]});
-    const ConvProblem problem =
-        problem_of(graph, node, made->mode.program.lanes, Precision::kStrict);
-    for (Program* program : {&made->mode.program, &made->mode.copying}) {
-      bind_weights(problem, layer, &made->store, program);
-    }
+        Bound{call.version, call.weight, sample, WeightStore(threads), program});
+    bind_weights(problem_of(graph, node, program.lanes, Precision::kStrict), layer, &made->store,
+                 &made->program);
     const ShortLock lock;
-    return bound[index] = made;
+    return kept = made;
   }
 
   void run(const ConvolutionCall& call) const {
@@ -153,10 +155,12 @@ struct Convolution::Impl {
     Interruption interruption(never);
     for (const Share& share : splitter->split(call.batch)) {
       const auto index = static_cast<size_t>(share.program - programs.data());
-      const std::shared_ptr<const Bound> packed = bind(index, call);
-      const Mode& mode = packed ? packed->mode : modes[index];
+      const Mode& mode = modes[index];
+      const size_t way =
+          in_place && mode.ways.size() > Mode::kInPlace ? Mode::kInPlace : Mode::kCopying;
+      const std::shared_ptr<const Bound> packed = bind(index, way, call);
       Shares shares;
-      shares.add({in_place ? &mode.program : &mode.copying, share.first, share.images});
+      shares.add({packed ? &packed->program : &mode.ways[way], share.first, share.images});
       Workspace* const workspace = thread_workspace();
       workspace->reserve(workspace_size(shares, threads), graph.source);
       const GivenWeights given{packed ? nullptr : call.weight, call.bias};
@@ -170,7 +174,8 @@ struct Convolution::Impl {
   std::vector<Mode> modes;
   std::vector<Program> programs;  // of the modes: their lanes and costs alone, for the splitter
   std::unique_ptr<const BatchSplitter> splitter;
-  mutable std::vector<std::shared_ptr<const Bound>> bound;  // [mode]; under a ShortLock
+  // [mode][way]; under a ShortLock
+  mutable std::vector<std::array<std::shared_ptr<const Bound>, Mode::kWays>> bound;
 };
 
 Convolution::Convolution(const ConnectionPattern& pattern, const ConvolutionOptions& options)
@@ -184,7 +189,7 @@ std::string Convolution::kernels(int64_t batch) const {
   std::string names;
   for (const Share& share : impl_->splitter->split(batch)) {
     const Program& program =
-        impl_->modes[static_cast<size_t>(share.program - impl_->programs.data())].program;
+        impl_->modes[static_cast<size_t>(share.program - impl_->programs.data())].ways[0];
     names += (names.empty() ? "" : " + ") + program.layers[0].candidate + " x" +
              std::to_string(program.lanes);
   }
