@@ -3,7 +3,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <map>
+#include <memory>
 #include <new>
 #include <string>
 #include <utility>
@@ -33,6 +35,21 @@ std::string shape_text(const py::array& array) {
     text += (i > 0 ? "," : "") + std::to_string(array.shape(i));
   }
   return text + "]";
+}
+
+// The engine for these inputs: another where the model leaves their sizes free.
+std::shared_ptr<const Engine> engine_for(const Engine& engine,
+                                         const std::vector<FloatArray>& inputs) {
+  const std::shared_ptr<const Engine> same(std::shared_ptr<void>(), &engine);
+  if (inputs.empty() || engine.inputs().size() != 1 || inputs[0].ndim() != 4) return same;
+  const TensorInfo& info = engine.inputs()[0];
+  if (std::find(info.free.begin(), info.free.end(), true) == info.free.end()) return same;
+  const int64_t height = inputs[0].shape(2), width = inputs[0].shape(3);
+  if (inputs[0].shape(1) != info.shape[0] || (height == info.shape[1] && width == info.shape[2])) {
+    return same;
+  }
+  Unlocked unlocked;
+  return engine.at(height, width);
 }
 
 // Checks every input against the model and returns the batch size.
@@ -91,7 +108,9 @@ void run_unlocked(const Work& work) {
   work(interruptible ? Cancel([&] { return unlocked.interrupted(); }) : Cancel());
 }
 
-std::vector<py::array_t<float>> run(const Engine& engine, const std::vector<FloatArray>& inputs) {
+std::vector<py::array_t<float>> run(const Engine& any, const std::vector<FloatArray>& inputs) {
+  const std::shared_ptr<const Engine> sized = engine_for(any, inputs);
+  const Engine& engine = *sized;
   const int64_t batch = check_inputs(engine, inputs);
   Outputs<float, void*> outputs(engine, batch);
   const std::vector<const void*> pointers = pointers_to(inputs);
@@ -117,8 +136,10 @@ void run_pointers(const Engine& engine, const std::vector<uintptr_t>& inputs,
   engine.run(from, to, batch, options);
 }
 
-std::vector<py::array_t<double>> run_reference(const Engine& engine,
+std::vector<py::array_t<double>> run_reference(const Engine& any,
                                                const std::vector<FloatArray>& inputs) {
+  const std::shared_ptr<const Engine> sized = engine_for(any, inputs);
+  const Engine& engine = *sized;
   const int64_t batch = check_inputs(engine, inputs);
   Outputs<double, double*> outputs(engine, batch);
   const std::vector<const void*> pointers = pointers_to(inputs);
@@ -128,8 +149,10 @@ std::vector<py::array_t<double>> run_reference(const Engine& engine,
   return outputs.arrays;
 }
 
-std::vector<LayerInfo> profile(const Engine& engine, const std::vector<FloatArray>& inputs,
+std::vector<LayerInfo> profile(const Engine& any, const std::vector<FloatArray>& inputs,
                                int repeats) {
+  const std::shared_ptr<const Engine> sized = engine_for(any, inputs);
+  const Engine& engine = *sized;
   const int64_t batch = check_inputs(engine, inputs);
   Outputs<float, void*> outputs(engine, batch);
   const std::vector<const void*> pointers = pointers_to(inputs);
@@ -225,7 +248,8 @@ PYBIND11_MODULE(_core, m) {
 
   py::class_<TensorInfo>(m, "TensorInfo")
       .def_readonly("name", &TensorInfo::name)
-      .def_readonly("shape", &TensorInfo::shape);
+      .def_readonly("shape", &TensorInfo::shape)
+      .def_readonly("free", &TensorInfo::free);
 
   py::class_<StageInfo>(m, "StageInfo")
       .def_readonly("kernel", &StageInfo::kernel)
@@ -267,7 +291,7 @@ PYBIND11_MODULE(_core, m) {
       .def_readonly("dense_macs", &LayerInfo::dense_macs)
       .def_readonly("seconds", &LayerInfo::seconds);
 
-  py::class_<Engine>(m, "Engine")
+  py::class_<Engine, std::shared_ptr<Engine>>(m, "Engine")
       .def_static(
           "load",
           [](const std::string& path, int threads, const std::string& isa, int64_t lanes,
@@ -321,6 +345,12 @@ PYBIND11_MODULE(_core, m) {
           py::arg("lanes"))
       .def_property_readonly("weight_bytes", &Engine::weight_bytes)
       .def("workspace_bytes", &Engine::workspace_bytes, py::arg("batch"))
+      .def(
+          "at",
+          [](const Engine& engine, int64_t height, int64_t width) {
+            return std::const_pointer_cast<Engine>(engine.at(height, width));
+          },
+          py::arg("height"), py::arg("width"), py::call_guard<Unlocked>())
       .def("run", &run, py::arg("inputs"))
       .def("run_pointers", &run_pointers, py::arg("inputs"), py::arg("outputs"), py::arg("batch"),
            py::arg("half") = false, py::arg("on_device") = false,

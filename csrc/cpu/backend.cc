@@ -24,14 +24,33 @@ CpuBackend::CpuBackend(const Graph& graph, const KernelSet& kernels, const Engin
     : graph_(graph),
       kernels_(kernels),
       threads_(options.threads),
+      lanes_(options.lanes),
       precision_(options.precision),
       choices_(tuning.choices),
-      weights_(options.threads) {
+      weights_(std::make_shared<WeightStore>(options.threads)) {
   if (precision_ == Precision::kHalf || precision_ == Precision::kTf32) {
     throw Error(ErrorKind::kDevice, "half and tf32 are for CUDA devices; the CPU has others");
   }
-  make_programs(options.lanes);
-  cut_programs(options.lanes == 0, tuning);
+  make_plans(tuning);
+}
+
+CpuBackend::CpuBackend(const Graph& graph, const CpuBackend& other)
+    : graph_(graph),
+      kernels_(other.kernels_),
+      threads_(other.threads_),
+      lanes_(other.lanes_),
+      precision_(other.precision_),
+      weights_(other.weights_) {
+  make_plans({});  // what was tuned was tuned for the other's sizes
+}
+
+std::unique_ptr<Backend> CpuBackend::for_sizes(const Graph& graph) const {
+  return std::unique_ptr<Backend>(new CpuBackend(graph, *this));
+}
+
+void CpuBackend::make_plans(const Tuning& tuning) {
+  make_programs();
+  cut_programs(lanes_ == 0, tuning);
   scale_costs(tuning);
   splitter_ = std::make_unique<const BatchSplitter>(programs_);
 }
@@ -45,19 +64,19 @@ PlanOptions CpuBackend::plan_options(int64_t lanes) const {
   return plan;
 }
 
-void CpuBackend::make_programs(int64_t lanes) {
+void CpuBackend::make_programs() {
   std::vector<int64_t> modes;
   for (int i = 0; i < kernels_.count; ++i) modes.push_back(kernels_.tables[i].width);
   modes.push_back(1);
   std::string known;
   for (int64_t mode : modes) {
     known += (known.empty() ? "" : ", ") + std::to_string(mode);
-    if (lanes != 0 && lanes != mode) continue;
-    programs_.push_back(make_program(graph_, kernels_, plan_options(mode), &weights_));
+    if (lanes_ != 0 && lanes_ != mode) continue;
+    programs_.push_back(make_program(graph_, kernels_, plan_options(mode), weights_.get()));
   }
   if (programs_.empty()) {
     throw Error(ErrorKind::kDevice,
-                "lanes=" + std::to_string(lanes) + ": " + kernels_.isa + " has " + known);
+                "lanes=" + std::to_string(lanes_) + ": " + kernels_.isa + " has " + known);
   }
 }
 
@@ -77,7 +96,7 @@ void CpuBackend::cut_programs(bool all_modes, const Tuning& tuning) {
     PlanOptions plan = plan_options(program.lanes);
     plan.planar_nodes = wanted >= 0 ? wanted : best_planar_nodes(graph_, programs_.back(), program);
     if (plan.planar_nodes == 0) continue;
-    program = make_program(graph_, kernels_, plan, &weights_);
+    program = make_program(graph_, kernels_, plan, weights_.get());
   }
 }
 
@@ -155,7 +174,7 @@ PlanInfo CpuBackend::plan() const {
     }
   }
   info.bytes = static_cast<int64_t>(bytes);
-  info.packed_bytes = weights_.floats() * static_cast<int64_t>(sizeof(float));
+  info.packed_bytes = weights_->floats() * static_cast<int64_t>(sizeof(float));
   info.planar_cuts = planar_cuts(graph_);
   return info;
 }

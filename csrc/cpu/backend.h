@@ -27,12 +27,16 @@ class CpuBackend : public Backend {
   void run(const Tensors& tensors, int64_t batch, const RunOptions& options) override;
   std::vector<std::vector<double>> profile(const Tensors& tensors, int64_t batch, int repeats,
                                            const RunOptions& options) override;
+  std::unique_ptr<Backend> for_sizes(const Graph& graph) const override;
   PlanInfo plan() const override;
   std::vector<LayerCandidates> candidates() const override;
 
  private:
+  CpuBackend(const Graph& graph, const CpuBackend& other);
+
+  void make_plans(const Tuning& tuning);
   PlanOptions plan_options(int64_t lanes) const;
-  void make_programs(int64_t lanes);
+  void make_programs();
   // Has the programs of lane groups begin one image at a time, where that costs less or is asked
   // for.
   void cut_programs(bool all_modes, const Tuning& tuning);
@@ -44,9 +48,10 @@ class CpuBackend : public Backend {
   const Graph& graph_;
   const KernelSet& kernels_;
   const int threads_;
+  const int64_t lanes_;  // that were asked for; 0: all modes
   const Precision precision_;
   const std::map<LayerKey, std::string> choices_;
-  WeightStore weights_;
+  const std::shared_ptr<WeightStore> weights_;
   std::vector<Program> programs_;  // widest lanes first, planar last
   std::unique_ptr<const BatchSplitter> splitter_;
   WorkspacePool workspaces_;

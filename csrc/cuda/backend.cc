@@ -16,8 +16,15 @@ bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointe
 CudaBackend::CudaBackend(const Graph& graph, const std::string& device, Precision precision,
                          int variant)
     : graph_(graph),
+      device_name_(device),
+      precision_(precision),
+      variant_(variant),
       device_(cuda::open_device(device)),
       model_(graph, device_.get(), precision, variant) {}
+
+std::unique_ptr<Backend> CudaBackend::for_sizes(const Graph& graph) const {
+  return std::make_unique<CudaBackend>(graph, device_name_, precision_, variant_);
+}
 
 std::vector<std::string> CudaBackend::describe(int64_t batch) const {
   std::vector<std::string> names(graph_.nodes.size());

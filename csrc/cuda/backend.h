@@ -23,6 +23,7 @@ class CudaBackend : public Backend {
   std::string name() const override { return device_->name(); }
   std::vector<std::string> describe(int64_t batch) const override;
   int64_t workspace_bytes(int64_t batch) const override;
+  std::unique_ptr<Backend> for_sizes(const Graph& graph) const override;
 
   // Tensors of the host or of the device. One run at a time: others wait.
   void run(const Tensors& tensors, int64_t batch, const RunOptions& options) override;
@@ -59,6 +60,9 @@ class CudaBackend : public Backend {
                   std::vector<double>* node_seconds);
 
   const Graph& graph_;
+  const std::string device_name_;
+  const Precision precision_;
+  const int variant_;
   std::unique_ptr<cuda::Device> device_;
   CudaModel model_;
   Mutex mutex_;  // guards what follows, and the device

@@ -35,6 +35,10 @@ class Backend {
   virtual std::vector<std::vector<double>> profile(const Tensors& tensors, int64_t batch,
                                                    int repeats, const RunOptions& options) = 0;
 
+  // A backend for the same graph with other sizes of maps (model/sizes.h), which shares the weights
+  // with this one. Keeps a reference to `graph`.
+  virtual std::unique_ptr<Backend> for_sizes(const Graph& graph) const = 0;
+
   // See tuning.h. Nothing where no plan is tuned.
   virtual PlanInfo plan() const { return {}; }
   virtual std::vector<LayerCandidates> candidates() const { return {}; }

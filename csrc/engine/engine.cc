@@ -2,44 +2,28 @@
 #include "kernelprune/engine.h"
 
 #include <algorithm>
+#include <list>
 #include <new>
 
 #include "core/interruption.h"
 #include "core/machine_memory.h"
+#include "core/mutex.h"
 #include "engine/backend.h"
+#include "engine/describe.h"
 #include "engine/reference_run.h"
 #include "kernelprune/tuning.h"
 #include "model/reader.h"
+#include "model/sizes.h"
 
 namespace kernelprune {
 namespace {
 
-TensorInfo tensor_of(const Graph& graph, int value, const std::string& name) {
-  return {name, graph.values[value].shape.list()};
-}
+constexpr size_t kMostSizes = 8;  // that are planned at once
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const size_t half = values.size() / 2;
   return values.size() % 2 == 1 ? values[half] : 0.5 * (values[half - 1] + values[half]);
-}
-
-// What the file says of a node.
-LayerInfo layer_of(const Graph& graph, const Node& node) {
-  LayerInfo layer;
-  layer.name = node.name;
-  layer.op = op_name(node.op);
-  const Shape& out = graph.values[node.output].shape;
-  layer.shape = out.list();
-  if (has_connections(node.op)) {
-    const Shape& in = graph.values[node.inputs[0]].shape;
-    const int64_t macs_per_connection = window_of(node.op).taps() * out.pixels();
-    layer.connections = node.connections.count();
-    layer.all_connections = in.c * out.c;
-    layer.macs = layer.connections * macs_per_connection;
-    layer.dense_macs = layer.all_connections * macs_per_connection;
-  }
-  return layer;
 }
 
 }  // namespace
@@ -49,6 +33,25 @@ struct Engine::Impl {
   int threads = 1;
   std::vector<TensorInfo> inputs, outputs;
   std::unique_ptr<Backend> backend;
+
+  // Engines for other sizes of maps, the one asked for last in front. Each keeps its own graph.
+  struct Sized {
+    int64_t height, width;
+    std::shared_ptr<const Engine> engine;
+  };
+  Mutex mutex;  // guards `sizes`
+  std::list<Sized> sizes;
+
+  void describe_tensors() {
+    for (int value : graph.inputs) {
+      inputs.push_back(tensor_of(graph, value, graph.values[value].name));
+      if (!graph.free_height && !graph.free_width) continue;
+      inputs.back().free = {false, graph.free_height, graph.free_width};
+    }
+    for (size_t i = 0; i < graph.outputs.size(); ++i) {
+      outputs.push_back(tensor_of(graph, graph.outputs[i], graph.output_names[i]));
+    }
+  }
 
   void check_run(size_t input_count, size_t output_count, int64_t batch) const {
     if (batch < 0) {
@@ -89,17 +92,36 @@ Engine Engine::make(Graph&& graph, const EngineOptions& options, const Tuning& t
     auto impl = std::make_unique<Impl>();
     impl->graph = std::move(graph);
     impl->threads = options.threads;
-    const Graph& checked = impl->graph;
-    for (int value : checked.inputs) {
-      impl->inputs.push_back(tensor_of(checked, value, checked.values[value].name));
-    }
-    for (size_t i = 0; i < checked.outputs.size(); ++i) {
-      impl->outputs.push_back(tensor_of(checked, checked.outputs[i], checked.output_names[i]));
-    }
+    impl->describe_tensors();
     impl->backend = open_backend(impl->graph, options, tuning);
     return Engine(std::move(impl));
   } catch (const std::bad_alloc&) {
     throw Error(ErrorKind::kGeneral, source + ": not enough memory to plan the model");
+  }
+}
+
+std::shared_ptr<const Engine> Engine::at(int64_t height, int64_t width) const {
+  const Lock lock(impl_->mutex);
+  std::list<Impl::Sized>& sizes = impl_->sizes;
+  const auto found = std::find_if(sizes.begin(), sizes.end(), [&](const Impl::Sized& sized) {
+    return sized.height == height && sized.width == width;
+  });
+  if (found != sizes.end()) {
+    sizes.splice(sizes.begin(), sizes, found);
+    return sizes.front().engine;
+  }
+  try {
+    auto impl = std::make_unique<Impl>();
+    impl->graph = graph_for_size(impl_->graph, height, width);
+    impl->threads = impl_->threads;
+    impl->describe_tensors();
+    impl->backend = impl_->backend->for_sizes(impl->graph);
+    std::shared_ptr<const Engine> engine(new Engine(std::move(impl)));
+    sizes.push_front({height, width, engine});
+    if (sizes.size() > kMostSizes) sizes.pop_back();
+    return engine;
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorKind::kGeneral, impl_->graph.source + ": not enough memory to plan the model");
   }
 }
 

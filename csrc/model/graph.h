@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/shared.h"
 #include "ops/connections.h"
 #include "ops/list.h"
 
@@ -18,10 +19,10 @@ struct Value {
 struct Node {
   std::string name;
   OpParams op;
-  std::vector<int> inputs;  // indices into Graph::values
-  int output = 0;           // index into Graph::values
-  Connections connections;  // empty unless has_connections(op)
-  OpTensors tensors;        // in the order of tensor_rules(op)
+  std::vector<int> inputs;          // indices into Graph::values
+  int output = 0;                   // index into Graph::values
+  Shared<Connections> connections;  // empty unless has_connections(op)
+  Shared<OpTensors> tensors;        // in the order of tensor_rules(op)
 };
 
 struct Graph {
@@ -30,6 +31,9 @@ struct Graph {
   std::vector<int> inputs;   // indices into values
   std::vector<int> outputs;  // indices into values
   std::vector<std::string> output_names;
+  // Of an input map: may be another in every run. The shapes are then those of an example.
+  bool free_height = false, free_width = false;
+  int64_t file_bytes = 0;
   std::vector<Node> nodes;  // a node reads only inputs and outputs of earlier nodes
 };
 

@@ -99,16 +99,13 @@ Json parse_json_object(const char* text, size_t size, const std::string& what) {
   return builder.take();
 }
 
-void check_keys(const Json& object, std::initializer_list<const char*> keys,
-                const std::string& what) {
-  for (const char* key : keys) {
+void check_keys(const Json& object, const std::set<std::string>& keys, const std::string& what) {
+  for (const std::string& key : keys) {
     if (!object.contains(key)) fail(what + " has no '" + key + "'");
   }
   if (object.size() == keys.size()) return;
   for (const auto& [name, value] : object.items()) {
-    bool known = false;
-    for (const char* key : keys) known = known || name == key;
-    if (!known) fail(what + " has an unknown key " + shown(name));
+    if (keys.count(name) == 0) fail(what + " has an unknown key " + shown(name));
   }
 }
 

@@ -3,8 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 
 namespace kernelprune {
@@ -17,8 +17,7 @@ using Json = nlohmann::json;
 Json parse_json_object(const char* text, size_t size, const std::string& what);
 
 // Throws unless `object` has exactly these keys.
-void check_keys(const Json& object, std::initializer_list<const char*> keys,
-                const std::string& what);
+void check_keys(const Json& object, const std::set<std::string>& keys, const std::string& what);
 
 // The following throw Error (kFormat) where `value` is not what they return; `what` names it.
 const Json& as_object(const Json& value, const std::string& what);

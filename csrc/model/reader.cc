@@ -16,6 +16,7 @@
 
 #include "model/json_parse.h"
 #include "model/safetensors.h"
+#include "model/sizes.h"
 
 namespace kernelprune {
 namespace {
@@ -24,7 +25,6 @@ constexpr size_t kMaxNodes = 65536;
 constexpr size_t kMaxValues = 65536;
 constexpr int64_t kMaxElements = int64_t{1} << 31;
 constexpr size_t kMaxNodeInputs = size_t{1} << 20;  // of all nodes
-constexpr int64_t kMaxGrowth = 4096;                // see check_growth()
 constexpr size_t kMaxParameterBytes = 64;
 constexpr size_t kMaxParameterNumbers = 8;
 
@@ -126,6 +126,9 @@ class GraphBuilder {
       add_input(input);
     }
     if (graph_.inputs.empty()) fail("the graph has no inputs");
+    if ((graph_.free_height || graph_.free_width) && graph_.inputs.size() > 1) {
+      fail("an input has free sides beside another input");
+    }
 
     const Json& nodes = as_array(json["nodes"], kMaxNodes, "the list of nodes");
     graph_.nodes.reserve(nodes.size());
@@ -161,11 +164,11 @@ class GraphBuilder {
   void add_input(const Json& input) {
     as_object(input, "an input");
     const bool has_dtype = version_ > 1 && input.contains("dtype");
-    if (has_dtype) {
-      check_keys(input, {"name", "shape", "dtype"}, "an input");
-    } else {
-      check_keys(input, {"name", "shape"}, "an input");
-    }
+    const bool is_free = version_ > 1 && input.contains("example");
+    std::set<std::string> keys{"name", "shape"};
+    if (has_dtype) keys.insert("dtype");
+    if (is_free) keys.insert("example");
+    check_keys(input, keys, "an input");
     const std::string& name = as_name(input["name"], "the name of an input");
     const std::string what = "input " + shown(name);
     if (has_dtype) {
@@ -173,8 +176,25 @@ class GraphBuilder {
           as_text(input["dtype"], kMaxParameterBytes, "the dtype of " + what);
       if (dtype != "f32" && dtype != "u8") fail(what + " has the unknown dtype " + shown(dtype));
     }
-    graph_.inputs.push_back(add_value(name, shape_from(input["shape"], version_, what)));
+    if (is_free) check_free(input, what);
+    const Json& shape = input[is_free ? "example" : "shape"];
+    graph_.inputs.push_back(add_value(name, shape_from(shape, version_, what)));
     given_ += graph_.values.back().shape.elements();
+  }
+
+  // A map whose height or width is "?" in its shape, and a number in its example.
+  void check_free(const Json& input, const std::string& what) {
+    const Json& shape = as_array(input["shape"], 3, "the shape of " + what);
+    const Json& example = as_array(input["example"], 3, "the example of " + what);
+    if (shape.size() != 3 || example.size() != 3) fail(what + " has free sides, but is no map");
+    for (size_t axis = 0; axis < 3; ++axis) {
+      const bool is_free = axis > 0 && shape[axis] == "?";
+      if (!is_free && shape[axis] != example[axis]) {
+        fail("the shape of " + what + " and its example differ");
+      }
+      if (is_free) (axis == 1 ? graph_.free_height : graph_.free_width) = true;
+    }
+    if (!graph_.free_height && !graph_.free_width) fail(what + " has an example, but no free side");
   }
 
   // A value, or in version 2 also a value under a name of its own.
@@ -253,24 +273,17 @@ class GraphBuilder {
     if (declared != inferred) {
       fail("declares the shape " + declared.text() + " but computes " + inferred.text());
     }
-    check_growth(declared);
+    check_growth(declared, given_);
     if (has_connections(node.op)) {
       node.connections = connections_of(node, input_shapes[0].c, declared.c);
     }
+    OpTensors tensors;
     for (const TensorRule& rule : tensor_rules(node.op, input_shapes, declared)) {
-      node.tensors.push_back(tensor_of(node, rule));
+      tensors.push_back(tensor_of(node, rule));
     }
+    node.tensors = std::move(tensors);
     node.output = add_value(as_name(json["output"], "the output"), declared);
     return node;
-  }
-
-  // What a run has to compute and to hold follows from what it is given: the images and the file.
-  // Else a few nodes with padding, or that concatenate a value with itself, would make gigabytes
-  // out of one pixel.
-  void check_growth(const Shape& shape) const {
-    if (shape.elements() / kMaxGrowth <= given_) return;
-    fail("computes " + shape.text() + ", more than " + std::to_string(kMaxGrowth) +
-         " numbers for each number of the inputs and each byte of the file");
   }
 
   Connections connections_of(const Node& node, int64_t in_channels, int64_t out_channels) {
@@ -428,6 +441,7 @@ Graph read_graph_bytes(const uint8_t* bytes, size_t size, const std::string& nam
     const TensorFile file = parse_safetensors(bytes, size);
     Graph graph = GraphBuilder(file, size).build();
     graph.source = name;
+    graph.file_bytes = static_cast<int64_t>(size);
     return graph;
   } catch (const Error& error) {
     throw Error(error.kind(), name + ": " + error.what());

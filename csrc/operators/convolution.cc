@@ -129,7 +129,7 @@ struct Convolution::Impl {
     const PlannedLayer& layer = program.layers[0];
     if (layer.form == WeightForm::kAsInFile) return nullptr;
     const Node& pattern = graph.nodes[0];
-    const int64_t count = pattern.connections.count() * std::get<Conv2d>(pattern.op).window.taps();
+    const int64_t count = pattern.connections->count() * std::get<Conv2d>(pattern.op).window.taps();
     const Sample sample = sample_of(call.weight, count);
     std::shared_ptr<const Bound>& kept = bound[index][way];
     {
@@ -137,7 +137,9 @@ struct Convolution::Impl {
       if (kept && kept->holds(call.version, call.weight, sample)) return kept;
     }
     Node node = pattern;
-    node.connections.weight.assign(call.weight, call.weight + count);  // for the packing alone
+    Connections weighted = *pattern.connections;  // for the packing alone
+    weighted.weight.assign(call.weight, call.weight + count);
+    node.connections = std::move(weighted);
     auto made = std::make_shared<Bound>(
         Bound{call.version, call.weight, sample, WeightStore(threads), program});
     bind_weights(problem_of(graph, node, program.lanes, Precision::kStrict), layer, &made->store,

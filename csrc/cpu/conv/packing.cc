@@ -171,7 +171,9 @@ std::vector<uint32_t> live_channels(const Connections& connections, int64_t chan
 const PackedWeights& WeightStore::get(const Connections& connections, WeightForm form,
                                       int64_t channels, const Window& layer,
                                       const CroppedWindow& window) {
-  const auto [entry, is_new] = packed_.try_emplace({&connections, form});
+  const Lock lock(*mutex_);
+  const Taps taps{window.first_row, window.first_column, window.kernel_h, window.kernel_w};
+  const auto [entry, is_new] = packed_.try_emplace({&connections, form, taps});
   PackedWeights& packed = entry->second;
   if (!is_new || form == WeightForm::kAsInFile) return packed;
   // What every form is made of, so that none has other taps than the window has.
@@ -227,6 +229,7 @@ const PackedWeights& WeightStore::get(const Connections& connections, WeightForm
 }
 
 int64_t WeightStore::floats() const {
+  const Lock lock(*mutex_);
   size_t floats = 0;
   for (const auto& [key, packed] : packed_) floats += packed.weight.size() + packed.zeros.size();
   return static_cast<int64_t>(floats);

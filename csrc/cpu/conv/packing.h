@@ -1,12 +1,15 @@
 // Weights in the form that a kernel wants, made once while planning and shared by all programs.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <map>
-#include <utility>
+#include <memory>
+#include <tuple>
 #include <vector>
 
+#include "core/mutex.h"
 #include "ops/connections.h"
 #include "ops/window.h"
 #include "cpu/conv/trim_taps.h"
@@ -56,7 +59,7 @@ class WeightStore {
 
   // `connections` must outlive the store, which knows them by their address. `layer` is their own
   // window, `window` that of the kernels which read the weights: other taps are not in there, in
-  // any form. Both are the same in every call for the layer and form.
+  // any form. May be called while others read what it has returned before.
   const PackedWeights& get(const Connections& connections, WeightForm form, int64_t channels,
                            const Window& layer, const CroppedWindow& window);
 
@@ -64,7 +67,10 @@ class WeightStore {
 
  private:
   int parts_;
-  std::map<std::pair<const Connections*, WeightForm>, PackedWeights> packed_;
+  std::unique_ptr<Mutex> mutex_ = std::make_unique<Mutex>();
+  // First row and column of the kernels' window, its height and width.
+  using Taps = std::array<int64_t, 4>;
+  std::map<std::tuple<const Connections*, WeightForm, Taps>, PackedWeights> packed_;
 };
 
 }  // namespace kernelprune

@@ -67,7 +67,7 @@ CudaModel::Layer CudaModel::pack(const Node& node, CudaUploads* uploads) const {
   constexpr int64_t kMaxFloats = int64_t{1} << 31;
   const bool in_words = !is_half() || in.pixels() > 1;
   if (in_words && in.elements() * kCudaWarpSize * kCudaWarps < kMaxFloats / 2 &&
-      node.connections.count() * window.kernel_h * (window.kernel_w + 3) < kMaxFloats) {
+      node.connections->count() * window.kernel_h * (window.kernel_w + 3) < kMaxFloats) {
     layer.tiles = direct_kernels(window, kernels());
   }
   if (layer.tiles == nullptr) {

@@ -39,10 +39,11 @@ struct EngineOptions {
   std::string device = "cpu";  // "cuda", "cuda:1", ...; tests have another, see tuning.h
 };
 
-// A graph input or output. The shape is per image: [C,H,W] or [F].
+// A graph input or output. The shape is per image: [C,H,W], [F], or any of rank 1 to 4.
 struct TensorInfo {
   std::string name;
   std::vector<int64_t> shape;
+  std::vector<bool> free;  // by axis: the side may be another one, see Engine::at()
 };
 
 // What the plan does with one node, and what it cost when it was measured.
@@ -101,6 +102,12 @@ class Engine {
   // Throws Error (kGeneral) if the outputs of `batch` images, with so many bytes for each number,
   // are more than the memory of the machine.
   void check_outputs(int64_t batch, size_t bytes_of_one) const;
+
+  // The same model for maps of height x width, where the file leaves these free (TensorInfo::free):
+  // another engine, with the same weights. Planned when it is first asked for, and kept while it is
+  // among the last few asked for. Safe to call from several threads at once. Throws Error (kShape)
+  // for a size that the model cannot have.
+  std::shared_ptr<const Engine> at(int64_t height, int64_t width) const;
 
   // inputs[i] points at [batch, ...shape of input i] floats, outputs[i] likewise; on CUDA they may
   // be halves or lie on the device, as `options` say. Safe to call from several threads at once.

@@ -260,7 +260,10 @@ void check_results(const std::string& file, bool spoil, Random* random, Checked*
   if (c.work.macs > kMostMacs || c.work.elements > kMostElements) return;
   result->ran = true;
   for (Node& node : c.graph.nodes) {
-    if (spoil && !node.connections.weight.empty()) node.connections.weight[0] += 0.1f;
+    if (!spoil || node.connections->weight.empty()) continue;
+    Connections spoiled = *node.connections;
+    spoiled.weight[0] += 0.1f;
+    node.connections = std::move(spoiled);
   }
   for (int n = 0; n < kImages; ++n) {
     std::vector<std::vector<float>> image;

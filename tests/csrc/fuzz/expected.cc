@@ -103,7 +103,7 @@ Work work_of(const Graph& graph) {
   for (const Node& node : graph.nodes) {
     const Shape& shape = graph.values[static_cast<size_t>(node.output)].shape;
     const int64_t each =
-        has_connections(node.op) ? node.connections.count() * shape.pixels() : shape.elements();
+        has_connections(node.op) ? node.connections->count() * shape.pixels() : shape.elements();
     // Counts of 2^31 at most times 64 * 64 taps; the sum of many may not leave 64 bits.
     work.macs = std::min(work.macs + each * taps_of(node.op), int64_t{1} << 60);
   }
