@@ -17,6 +17,7 @@ from kernelprune.graph.ir import Graph, Node, Shape, Value
 from kernelprune.graph.ops import OPS
 from kernelprune.graph.ops.base import MAX_EXTENT, MAX_RANK
 from kernelprune.graph.validate import (
+    FREE,
     MAX_JSON_VALUES,
     MAX_NODES,
     MAX_VALUES,
@@ -193,14 +194,30 @@ def _graph(metadata: dict[str, str]) -> Graph:
 
 
 def _input(entry: Any, is_version_1: bool) -> Value:
-    optional = set() if is_version_1 else {"dtype"}
+    optional = set() if is_version_1 else {"dtype", "example"}
     if not isinstance(entry, dict) or set(entry) - optional != {"name", "shape"}:
         keys = ", ".join(["name", "shape", *optional])
         raise FormatError(f"an input has other keys than {keys}")
     check_name(entry["name"], "the name of an input")
     # check_graph looks at the dtype
-    shape = _shape(entry["shape"], shown(entry["name"]))
-    return Value(entry["name"], shape, entry.get("dtype", "f32"))
+    what, free = shown(entry["name"]), (False, False)
+    shape = _shape(entry.get("example", entry["shape"]), what)
+    if "example" in entry:
+        free = _free_sides(entry["shape"], shape, what)
+    return Value(entry["name"], shape, entry.get("dtype", "f32"), free)
+
+
+def _free_sides(given: Any, example: Shape, what: str) -> tuple[bool, bool]:
+    """Whether the height and the width of a map are free: FREE in its shape."""
+    if not isinstance(given, list) or not len(given) == len(example) == 3:
+        raise FormatError(f"input {what} has free sides, but is no map")
+    free = [axis > 0 and side == FREE for axis, side in enumerate(given)]
+    for side, known, is_free in zip(given, example, free, strict=True):
+        if not is_free and (type(side) is not int or side != known):
+            raise FormatError(f"the shape of input {what} and its example differ")
+    if not any(free):
+        raise FormatError(f"input {what} has an example, but no free side")
+    return free[1], free[2]
 
 
 def _output(entry: Any, is_version_1: bool) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from kernelprune.errors import FormatError
 from kernelprune.files import replacing
 from kernelprune.graph.connections import Connections
 from kernelprune.graph.ir import Graph, Node, Value
-from kernelprune.graph.validate import check_graph, check_growth, is_used, version_of
+from kernelprune.graph.validate import FREE, check_graph, check_growth, is_used, version_of
 
 MAX_HEADER_BYTES = 64 << 20
 RESERVED_KEYS = ("format", "version", "graph")
@@ -124,6 +124,12 @@ def _graph_json(graph: Graph) -> dict[str, Any]:
 
 def _input_json(value: Value) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": value.name, "shape": list(value.shape)}
+    if any(value.free):
+        entry["example"] = entry["shape"]
+        entry["shape"] = [
+            FREE if free else side
+            for side, free in zip(value.shape, (False, *value.free), strict=True)
+        ]
     return entry if value.dtype == "f32" else {**entry, "dtype": value.dtype}
 
 

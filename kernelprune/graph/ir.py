@@ -23,12 +23,14 @@ DTYPES = ("f32", "u8")
 
 @dataclass
 class Value:
-    """A tensor that flows through the graph; ``shape`` is per image. ``dtype``, one of DTYPES: how
-    the numbers of a graph input are given, bytes with "u8"."""
+    """A tensor that flows through the graph; ``shape`` is per image. Of a graph input: ``dtype``,
+    one of DTYPES, is how its numbers are given, bytes with "u8"; ``free`` says whether the height
+    and the width of the map may be others in every run, ``shape`` is an example's then."""
 
     name: str
     shape: Shape
     dtype: str = "f32"
+    free: tuple[bool, bool] = (False, False)
 
 
 class _DenseWeight:

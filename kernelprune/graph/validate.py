@@ -29,6 +29,8 @@ VERSIONS = ("1", "2")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
 
 
+FREE = "?"  # a side of an input map in a file that may be another in every run
+
 # Gives a node, whose parameters and shape hold, the arrays that it owns; see check_graph.
 Take = Callable[[Node, list[Shape]], None]
 
@@ -38,7 +40,7 @@ def version_of(graph: Graph) -> str:
     shapes = [*(value.shape for value in graph.inputs), *(node.shape for node in graph.nodes)]
     newer = (
         any(not _is_of_version_1(shape) for shape in shapes)
-        or any(value.dtype != "f32" for value in graph.inputs)
+        or any(value.dtype != "f32" or any(value.free) for value in graph.inputs)
         or graph.output_names != graph.outputs
         or any(
             node.rule.since > 1 or any(is_used(node, each) for each in node.rule.parameters)
@@ -83,6 +85,8 @@ def check_graph(graph: Graph, version: str | None = None, take: Take | None = No
             raise FormatError(f"the dtype of input {shown(value.name)} is not f32 or u8")
         if version == "1" and not _is_of_version_1(value.shape):
             raise FormatError(f"input {shown(value.name)} has rank {len(value.shape)}, not 1 or 3")
+        if any(value.free) and (len(value.shape) != 3 or len(graph.inputs) > 1):
+            raise FormatError("an input has free sides beside another input, or is no map")
         _define(shapes, value.name, value.shape)
     names: set[str] = set()
     for node in graph.nodes:

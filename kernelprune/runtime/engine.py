@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,12 +218,23 @@ class Engine:
     @property
     def inputs(self) -> list[tuple[str, tuple[int, ...]]]:
         """Name and per-image shape of every input."""
-        return [(info.name, tuple(info.shape)) for info in self._core.inputs]
+        return _shapes(self._core.inputs)
+
+    @property
+    def free_sizes(self) -> tuple[str, ...]:
+        """``"height"``, ``"width"``: what of the input map may be another in every run. The sizes
+        in :attr:`inputs`, :attr:`outputs` and :meth:`layers` are those of the example that the
+        model was exported with."""
+        infos = self._core.inputs
+        if len(infos) != 1 or len(infos[0].shape) != 3:
+            return ()
+        sides = zip(("channels", "height", "width"), infos[0].free, strict=True)
+        return tuple(name for name, is_free in sides if is_free)
 
     @property
     def outputs(self) -> list[tuple[str, tuple[int, ...]]]:
         """Name and per-image shape of every output."""
-        return [(info.name, tuple(info.shape)) for info in self._core.outputs]
+        return _shapes(self._core.outputs)
 
     @property
     def isa(self) -> str:
@@ -315,8 +326,9 @@ class Engine:
         kind, _, index = self.device.partition(":")
         half = self.precision == "half"
         if kind != "cpu" and any(is_gpu_tensor(value) for value in inputs):
-            tensors = check_tensors(inputs, self.inputs, int(index or 0), half)
-            outputs = run_tensors(self._core, tensors)
+            core = self._core_for(np.shape(inputs[0]))
+            tensors = check_tensors(inputs, _shapes(core.inputs), int(index or 0), half)
+            outputs = run_tensors(core, tensors)
             return outputs[0] if len(outputs) == 1 else tuple(outputs)
         arrays, torch_in = to_arrays(inputs, half)
         outputs = self._run_halves(arrays) if are_halves(arrays) else self._core.run(arrays)
@@ -326,17 +338,25 @@ class Engine:
             outputs = [torch.from_numpy(output) for output in outputs]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
+    def _core_for(self, shape: Sequence[int]) -> _core.Engine:
+        """The core's engine for an input ``[batch, C, H, W]``, where sizes are free."""
+        if not self.free_sizes or len(shape) != 4:
+            return self._core
+        same = tuple(shape[2:]) == tuple(self._core.inputs[0].shape[1:])
+        return self._core if same else self._core.at(*map(int, shape[2:]))
+
     def _run_halves(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        expected = self.inputs
+        core = self._core_for(arrays[0].shape)
+        expected = _shapes(core.inputs)
         shapes = [(len(arrays[0]), *shape) for _, shape in expected]
         if [array.shape for array in arrays] != shapes:
             got = ", ".join(str(list(array.shape)) for array in arrays)
             wanted = ", ".join(str(["batch", *shape]) for _, shape in expected)
             raise ShapeError(f"the inputs must have the shapes {wanted}, got {got}")
         batch = len(arrays[0])
-        outputs = [np.empty((batch, *shape), np.float16) for _, shape in self.outputs]
+        outputs = [np.empty((batch, *shape), np.float16) for _, shape in _shapes(core.outputs)]
         addresses = [[array.ctypes.data for array in some] for some in (arrays, outputs)]
-        self._core.run_pointers(*addresses, batch, half=True)
+        core.run_pointers(*addresses, batch, half=True)
         return outputs
 
     def run_reference(self, *inputs: Any) -> Any:
@@ -381,6 +401,10 @@ class Engine:
     def __repr__(self) -> str:
         device = "" if self.device == "cpu" else f", device={self.device!r}"
         return f"Engine({str(self.path)!r}{device}, isa={self.isa!r}, threads={self.threads})"
+
+
+def _shapes(infos: Sequence[Any]) -> list[tuple[str, tuple[int, ...]]]:
+    return [(info.name, tuple(info.shape)) for info in infos]
 
 
 def _layer_profile(layer: Any, peak: float = 0.0, batch: int = 1) -> LayerProfile:

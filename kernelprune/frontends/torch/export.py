@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import os
 import warnings
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -18,6 +19,7 @@ from kernelprune.errors import Error, SparsityWarning
 from kernelprune.format.writer import to_bytes, write
 from kernelprune.frontends.torch.accepted import as_model_wants, check_inputs, reason, unwrapped
 from kernelprune.frontends.torch.calling import call
+from kernelprune.frontends.torch.sizes import check_dynamic, with_free_sizes
 from kernelprune.frontends.torch.to_torch import to_torch
 from kernelprune.frontends.torch.trace import eval_mode, trace
 from kernelprune.frontends.torch.weights import check_finite, check_fits_float32, idle_zeros
@@ -54,8 +56,19 @@ def _lowered(graph: Graph, keep_dead: bool) -> Graph:
     return graph
 
 
-def export(model: nn.Module, x: Inputs, path: str | os.PathLike[str], **provenance: Any) -> Graph:
+def export(
+    model: nn.Module,
+    x: Inputs,
+    path: str | os.PathLike[str],
+    *,
+    dynamic: Sequence[str] = (),
+    **provenance: Any,
+) -> Graph:
     """Captures ``model``, checks the result on ``x`` and writes it to ``path``; returns the graph.
+
+    ``dynamic``: ``("height", "width")`` or one of them leaves these sides of the input map free;
+    the model is captured and checked at a second size too, and Error names a node that keeps to one
+    size.
 
     ``provenance`` (source=, method=, accuracy=, ...) goes into the file as strings, beside source
     (the model's class), created_by, connections and density (kept ones of the model's). The engine
@@ -72,12 +85,16 @@ def export(model: nn.Module, x: Inputs, path: str | os.PathLike[str], **provenan
     total = graph.all_connections()
     norms = {node.name: node.shape[0] for node in graph.nodes if node.op == "batch_norm"}
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said by the next check
-        _lowered(graph, keep_dead=False)
-        passes.to_dtype(graph, np.float32)
+        _to_float32(graph)
     check_fits_float32(graph)
     # A batch norm that folded into no layer has become one, with a connection a channel.
     total += sum(norms.get(node.name, 0) for node in graph.nodes)
     _check_same(model, graph, inputs)
+    if dynamic:
+        graph, larger = with_free_sizes(
+            graph, check_dynamic(dynamic, inputs), inputs, lambda x: _for_engine(model, x)
+        )
+        _check_same(model, graph, (larger,))
     kept = graph.kept_connections()
     described = {
         "source": type(model).__name__,
@@ -90,6 +107,16 @@ def export(model: nn.Module, x: Inputs, path: str | os.PathLike[str], **provenan
     if hint is not None:
         warnings.warn(hint, SparsityWarning, stacklevel=2)
     return graph
+
+
+def _to_float32(graph: Graph) -> Graph:
+    _lowered(graph, keep_dead=False)
+    passes.to_dtype(graph, np.float32)
+    return graph
+
+
+def _for_engine(model: nn.Module, x: torch.Tensor) -> Graph:
+    return _to_float32(trace(model, x))
 
 
 def _version() -> str:
