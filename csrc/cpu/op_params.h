@@ -76,6 +76,7 @@ struct AxisSteps {
 // the outermost first.
 struct RowsParams {
   static constexpr int kAxes = 3;
+  static constexpr int kVectors = 4;  // of rows side by side are a unit of work
   AxisSteps kept[kAxes], along[kAxes];
   // So many rows lie side by side, float by float: lanes are rows. 0: the elements of a row do, and
   // lanes are its elements.
@@ -101,8 +102,8 @@ struct ReduceParams {
 
 // matmul: steps in floats; the columns of the output, and the rows or columns of b, are contiguous.
 struct MatmulParams {
-  // At most so many rows and vectors of columns are a unit of work. The latter are divided by the
-  // tiles of every instruction set.
+  // At most so many rows and vectors of columns are a unit of work: tiles of 3 vectors and of 4
+  // make up 12.
   static constexpr int64_t kRows = 120, kVectors = 12;
   struct Leading {
     int64_t side = 1, a = 0, b = 0, out = 0;

@@ -72,8 +72,8 @@ RowsParams rows_along(const Lowering& to, const Shape& in, const std::vector<int
 }
 
 int64_t row_units(const Lowering& to, const RowsParams& rows) {
-  constexpr int64_t kVectors = 4;  // side by side, of one unit
-  int64_t units = std::max<int64_t>(1, ceil_div(rows.width, kVectors * to.kernels().width));
+  const int64_t columns = RowsParams::kVectors * to.kernels().width;
+  int64_t units = std::max<int64_t>(1, ceil_div(rows.width, columns));
   for (const AxisSteps& axis : rows.kept) units *= axis.side;
   return units;
 }

@@ -15,7 +15,7 @@ struct MatmulKernel {
   static constexpr int W = V::kWidth;
   static constexpr int kM = V::kRegisters >= 32 ? 6 : 4;
   static constexpr int kN = V::kRegisters >= 32 ? 4 : 3;
-  static constexpr int64_t kDepth = Blocked ? 32 : 64;
+  static constexpr int64_t kDepth = 64;
 
   // Of one tile one block of the depth.
   struct Tile {
@@ -23,7 +23,7 @@ struct MatmulKernel {
     const float* packed;  // [depth][n][W]
     float* out;
     int64_t depth;
-    int64_t last;    // lanes of the last vector of columns
+    int64_t last;   // lanes of the last vector of columns
     bool is_begun;  // `out` holds the sums of the blocks before
   };
 
@@ -80,8 +80,8 @@ struct MatmulKernel {
         Vec block[W];  // of W columns W rows
         KP_UNROLL for (int j = 0; j < W; ++j) {
           const int64_t column = (first + i) * W + j;
-          block[j] = column < p.columns ? load_some<V>(b + column * p.b_column + k, depth - k)
-                                        : V::zero();
+          block[j] =
+              column < p.columns ? load_some<V>(b + column * p.b_column + k, depth - k) : V::zero();
         }
         transpose<V, NchwToLanes<V>::kRounds>(block);
         KP_UNROLL for (int j = 0; j < W; ++j) {
@@ -100,7 +100,8 @@ struct MatmulKernel {
       const int64_t depth = p.depth - k < kDepth ? p.depth - k : kDepth;
       int64_t first = begin;
       for (int64_t i = 0; i < tiles.count; first += tiles.size(i++)) {
-        pack(p, b + k * p.b_depth, depth, first, tiles.size(i), packed + (first - begin) * depth * W);
+        pack(p, b + k * p.b_depth, depth, first, tiles.size(i),
+             packed + (first - begin) * depth * W);
       }
       int64_t row = 0;
       for (int64_t i = 0; i < row_tiles.count; row += row_tiles.size(i++)) {

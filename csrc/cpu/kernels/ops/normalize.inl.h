@@ -70,8 +70,7 @@ struct Normalize {
     map_row<V, N>(p.rows, in, out, access,
                   [&](Vec x, int n, int64_t j, int64_t k, int64_t) KP_INLINE_LAMBDA {
                     const int64_t i = j * p.of_middle + k * p.of_last;
-                    return V::fma(normalized(x, n), V::broadcast(scale[i]),
-                                  V::broadcast(shift[i]));
+                    return V::fma(normalized(x, n), V::broadcast(scale[i]), V::broadcast(shift[i]));
                   });
   }
 
@@ -96,9 +95,8 @@ struct L2NormalizeKernel {
       norm[n] = V::max(V::broadcast(p.eps), square_root<V>(totals[n].value(p.rows)));
     }
     map_row<V, N>(p.rows, in, out, access,
-                  [&](Vec x, int n, int64_t, int64_t, int64_t) KP_INLINE_LAMBDA {
-                    return x / norm[n];
-                  });
+                  [&](Vec x, int n, int64_t, int64_t, int64_t)
+                      KP_INLINE_LAMBDA { return x / norm[n]; });
   }
 
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {

@@ -30,8 +30,8 @@ struct ReduceSums {
   template <int N, class Access>
   static KP_INLINE void row(const ReduceParams& p, int64_t, const float* in, float* out,
                             const Access& access) {
-    const auto terms = sum_fold<V>(
-        [](typename V::T x, int) KP_INLINE_LAMBDA { return Function<V>::term(x); });
+    const auto terms =
+        sum_fold<V>([](typename V::T x, int) KP_INLINE_LAMBDA { return Function<V>::term(x); });
     LongSum<V> totals[N];
     fold_row<V, N>(p.rows, in, access, terms, totals);
     KP_UNROLL for (int n = 0; n < N; ++n) {
@@ -120,8 +120,7 @@ struct ArgmaxFold {
   static KP_INLINE void merge(State* state, const State& other) {
     const Vec x = other.largest, y = state->largest;
     const auto equal = (x == y) | ((x != x) & (y != y));
-    const auto better =
-        (x > y) | ((x != x) & (y == y)) | (equal & (other.at < state->at));
+    const auto better = (x > y) | ((x != x) & (y == y)) | (equal & (other.at < state->at));
     state->largest = better ? x : y;
     state->at = better ? other.at : state->at;
   }

@@ -5,7 +5,7 @@
 // The rows of a unit are kChains vectors side by side, or one vector of which four elements at a
 // time are summed up apart: an addition waits four cycles for the one before.
 
-constexpr int kChains = 4;
+constexpr int kChains = RowsParams::kVectors;
 
 // How a vector is read and written: whole, or its first `count` lanes.
 template <class V>
@@ -22,7 +22,7 @@ struct PartOfVector {
 };
 
 // Calls Op::row<N>(args, params, row, in, out, access) for the units [begin, end): N vectors of
-// rows side by side from `in` and `out` on, or with N = 1 also the row that lies there in one piece.
+// rows side by side from `in` and `out` on, or with N = 1 the row that lies there in one piece.
 template <class V, class Op, class Params>
 KP_INLINE void for_each_unit(const KernelArgs& a, const RowsParams& rows, const Params& params,
                              int64_t begin, int64_t end) {
@@ -117,7 +117,9 @@ KP_INLINE void fold_row(const RowsParams& p, const float* in, const Access& acce
 }
 
 // Writes body(x, n, j, k, lanes) for every x of N vectors of rows: of vector n, entry j along the
-// middle axis and k along the last; of a row in one piece `lanes` entries from k on.
+// middle axis and k along the last; of a row in one piece `lanes` entries from k on. What the next
+// unit reads and writes is fetched meanwhile, since it lies in many pieces (layer_norm of 96
+// channels of 56x56, 16 images side by side: at least 340 -> 170 us an image).
 template <class V, int N, class Access, class Body>
 KP_INLINE void map_row(const RowsParams& p, const float* in, float* out, const Access& access,
                        const Body& body) {
@@ -130,6 +132,10 @@ KP_INLINE void map_row(const RowsParams& p, const float* in, float* out, const A
       if (p.width > 0) {
         for (int64_t k = 0; k < last.side; ++k, from += last.in, to += last.out) {
           KP_UNROLL for (int n = 0; n < N; ++n) {
+            if (N == kChains) {
+              __builtin_prefetch(from + (N + n) * W);
+              __builtin_prefetch(to + (N + n) * W, 1);
+            }
             access.store(to + n * W, body(access.load(from + n * W), n, j, k, W));
           }
         }
@@ -212,9 +218,7 @@ struct LargestFold {
   static KP_INLINE void add(State* state, typename V::T x, int, int64_t) {
     *state = V::max_or_nan(*state, x);
   }
-  static KP_INLINE void merge(State* state, State other) {
-    *state = V::max_or_nan(*state, other);
-  }
+  static KP_INLINE void merge(State* state, State other) { *state = V::max_or_nan(*state, other); }
   static KP_INLINE typename V::T rest() { return start(); }
 };
 

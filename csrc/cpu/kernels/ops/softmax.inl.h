@@ -1,7 +1,7 @@
 // softmax:     out = exp(in - max) / sum of these
 // log_softmax: out = in - max - log(sum of exp(in - max))
 //
-// over rows, see rows.inl.h. A NaN in a row is met by its exp, so the maximum need not look for one.
+// over rows, see rows.inl.h. A NaN reaches the sum by its exp, so the maximum need not look for it.
 
 // The largest of elements that are no NaN.
 template <class V>
@@ -30,18 +30,16 @@ struct SoftmaxKernel {
     Vec largest[N];
     row_maxima<V, N>(p, in, access, largest);
     map_row<V, N>(p, in, out, access,
-                  [&](Vec x, int n, int64_t, int64_t, int64_t) KP_INLINE_LAMBDA {
-                    return exponential<V>(V::sub(x, largest[n]));
-                  });
+                  [&](Vec x, int n, int64_t, int64_t, int64_t)
+                      KP_INLINE_LAMBDA { return exponential<V>(V::sub(x, largest[n])); });
     LongSum<V> sums[N];
     fold_row<V, N>(p, out, access, sum_fold<V>([](Vec x, int) KP_INLINE_LAMBDA { return x; }),
                    sums);
     Vec factor[N];
     KP_UNROLL for (int n = 0; n < N; ++n) factor[n] = 1.0f / sums[n].value(p);
     map_row<V, N>(p, out, out, access,
-                  [&](Vec x, int n, int64_t, int64_t, int64_t) KP_INLINE_LAMBDA {
-                    return V::mul(x, factor[n]);
-                  });
+                  [&](Vec x, int n, int64_t, int64_t, int64_t)
+                      KP_INLINE_LAMBDA { return V::mul(x, factor[n]); });
   }
 
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
