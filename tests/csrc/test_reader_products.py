@@ -1,5 +1,6 @@
-"""The engine's rules for normalizations, softmax, reductions, argmax and matmul: each mistake in a
-parameter, shape or tensor is refused with a message that says what is wrong."""
+"""The rules for normalizations, softmax, reductions, argmax and matmul: each mistake in a
+parameter, shape or tensor is refused by both readers, by the engine's with a message that says what
+is wrong."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from op_files import OpFile
 
 from kernelprune import _core
 from kernelprune.errors import FormatError
+from kernelprune.format.reader import read_bytes
 
 MAP = [6, 4, 5]
 
@@ -42,6 +44,7 @@ def load(file: OpFile, version: str = "2") -> _core.Engine:
 def test_valid(file: OpFile) -> None:
     """If this fails, the mistakes below may be refused for another reason than they should be."""
     load(file)
+    read_bytes(file.model().to_bytes(), "test")
 
 
 @pytest.mark.parametrize("file", [file for file in VALID if file is not SOFTMAX], ids=str)
@@ -61,7 +64,7 @@ REFUSED: list[tuple[OpFile, dict[str, Any], str]] = [
     (GROUP_NORM, {"groups": None}, "'groups' is missing"),
     (GROUP_NORM, {"eps": -1e-5}, "'eps' is negative"),
     (GROUP_NORM, {"eps": "1e-5"}, "'eps' is not a number"),
-    (GROUP_NORM, {"eps": 1e39}, "beyond float32"),
+    (GROUP_NORM, {"eps": 1e39}, "numbers that a float holds"),
     (GROUP_NORM, {"axis": 0}, "unknown parameter 'axis'"),
     (GROUP_NORM, {"shape": [6, 5, 4]}, "declares the shape [6,5,4] but computes [6,4,5]"),
     (LAYER_NORM, {"axis": 3}, "axis 3 of an input [6,4,5]"),
@@ -111,6 +114,8 @@ def test_refused(file: OpFile, changes: dict[str, Any], message: str) -> None:
         _core.Engine.load_bytes(model.to_bytes(), "test", 1, "", 0)
     assert message in str(caught.value)
     assert "node 'node'" in str(caught.value)
+    with pytest.raises(FormatError):
+        read_bytes(model.to_bytes(), "test")
 
 
 @pytest.mark.parametrize(

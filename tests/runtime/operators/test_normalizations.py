@@ -96,17 +96,17 @@ LARGE = [
 
 
 @pytest.mark.parametrize("file", LARGE, ids=str)
-@pytest.mark.parametrize("mean", [0.0, 30.0])
+@pytest.mark.parametrize("mean", [0.0, 1000.0])
 def test_statistics_of_many(file: OpFile, mean: float) -> None:
     """If this fails, means and variances of large maps drift, most where the mean is far from 0."""
     x = file.batch(2)[0] + np.float32(mean)
-    check_close(file, 3e-6, inputs=[x])
+    check_close(file, 5e-7, inputs=[x])
 
 
 @pytest.mark.parametrize("file", [_group_norm((6, 9, 11), 2), _layer_norm((70, 3, 3), 0)], ids=str)
 def test_constant_rows(file: OpFile) -> None:
     """If this fails, the variance of equal numbers is not 0, and a flat map becomes noise."""
-    levels = np.float32([0.1, -3.7, 1e4])[:, None, None, None]
+    levels = np.array([0.1, -3.7, 1e4], np.float32)[:, None, None, None]
     x = levels + np.zeros((1, *file.shape), np.float32)
     shift = file.tensors["shift"][:, None, None] + np.zeros(x.shape)
     for what, found, _ in results(file, [x]):
