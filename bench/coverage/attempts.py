@@ -50,14 +50,14 @@ def attempt(command: Sequence[str], seconds: float) -> Row:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
             )
             try:
                 code: int | None = process.wait(timeout=seconds * _PATIENCE)
             except subprocess.TimeoutExpired:
                 code = None
             finally:
-                _kill(process)
+                process.kill()
+                process.wait()
             output.seek(0)
             said = output.read().decode(errors="replace")
         if code in (None, -signal.SIGXCPU):
@@ -67,14 +67,6 @@ def attempt(command: Sequence[str], seconds: float) -> Row:
         else:
             row = {"status": "crash", "detail": _death(code, said)}
     return row | {"seconds": round(time.monotonic() - started, 1)}
-
-
-def _kill(process: subprocess.Popen) -> None:
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
 
 
 def _death(code: int, said: str) -> str:
@@ -97,6 +89,6 @@ def attempt_all(
             for future in as_completed(running):
                 done(running[future], future.result())
         except BaseException:
-            # Those that run end by themselves; the others are not started.
+            # Those that run get the same signal from the terminal; the others are not started.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
