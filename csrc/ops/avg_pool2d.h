@@ -22,7 +22,7 @@ struct AvgPool2d : Op {
     op.window = Window::from(attributes, /*with_dilation=*/false);
     op.count_include_pad = attributes.flag("count_include_pad");
     if (attributes.has("divisor")) {
-      op.divisor = attributes.integer("divisor", 0, int64_t{1} << 24);
+      op.divisor = attributes.integer("divisor", 0, int64_t{1} << 31);
     }
     if (attributes.has("uncounted")) {
       const auto uncounted = attributes.integers("uncounted", 2, 0, Window::kMaxPadding);
