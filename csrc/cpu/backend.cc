@@ -113,10 +113,14 @@ std::vector<std::string> CpuBackend::describe(int64_t batch) const {
   std::vector<std::string> names(graph_.nodes.size());
   for (const Step& step : splitter_->split(batch).begin()->program->steps) {
     if (step.node < 0) continue;
-    std::string& kernel = names[static_cast<size_t>(step.node)];
-    const std::string name = std::string(step.kernel.name) + "/" + kernels_.isa + "x" +
-                             std::to_string(step.vector_width);
-    if (kernel.find(name) == std::string::npos) kernel += (kernel.empty() ? "" : " + ") + name;
+    const auto add = [&](int node, const Kernel& used) {
+      std::string& kernel = names[static_cast<size_t>(node)];
+      const std::string name =
+          std::string(used.name) + "/" + kernels_.isa + "x" + std::to_string(step.vector_width);
+      if (kernel.find(name) == std::string::npos) kernel += (kernel.empty() ? "" : " + ") + name;
+    };
+    add(step.node, step.kernel);
+    for (const Epilogue& epilogue : step.epilogues) add(epilogue.node, epilogue.kernel);
   }
   return names;
 }

@@ -78,10 +78,25 @@ void ProgramRun::run_step(const Step& step, const Turn& turn, const Place& place
   } else if (pass.ranges.count > 1) {
     turn.at.set(step.rule, &args);
     const int64_t floats = turn.at.first * step.rule.out_floats;
+    args.in += turn.at.first * step.rule.in_floats;
     args.out += floats;
     if (args.residual != nullptr) args.residual += floats;
   }
-  step.kernel.run(args, begin, end);
+  if (step.epilogues.empty()) return step.kernel.run(args, begin, end);
+  const auto channel = [&](int64_t unit) {
+    return step.channels.empty() ? unit : step.channels[unit];
+  };
+  for (int64_t next = begin; begin < end; begin = next) {
+    next = std::min(end, begin + step.chunk);
+    step.kernel.run(args, begin, next);
+    for (const Epilogue& epilogue : step.epilogues) {
+      KernelArgs own = epilogue.args;
+      own.in = own.out = args.out;
+      own.in_stride = own.out_stride = args.out_stride;
+      own.out_h = args.out_h, own.out_w = args.out_w;
+      epilogue.kernel.run(own, channel(begin), channel(next));
+    }
+  }
 }
 
 void ProgramRun::run_pass(const TeamMember& member, const Program& program, const Pass& pass,

@@ -13,43 +13,43 @@ namespace kernelprune {
   ROW(ClampMin, "clamp_min", 1, 1, x < a ? a : x)                                                 \
   ROW(ClampMax, "clamp_max", 1, 1, x > a ? a : x)                                                 \
   ROW(LeakyRelu, "leaky_relu", 1, 1, x > 0 ? x : a * x)                                           \
-  ROW(Elu, "elu", 1, 3, elu(x, a))                                                                \
-  ROW(Celu, "celu", 1, 4, x > 0 ? x : a * std::expm1(x / a))                                      \
-  ROW(Selu, "selu", 0, 3, 1.0507009873554805 * elu(x, 1.6732632423543772))                        \
-  ROW(Silu, "silu", 0, 4, x * sigmoid(x))                                                         \
-  ROW(Gelu, "gelu", 0, 7, x * 0.5 * std::erfc(x * -0.70710678118654752))                          \
-  ROW(GeluTanh, "gelu_tanh", 0, 7, x * sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x)))  \
-  ROW(Mish, "mish", 0, 5, x > 20 ? x : x * std::tanh(softplus(x)))                                \
-  ROW(Softplus, "softplus", 2, 8, x * a > b ? x : softplus(x * a) / a)                            \
+  ROW(Elu, "elu", 1, 2, elu(x, a))                                                                \
+  ROW(Celu, "celu", 1, 2, x > 0 ? x : a * std::expm1(x / a))                                      \
+  ROW(Selu, "selu", 0, 2, 1.0507009873554805 * elu(x, 1.6732632423543772))                        \
+  ROW(Silu, "silu", 0, 2, x * sigmoid(x))                                                         \
+  ROW(Gelu, "gelu", 0, 4, x * 0.5 * std::erfc(x * -0.70710678118654752))                          \
+  ROW(GeluTanh, "gelu_tanh", 0, 4, x * sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x)))  \
+  ROW(Mish, "mish", 0, 3, x > 20 ? x : x * std::tanh(softplus(x)))                                \
+  ROW(Softplus, "softplus", 2, 5, x * a > b ? x : softplus(x * a) / a)                            \
   ROW(Hardswish, "hardswish", 0, 1, x * hardsigmoid(x))                                           \
   ROW(Hardsigmoid, "hardsigmoid", 0, 1, hardsigmoid(x))                                           \
-  ROW(Sigmoid, "sigmoid", 0, 4, sigmoid(x))                                                       \
-  ROW(Tanh, "tanh", 0, 4, std::tanh(x))                                                           \
-  ROW(Exp, "exp", 0, 3, std::exp(x))                                                              \
-  ROW(Log, "log", 0, 4, std::log(x))                                                              \
-  ROW(Sqrt, "sqrt", 0, 3, std::sqrt(x))                                                           \
-  ROW(Rsqrt, "rsqrt", 0, 5, 1 / std::sqrt(x))                                                     \
-  ROW(Reciprocal, "reciprocal", 0, 2, 1 / x)                                                      \
+  ROW(Sigmoid, "sigmoid", 0, 2, sigmoid(x))                                                       \
+  ROW(Tanh, "tanh", 0, 2, std::tanh(x))                                                           \
+  ROW(Exp, "exp", 0, 2, std::exp(x))                                                              \
+  ROW(Log, "log", 0, 2, std::log(x))                                                              \
+  ROW(Sqrt, "sqrt", 0, 2, std::sqrt(x))                                                           \
+  ROW(Rsqrt, "rsqrt", 0, 3, 1 / std::sqrt(x))                                                     \
+  ROW(Reciprocal, "reciprocal", 0, 1, 1 / x)                                                      \
   ROW(Abs, "abs", 0, 1, std::abs(x))                                                              \
   ROW(Neg, "neg", 0, 1, -x)                                                                       \
   ROW(Square, "square", 0, 1, x * x)                                                              \
-  ROW(Pow, "pow", 1, 30, std::pow(x, a))                                                          \
+  ROW(Pow, "pow", 1, 15, std::pow(x, a))                                                          \
   ROW(Threshold, "threshold", 2, 1, x <= a ? b : x)                                               \
-  ROW(Erf, "erf", 0, 7, std::erf(x))                                                              \
-  ROW(Sin, "sin", 0, 12, std::sin(x))                                                             \
-  ROW(Cos, "cos", 0, 12, std::cos(x))                                                             \
-  ROW(Softsign, "softsign", 0, 2, x / (1 + std::abs(x)))                                          \
-  ROW(LogSigmoid, "log_sigmoid", 0, 8, -softplus(-x))
+  ROW(Erf, "erf", 0, 4, std::erf(x))                                                              \
+  ROW(Sin, "sin", 0, 6, std::sin(x))                                                              \
+  ROW(Cos, "cos", 0, 6, std::cos(x))                                                              \
+  ROW(Softsign, "softsign", 0, 1, x / (1 + std::abs(x)))                                          \
+  ROW(LogSigmoid, "log_sigmoid", 0, 5, -softplus(-x))
 
 // Name, word in a file, time, and reference of a and b.
 #define KERNELPRUNE_BINARY_FUNCTIONS(ROW)                                                         \
   ROW(Add, "add", 1, a + b)                                                                       \
   ROW(Sub, "sub", 1, a - b)                                                                       \
   ROW(Mul, "mul", 1, a * b)                                                                       \
-  ROW(Div, "div", 2, a / b)                                                                       \
+  ROW(Div, "div", 1, a / b)                                                                       \
   ROW(Minimum, "minimum", 1, a != a || a < b ? a : b)                                             \
   ROW(Maximum, "maximum", 1, a != a || a > b ? a : b)                                             \
-  ROW(Pow, "pow", 30, std::pow(a, b))
+  ROW(Pow, "pow", 15, std::pow(a, b))
 // clang-format on
 
 #define KERNELPRUNE_ENUMERATOR(name, ...) k##name,

@@ -42,19 +42,16 @@ struct Unary : Op {
     Unary op;
     op.function = static_cast<UnaryFunction>(attributes.choice("function", words));
     op.alpha = attributes.number("alpha"), op.beta = attributes.number("beta");
-    const std::string name = op.row().word;
-    if ((op.row().numbers < 1 && op.alpha != 0.0) || (op.row().numbers < 2 && op.beta != 0.0)) {
+    if (op.row().numbers < 1) op.check_unused("alpha", op.alpha);
+    if (op.row().numbers < 2) op.check_unused("beta", op.beta);
+    if (op.divides_by_alpha() && op.alpha == 0.0) {
       throw Error(ErrorKind::kFormat,
-                  std::string(op.row().numbers < 1 && op.alpha != 0.0 ? "alpha" : "beta") +
-                      " is not 0, but " + name + " has no such number");
-    }
-    const bool divides =
-        op.function == UnaryFunction::kCelu || op.function == UnaryFunction::kSoftplus;
-    // Kernels divide by a float.
-    if (divides && static_cast<float>(op.alpha) == 0.0f) {
-      throw Error(ErrorKind::kFormat, "alpha is 0, by which " + name + " divides");
+                  std::string("alpha is 0, by which ") + op.row().word + " divides");
     }
     return op;
+  }
+  bool divides_by_alpha() const {
+    return function == UnaryFunction::kCelu || function == UnaryFunction::kSoftplus;
   }
   Shape infer(const std::vector<Shape>& inputs) const { return inputs[0]; }
   void reference(const ReferenceInputs& in, ReferenceValue* out) const {
@@ -65,6 +62,11 @@ struct Unary : Op {
   }
 
  private:
+  void check_unused(const std::string& name, double number) const {
+    if (number == 0.0) return;
+    throw Error(ErrorKind::kFormat, name + " is not 0, but " + row().word + " has no such number");
+  }
+
   static double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
   static double softplus(double x) { return (x < 0 ? 0 : x) + std::log1p(std::exp(-std::abs(x))); }
   static double elu(double x, double alpha) { return x > 0 ? x : alpha * std::expm1(x); }

@@ -73,16 +73,16 @@ class ConvPlanner {
     if (reads_every_pixel_once(window_, in_, out_)) {
       const int64_t plane = out_.pixels() * problem_.lanes;
       for (const Kernel& kernel : products(table_)) {
-        add_direct(kernel, table_, product_terms(kernel, table_, plane, 1));
+        add_direct(kernel, table_, product_terms(kernel, table_, plane, 1), kKept, same_rows());
       }
-      return add_direct(table_.spmm_dense, table_, dense_terms(table_, plane), kDense);
+      return add_direct(table_.spmm_dense, table_, dense_terms(table_, plane), kDense, same_rows());
     }
     if (is_3x3(window_, 1)) {
-      add_direct(table_.lanes_conv3x3_s1, table_, lanes_terms(4));
+      add_direct(table_.lanes_conv3x3_s1, table_, lanes_terms(4), kKept, window_rows());
     } else if (is_3x3(window_, 2)) {
-      add_direct(table_.lanes_conv3x3_s2, table_, lanes_terms(4));
+      add_direct(table_.lanes_conv3x3_s2, table_, lanes_terms(4), kKept, window_rows());
     } else {
-      add_direct(table_.lanes_conv, table_, lanes_terms(1));
+      add_direct(table_.lanes_conv, table_, lanes_terms(1), kKept, window_rows());
       if (window_.taps() == 1 && reads_inside()) {
         for (const Kernel& kernel : products(table_)) add_subsampled(kernel, table_);
       }
@@ -90,7 +90,8 @@ class ConvPlanner {
     if (window_.taps() > kMaxDenseTaps) return;
     const auto lanes = static_cast<double>(problem_.lanes);
     add_direct(table_.lanes_conv_dense, table_,
-               dense_terms(table_, out_.pixels() * problem_.lanes, inside() * lanes), kDense);
+               dense_terms(table_, out_.pixels() * problem_.lanes, inside() * lanes), kDense,
+               window_rows());
   }
 
   void add_planar() {
@@ -110,9 +111,11 @@ class ConvPlanner {
         return add_direct(table.planar_dot, table, terms);
       }
       for (const Kernel& kernel : products(table)) {
-        add_direct(kernel, table, product_terms(kernel, table, out_.pixels(), 1));
+        add_direct(kernel, table, product_terms(kernel, table, out_.pixels(), 1), kKept,
+                   same_rows());
       }
-      return add_direct(table.spmm_dense, table, dense_terms(table, out_.pixels()), kDense);
+      return add_direct(table.spmm_dense, table, dense_terms(table, out_.pixels()), kDense,
+                        same_rows());
     }
     add_unfolded(table.spmm_dense, table, dense_terms(table, out_.pixels()), kDense);
     if (window_.taps() <= kMaxDenseTaps) {
@@ -275,14 +278,30 @@ class ConvPlanner {
     candidates_.push_back(std::move(candidate));
   }
 
+  // How kernels are called for some rows of the output: of a product, which sees no rows but one
+  // plane, and of one that finds its window by the padding above.
+  RangeRule same_rows() const {
+    RangeRule rule;
+    rule.in_floats = rule.out_floats = out_.w * problem_.lanes;
+    return rule;
+  }
+  RangeRule window_rows() const {
+    RangeRule rule;
+    rule.in_rows = window_.stride_h;
+    rule.out_floats = out_.w * problem_.lanes;
+    return rule;
+  }
+
+  // `rule`: if the kernel can be called for some rows.
   void add_direct(const Kernel& kernel, const KernelTable& table, const CostTerms& terms,
-                  Weights weights = kKept) {
+                  Weights weights = kKept, const RangeRule& rule = {}) {
     ConvCandidate candidate = start(kernel, table, weights);
     Stage stage;
     stage.kernel = kernel;
     stage.args = convolution_args(problem_, window_);
     stage.units = out_.c;
     stage.block = weights == kDense ? kDenseBlock : 1;
+    stage.rule = rule;
     stage.terms = terms;
     candidate.stages.push_back(stage);
     finish(std::move(candidate));

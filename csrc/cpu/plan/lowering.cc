@@ -155,6 +155,7 @@ Step& Lowering::add_to_pass(const Kernel& kernel, int width, const KernelArgs& a
   step.bounds.reserve(static_cast<size_t>(parts) + 1);
   for (int part = 0; part <= parts; ++part) step.bounds.push_back(units * part / parts);
   program_.steps.push_back(std::move(step));
+  finished_ = -1;
   return program_.steps.back();
 }
 
@@ -196,14 +197,6 @@ Step& Lowering::add_value_step(const Kernel& kernel, const KernelArgs& args, int
 Step& Lowering::add_value_step_over(const Kernel& kernel, const KernelArgs& args, int in,
                                     int second, int out, int64_t units) {
   return add_between(kernel, args, in, second, out, true, units);
-}
-
-void Lowering::add_pointwise(const Kernel& kernel, const KernelArgs& args, const Node& node,
-                             double time) {
-  Step& step =
-      add_value_step_over(kernel, args, node.inputs[0], -1, node.output, shape(node.output).c);
-  const CostTerms terms = memory_terms(shape(node.output), shape(node.output));
-  step.cost = costs_.step(kernel, table_->width, scaled(terms, time)) + memory_cost(node);
 }
 
 void Lowering::add_copies(int out, std::vector<Piece> pieces, const std::vector<int>& inputs,
@@ -300,13 +293,17 @@ void Lowering::lower_convolution(const Node& node, Activation activation) {
     step.in = from, step.residual = residual, step.out = to, step.work = work;
     if (!stage.finishes()) continue;
     step.args.low = clamp.low, step.args.high = clamp.high;
-    if (!by_part) {
-      step.bounds = balance_rows(node.connections, static_cast<int>(parts), stage.block);
-    }
+    step.block = stage.block;
+    std::vector<int64_t> bounds =
+        balance_rows(node.connections, static_cast<int>(parts), stage.block);
+    (by_part ? step.channels : step.bounds) = std::move(bounds);
   }
   program_.steps.back().cost += memory_cost(node);
   program_.passes.push_back(std::move(pass));
   repeated_to_ = -1;
+  // Not of Winograd's tiles in several ranges: where they lie only the kernels know.
+  const bool by_rows = program_.steps.back().rule.out_floats > 0;
+  if (chosen.ranges.count == 1 || by_rows) finished_ = node.output;
 }
 
 void Lowering::finish() {

@@ -46,8 +46,9 @@ class Lowering {
   Step& add_value_step_over(const Kernel& kernel, const KernelArgs& args, int in, int second,
                             int out, int64_t units);
 
-  // A step over the memory of the node's one input, whose kernel maps each element to one and takes
-  // `time` times as long as a copy.
+  // Over the memory of the node's one input a kernel that maps each element to one, and takes
+  // `time` times as long as a copy: a step, or an epilogue of the convolution that has made the
+  // input, if nothing else reads that.
   void add_pointwise(const Kernel& kernel, const KernelArgs& args, const Node& node, double time);
 
   // Adds to the expected time of such a step what its kernel does besides reading and writing.
@@ -107,6 +108,8 @@ class Lowering {
                     bool over, int64_t units);
   CostTerms memory_terms(const Shape& a, const Shape& b) const;
   double memory_cost(const Node& node) const;
+  bool takes_epilogue(int value) const;
+  void cut_for_epilogues();
   void lower_input(int index);
   void lower_output(int index);
   void finish();
@@ -123,6 +126,7 @@ class Lowering {
   std::vector<BufferLifetime> buffers_;  // in the order of their first use
   std::vector<int> buffer_last_use_;     // the last node that reads a value in it
   int repeated_to_ = -1;                 // the last step of the pass that is being made
+  int finished_ = -1;                    // the value of the last step, if it takes epilogues
   std::vector<Storage> storage_;         // of each value
   std::vector<int> last_use_;            // value -> the last node that reads it
   int bridge_value_ = -1, bridge_ = -1;  // the last planar value and its buffer

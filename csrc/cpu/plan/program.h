@@ -29,6 +29,14 @@ struct Operand {
   int64_t floats = 0;        // while planning: from the beginning of a buffer
 };
 
+// An element-wise function of what a step has just written, over it. `args` is complete but for
+// what it has in common with the step's.
+struct Epilogue {
+  int node = -1;  // index into Graph::nodes
+  Kernel kernel{};
+  KernelArgs args;
+};
+
 // A kernel, and how it is called. `args` is complete but for the three activation pointers and, if
 // its pass has several ranges, for what they change.
 struct Step {
@@ -39,7 +47,13 @@ struct Step {
   RangeRule rule;
   Operand in, residual, out, work;
   std::vector<int64_t> bounds;  // part p computes units [bounds[p], bounds[p+1])
-  double cost = 0.0;            // estimate for all ranges, nanoseconds, see cpu/plan/cost.h
+  // Called after each `chunk` units, whose outputs are still in cache. `channels`: the first output
+  // channel of every unit and the end of the last; empty if units are channels.
+  std::vector<Epilogue> epilogues;
+  int64_t chunk = 0;
+  int64_t block = 1;  // units that are computed together
+  std::vector<int64_t> channels;
+  double cost = 0.0;  // estimate for all ranges, nanoseconds, see cpu/plan/cost.h
 };
 
 // One of the inputs that a concat copies, in its pass a range of its own: by channels, and in each

@@ -37,8 +37,9 @@ struct RangeRule {
     }
   };
   Sizes smaller, larger;
-  // From one unit to the next: rows of the input, tiles, floats of a channel of the layer's output.
-  int64_t in_rows = 0, tiles = 0, out_floats = 0;
+  // From one unit to the next: rows of the input, tiles, floats of a channel of the layer's input
+  // and output.
+  int64_t in_rows = 0, tiles = 0, in_floats = 0, out_floats = 0;
 };
 
 // The range that a kernel is called for.

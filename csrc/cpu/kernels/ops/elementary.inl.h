@@ -2,7 +2,7 @@
 //
 // Methods: exp by Cody and Waite's reduction with ln 2 in two parts and a minimax polynomial of
 // degree 6; expm1 the same without its 1; log by a minimax polynomial between sqrt(1/2) and
-// sqrt(2); erfc(z) as exp(-z^2) times a polynomial in 1 / (1 + 0.35 z), with z^2 in two parts; sin,
+// sqrt(2); erfc(z) as exp(-z^2) times a polynomial in 1 / (1 + 0.4 z), with z^2 in two parts; sin,
 // cos and pow in double, with Payne and Hanek's reduction, lane by lane, for angles beyond 2^28.
 
 // Lanes as whole numbers, and what a comparison gives: all bits of a lane, or none.
@@ -86,35 +86,33 @@ KP_INLINE Pair<V> sum(typename V::T a, typename V::T b) {
 
 // ---------------------------------------------------------------- exp and log
 
-// 2^n for n of -126 to 127; 0 for -127.
-template <class V>
-KP_INLINE typename V::T power_of_two(Int<V> n) {
-  return from_bits<V>((n + 127) << 23);
-}
-
 // x as n * ln 2 + rest, |x| <= 256.
 template <class V>
 struct Reduced {
-  Int<V> n;  // and 1.5 * 2^23 as bits, which power_of_two() shifts out
-  typename V::T rest;
+  Int<V> power;  // the bits of 2^(n + scale), for n + scale of -126 to 127; 0 for -127
+  typename V::T n, rest;
 };
 
 template <class V>
-KP_INLINE Reduced<V> reduce_by_ln2(typename V::T x) {
+KP_INLINE Reduced<V> reduce_by_ln2(typename V::T x, int scale) {
   using F = typename V::T;
-  const F round = V::broadcast(12582912.0f);  // 1.5 * 2^23: behind its last digit is the point
+  // 1.5 * 2^23: the last digit is that before the point. What comes out below is the exponent; the
+  // digits above it are shifted out.
+  const F round = V::broadcast(12582912.0f + static_cast<float>(127 + scale));
   const F shifted = V::fma(x, V::broadcast(1.44269504f), round);
   const F n = shifted - round;
   // The first part of ln 2 has so few digits that the product is exact.
   const F rest = V::fma(n, V::broadcast(-0.693359375f), x);
-  return {bits_of<V>(shifted), V::fma(n, V::broadcast(2.12194440e-4f), rest)};
+  return {bits_of<V>(shifted) << 23, n, V::fma(n, V::broadcast(2.12194440e-4f), rest)};
 }
 
-// exp(x) - 1 for |x| <= ln(2) / 2.
+// exp(x) for |x| <= ln(2) / 2, as a polynomial in x whose first two coefficients are 1.
+#define KP_EXP_TERMS 0.49999997f, 0.16666539f, 0.041667223f, 0.008367181f, 0.0013882401f
+
 template <class V>
-KP_INLINE typename V::T exp_minus_1_of_rest(typename V::T x) {
-  constexpr float kQ[] = {0.49999997f, 0.16666539f, 0.041667223f, 0.008367181f, 0.0013882401f};
-  return V::fma(x * x, polynomial<V>(x, kQ), x);
+KP_INLINE typename V::T exp_of_rest(typename V::T x) {
+  constexpr float kP[] = {1.0f, 1.0f, KP_EXP_TERMS};
+  return polynomial<V>(x, kP);
 }
 
 // exp(x) times 2^64, x at most 43: what is below the normal numbers is rounded once, when a product
@@ -123,43 +121,41 @@ KP_INLINE typename V::T exp_minus_1_of_rest(typename V::T x) {
 constexpr float kUnscale = 0x1p-64f;
 constexpr float kExpVanishes = -132.4f;  // ln(2^-191)
 
+// Of high + low, where low is small.
 template <class V>
-KP_INLINE typename V::T scaled_exp(const Reduced<V>& x) {
-  return (exp_minus_1_of_rest<V>(x.rest) + 1.0f) * power_of_two<V>(x.n + 64);
+KP_INLINE typename V::T scaled_exp(typename V::T high, typename V::T low) {
+  const Reduced<V> x = reduce_by_ln2<V>(V::max(V::broadcast(kExpVanishes), high), 64);
+  return exp_of_rest<V>(x.rest + low) * from_bits<V>(x.power);
 }
 
 template <class V>
 KP_INLINE typename V::T scaled_exp(typename V::T x) {
-  return scaled_exp<V>(reduce_by_ln2<V>(V::max(V::broadcast(kExpVanishes), x)));
-}
-
-// Of high + low, where low is small.
-template <class V>
-KP_INLINE typename V::T scaled_exp(typename V::T high, typename V::T low) {
-  Reduced<V> x = reduce_by_ln2<V>(V::max(V::broadcast(kExpVanishes), high));
-  x.rest = x.rest + low;
-  return scaled_exp<V>(x);
+  const Reduced<V> reduced = reduce_by_ln2<V>(V::max(V::broadcast(kExpVanishes), x), 64);
+  return exp_of_rest<V>(reduced.rest) * from_bits<V>(reduced.power);
 }
 
 template <class V>
 KP_INLINE typename V::T exponential(typename V::T x) {
-  const auto low = V::broadcast(-104.0f), high = V::broadcast(89.0f);
-  const Reduced<V> reduced = reduce_by_ln2<V>(clamp<V>(x, low, high));
+  x = clamp<V>(x, V::broadcast(-104.0f), V::broadcast(89.0f));
+  const Reduced<V> reduced = reduce_by_ln2<V>(x, 0);
   // In two factors, since the power goes beyond both ends of the normal numbers.
-  const Int<V> n = reduced.n - bits_of<V>(V::broadcast(12582912.0f)), half = n >> 1;
-  const auto first = (exp_minus_1_of_rest<V>(reduced.rest) + 1.0f) * power_of_two<V>(half);
-  return first * power_of_two<V>(n - half);
+  const Int<V> n = __builtin_convertvector(reduced.n, Int<V>), half = n >> 1;
+  const auto first = exp_of_rest<V>(reduced.rest) * from_bits<V>((half + 127) << 23);
+  return first * from_bits<V>((n - half + 127) << 23);
 }
 
 // exp(x) - 1.
 template <class V>
 KP_INLINE typename V::T exponential_minus_1(typename V::T x) {
-  const Reduced<V> reduced =
-      reduce_by_ln2<V>(clamp<V>(x, V::broadcast(-50.0f), V::broadcast(88.8f)));
-  // Half of it, because 2^128 is no float.
-  const auto half = power_of_two<V>(reduced.n - 1);
-  return V::fma(half, exp_minus_1_of_rest<V>(reduced.rest), half - 0.5f) * 2.0f;
+  constexpr float kQ[] = {KP_EXP_TERMS};
+  x = clamp<V>(x, V::broadcast(-50.0f), V::broadcast(88.8f));
+  const Reduced<V> reduced = reduce_by_ln2<V>(x, -1);  // half of it, because 2^128 is no float
+  const auto half = from_bits<V>(reduced.power), rest = reduced.rest;
+  const auto of_rest = V::fma(rest * rest, polynomial<V>(rest, kQ), rest);
+  return V::fma(half, of_rest, half - 0.5f) * 2.0f;
 }
+
+#undef KP_EXP_TERMS
 
 // log(1 + f) for f from sqrt(1/2) - 1 to sqrt(2) - 1, without its first term, which is f.
 template <class V>
@@ -205,7 +201,8 @@ KP_INLINE typename V::T log_1_plus_exp(typename V::T high, typename V::T low) {
 // x / (1 + exp(-y)), where y has the sign of x and `scaled` is 2^64 exp(-|y|).
 template <class V>
 KP_INLINE typename V::T times_sigmoid(typename V::T x, typename V::T scaled) {
-  return (x < 0.0f ? (x * scaled) * kUnscale : x) / (scaled * kUnscale + 1.0f);
+  return (x < 0.0f ? (x * scaled) * kUnscale : x) /
+         V::fma(scaled, V::broadcast(kUnscale), V::broadcast(1.0f));
 }
 
 // ---------------------------------------------------------------- the error function

@@ -7,7 +7,7 @@
 // set:
 //
 //   sqrt, reciprocal, square, sin, cos, pow         0.51
-//   log 0.8, exp 1.1, hardsigmoid 1.4, rsqrt, softsign 1.5
+//   log 0.8, exp 1.2, hardsigmoid 1.4, rsqrt, softsign 1.5
 //   elu 1.6, softplus, log_sigmoid 1.8, celu 2, sigmoid 2.2
 //   tanh, erf, selu, hardswish 2.5, gelu_tanh 2.8, silu 3.1, mish 3.6
 //   gelu 6, where x is negative; 2 where it is positive
