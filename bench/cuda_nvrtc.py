@@ -39,7 +39,7 @@ typedef unsigned long uint64_t;
 }
 # The kernels as in csrc/cuda/kernels/table_gpu.cu, with an empty launch.
 SOURCE = """#include "cuda/device/device_half.cuh"
-#include "cuda/kernels/kernel_table.h"
+#include "cuda/kernels/op_kernels.h"
 #define HUGE_VALF __int_as_float(0x7f800000)
 namespace kernelprune::cuda {{
 namespace {{
@@ -117,8 +117,11 @@ def main() -> None:
     options = parser.parse_args()
     nvrtc = Nvrtc(options.nvrtc or find_nvrtc())
     known = list(json.loads(RESOURCES.read_text())["kernels"]["sm_90"])
-    halves = [kernel for kernel in known if "Half" in kernel]
-    tables = {"kernels": [k for k in known if k not in halves], "kernels_half": halves}
+    tables: dict[str, list[str]] = {"kernels": [], "kernels_half": [], "kernels_ops": []}
+    for kernel in known:
+        of_convolution = kernel.startswith(("Conv", "Linear"))
+        storage = "kernels_half" if "Half" in kernel else "kernels"
+        tables[storage if of_convolution else "kernels_ops"].append(kernel)
     result: dict[str, Any] = {"nvrtc": nvrtc.version, "kernels": {}}
     for architecture in ARCHITECTURES:
         found: dict[str, dict[str, int]] = {}

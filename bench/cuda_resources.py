@@ -18,7 +18,7 @@ from kernelprune.files import write_text
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "bench" / "results" / "cuda-resources.json"
 DOCUMENT = ROOT / "docs" / "GPU.md"
-SOURCES = ("csrc/cuda/kernels/table_gpu.cu", "csrc/cuda/kernels/table_gpu_half.cu")
+SOURCES = tuple(f"csrc/cuda/kernels/table_gpu{part}.cu" for part in ("", "_half", "_ops"))
 ARCHITECTURES = ("sm_80", "sm_90")
 
 # Per multiprocessor, both architectures: registers, and threads by compute capability.

@@ -14,11 +14,26 @@ from bench.cuda_resources import ARCHITECTURES, DOCUMENT, RESULT, ROOT, document
 TABLE = json.loads(RESULT.read_text())["kernels"]
 
 
+def stack_of(kernel: str) -> int:
+    """Bytes of stack that are no spill: CUDA's sinf and cosf have a table there, for angles beyond
+    100 000."""
+    return 32 if kernel.startswith("UnaryKernel") else 0
+
+
+def operator_kernels() -> set[str]:
+    """The types of the list of operators, for both storages."""
+    rows = (ROOT / "csrc" / "cuda" / "kernels" / "ops" / "list.inl.h").read_text()
+    types = re.findall(r"^KP_KERNEL\(\w+, (.+)\)$", rows, re.MULTILINE)
+    assert len(types) == rows.count("\nKP_KERNEL(")
+    return {re.sub(r"\bT\b", storage, name) for name in types for storage in ("float", "Half")}
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_no_kernel_spills(architecture: str) -> None:
     """A kernel that spills moves its accumulators through memory: nobody would see it but a GPU."""
     for kernel, use in TABLE[architecture].items():
-        assert use["spill_bytes"] == use["stack_bytes"] == 0, kernel
+        assert use["spill_bytes"] == 0, kernel
+        assert use["stack_bytes"] <= stack_of(kernel), kernel
         # The kernels of staging.cuh are planned for two blocks of 256 threads, conv_winograd for
         # one of 512.
         if kernel.startswith(("ConvDirect", "ConvHalf", "ConvMma", "ConvWinograd")):
@@ -32,7 +47,8 @@ def test_cuda_12_compiles_every_kernel_without_spills() -> None:
     assert set(committed["kernels"]) == set(NVRTC_ARCHITECTURES)
     for kernels in committed["kernels"].values():
         assert set(kernels) == set(TABLE["sm_90"])
-        assert all(use["spill_bytes"] == use["stack_bytes"] == 0 for use in kernels.values())
+        assert all(use["spill_bytes"] == 0 for use in kernels.values())
+        assert all(use["stack_bytes"] <= stack_of(kernel) for kernel, use in kernels.items())
 
 
 def test_the_table_has_every_kernel() -> None:
@@ -48,9 +64,10 @@ def test_the_table_has_every_kernel() -> None:
     assert len(convolutions) == 44
     rows = r"table\.[\w\[\]]+ =\s*(?:\w+_)?row<"
     kernels = sum(len(re.findall(rows, text)) for text in (*own, common, common))
+    operators = operator_kernels()
     for architecture in ARCHITECTURES:
-        assert convolutions <= set(TABLE[architecture])
-        assert len(TABLE[architecture]) == kernels
+        assert convolutions | operators <= set(TABLE[architecture])
+        assert len(TABLE[architecture]) == kernels + len(operators)
 
 
 def test_reports_are_read_right() -> None:

@@ -7,7 +7,7 @@
 #include <memory>
 #include <string>
 
-#include "cuda/kernels/kernel_table.h"
+#include "cuda/kernels/op_kernels.h"
 
 namespace kernelprune::cuda {
 
@@ -27,6 +27,8 @@ class Device {
   virtual int processors() const = 0;    // multiprocessors: how many blocks run side by side
   virtual const KernelTable& kernels() const = 0;
   virtual const KernelTable& half_kernels() const = 0;
+  virtual const OpKernels& op_kernels() const = 0;
+  virtual const OpKernels& half_op_kernels() const = 0;
   virtual bool has_tf32() const = 0;
 
   // Aligned to at least 64 bytes.

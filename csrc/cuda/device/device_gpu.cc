@@ -58,6 +58,8 @@ class Gpu : public Device {
   int processors() const override { return processors_; }
   const KernelTable& kernels() const override { return kGpuKernels; }
   const KernelTable& half_kernels() const override { return kGpuHalfKernels; }
+  const OpKernels& op_kernels() const override { return kGpuOpKernels; }
+  const OpKernels& half_op_kernels() const override { return kGpuHalfOpKernels; }
   bool has_tf32() const override { return has_tf32_; }
 
   void* allocate(size_t bytes) override {

@@ -11,7 +11,8 @@
 
 namespace kernelprune::cuda {
 
-extern const KernelTable kEmulatedKernels, kEmulatedHalfKernels;  // table.cc, table_half.cc
+extern const KernelTable kEmulatedKernels, kEmulatedHalfKernels;    // table.cc, table_half.cc
+extern const OpKernels kEmulatedOpKernels, kEmulatedHalfOpKernels;  // table_ops.cc
 
 namespace {
 
@@ -30,6 +31,8 @@ class EmulatedDevice : public Device {
   int processors() const override { return 132; }  // an H100's, so that it gets an H100's plans
   const KernelTable& kernels() const override { return kEmulatedKernels; }
   const KernelTable& half_kernels() const override { return kEmulatedHalfKernels; }
+  const OpKernels& op_kernels() const override { return kEmulatedOpKernels; }
+  const OpKernels& half_op_kernels() const override { return kEmulatedHalfOpKernels; }
   bool has_tf32() const override { return true; }
 
   void* allocate(size_t bytes) override {

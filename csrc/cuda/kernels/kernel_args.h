@@ -18,6 +18,43 @@ struct Half {
   uint16_t bits;
 };
 
+// An axis: entries, and activations from one to the next, in the input and in the output.
+struct AxisSteps {
+  int32_t side = 1, in = 0, out = 0;
+};
+
+// What kernels other than those of convolutions are given besides (cuda/kernels/ops). Places in an
+// image are counted in 32 bits.
+struct OpArgs {
+  int32_t function = 0;  // UnaryFunction, BinaryFunction or Reduce::Function
+  float alpha = 0.0f, beta = 0.0f;
+  int32_t image_blocks = 1;    // blocks of threads that share an image
+  int64_t residual_image = 0;  // as in_image
+  // Of the node: places (kNowhere: none), and numbers.
+  Span<const uint32_t> tables[4];
+  Span<const float> numbers[4];
+
+  // Rows of activations, which `lanes` threads take together, 1 or a warp: there is one for each
+  // place along `kept`; its elements are the places along `along`. Outermost axis first.
+  AxisSteps kept[3], along[2];
+  int32_t lanes = 1;
+  // Number i * row_numbers + j / number_elements belongs to element j of row i.
+  int32_t row_numbers = 0, number_elements = 1;
+
+  // Operands that an output is made of: activations from one place to the next along the axes of
+  // the output: channels, rows, and columns, which are two axes, the inner one of `last_side`
+  // entries. matmul adds up over `depth` places.
+  int32_t in_steps[4] = {}, residual_steps[4] = {};
+  int32_t last_side = 1;
+  int32_t depth = 1, in_depth = 0, residual_depth = 0;
+
+  // A concat's input: where its rows and columns begin in the output, runs of columns, and
+  // activations from one run to the next there.
+  int32_t first_row = 0, first_column = 0, run = 1, out_run = 1;
+};
+
+constexpr uint32_t kNowhere = 0xffffffffu;
+
 struct Args {
   // Activations are [batch][C][H][W]. Kernels for half precision see halves where it says float,
   // and count in halves: see elements_of(). There rows are in_pitch and out_pitch long.
@@ -58,6 +95,8 @@ struct Args {
   // entry_ptr and weight_ptr are [block][chunk][group]; slot_floats is room for the weights of a
   // chunk.
   int32_t chunks = 0;
+
+  OpArgs op;
 };
 
 constexpr uint32_t kNoRow = 0xffffffffu;

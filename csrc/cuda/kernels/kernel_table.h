@@ -1,5 +1,6 @@
 // The kernels of one target (emulator or GPU) as launch functions; which of them a step uses is
-// decided while planning.
+// decided while planning. Here those of convolutions; the others, in op_kernels.h, are compiled
+// apart, in seconds.
 #pragma once
 
 #include "cuda/kernels/kernel_args.h"
@@ -9,7 +10,7 @@ namespace kernelprune::cuda {
 struct Kernel {
   const char* name = "";
   int threads = 0;  // of a block
-  int outputs = 1;  // that a block or, for linear, a warp takes: see the kernel's head comment
+  int outputs = 1;  // that a block or, for linear, a warp takes, of those of convolutions
   // Starts the kernel; `stream` is a cudaStream_t on a GPU.
   void (*launch)(const LaunchShape& shape, const Args& args, void* stream) = nullptr;
 };
@@ -47,10 +48,6 @@ struct KernelTable {
   WinogradKernel conv_winograd[kWinogradSizes];  // largest tile first
   ConvKernel conv_mma[kMmaShapes][kMmaWidths];   // most output channels first
   Kernel conv_general, linear;
-  Kernel max_pool, avg_pool, global_avg_pool;
-  Kernel add, activation, copy, softmax;
-  // From and to float32; null where that is what the kernels work on.
-  Kernel copy_in, copy_out;
 };
 
 constexpr int kGeneralGroup = 4;  // output channels of a thread of conv_general

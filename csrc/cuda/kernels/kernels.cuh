@@ -1,4 +1,4 @@
-// All kernels that work on float32, and their table. Included once per target.
+// The kernels of convolutions in float32, and their table. Included once per target.
 #include "cuda/kernels/kernels_common.cuh"
 //
 #include "cuda/kernels/conv_direct.cuh"

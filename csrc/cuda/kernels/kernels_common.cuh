@@ -1,27 +1,11 @@
-// What both tables of kernels share. Included once per target and table, whose namespace has
-//   template <class K> void launch(const LaunchShape&, const Args&, void* stream)
+// What both tables of the kernels of convolutions share. Included once per target and table.
+#include "cuda/kernels/row.cuh"
+//
 #include "cuda/kernels/staging.cuh"
 //
 #include "cuda/kernels/conv_general.cuh"
 #include "cuda/kernels/conv_mma.cuh"
-#include "cuda/kernels/elementwise.cuh"
 #include "cuda/kernels/linear.cuh"
-#include "cuda/kernels/pool.cuh"
-#include "cuda/kernels/softmax.cuh"
-
-// K::run on the target: the one way in which kernels are started.
-template <class K>
-void launch(const LaunchShape& shape, const Args& args, void* stream);
-
-template <class K>
-constexpr Kernel row(const char* name, int outputs) {
-  Kernel kernel;
-  kernel.name = name;
-  kernel.threads = K::kThreads;
-  kernel.outputs = outputs;
-  kernel.launch = &launch<K>;
-  return kernel;
-}
 
 // For the kernels that staging.cuh feeds: of size K, giving R x S outputs of G channels.
 template <class Conv, int K, int Stride, int G, int R, int S>
@@ -60,12 +44,5 @@ constexpr KernelTable make_common() {
   using General = ConvGeneral<T, kGeneralGroup>;
   table.conv_general = row<General>("conv_general", General::kThreads);
   table.linear = row<LinearKernel<T, kLinearImages>>("linear", kLinearImages);
-  table.max_pool = row<PoolKernel<T, false>>("max_pool", PoolKernel<T, false>::kThreads);
-  table.avg_pool = row<PoolKernel<T, true>>("avg_pool", PoolKernel<T, true>::kThreads);
-  table.global_avg_pool = row<GlobalAvgPoolKernel<T>>("global_avg_pool", 4);
-  table.add = row<ElementwiseKernel<T, true>>("add", 256);
-  table.activation = row<ElementwiseKernel<T, false>>("activation", 256);
-  table.copy = row<CopyKernel<T, T>>("copy", 256);
-  table.softmax = row<SoftmaxKernel<T>>("softmax", 4);
   return table;
 }

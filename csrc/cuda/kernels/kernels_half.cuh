@@ -1,4 +1,4 @@
-// All kernels that work on half precision, and their table. Included once per target.
+// The kernels of convolutions in half precision, and their table. Included once per target.
 #include "cuda/kernels/kernels_common.cuh"
 //
 #include "cuda/kernels/conv_half.cuh"
@@ -27,7 +27,5 @@ constexpr KernelTable make_half_table() {
   table.conv_direct[6][1] = half_row<3, 1, 4, 2, 2, 0>("half3x3_s1_2x2_even");
   table.conv_direct[7][0] = half_row<3, 2, 4, 2, 4, 0>("half3x3_s2_2x4_even");
   table.conv_direct[7][1] = half_row<3, 2, 4, 2, 2, 0>("half3x3_s2_2x2_even");
-  table.copy_in = row<CopyKernel<float, Half>>("to_half", 256);
-  table.copy_out = row<CopyKernel<Half, float>>("to_float", 256);
   return table;
 }

@@ -49,9 +49,9 @@ struct CudaProgram {
 
 class CudaModel {
  public:
-  // Packs and uploads the weights. `variant` chooses among the ways to compute a convolution: 0 by
-  // cost, else the one of that number, counted in circles. Keeps pointers to both `graph` and
-  // `device`.
+  // Packs and uploads the weights and tables. `variant` chooses among the ways to compute a
+  // convolution: 0 by cost, else the one of that number, counted in circles. Keeps pointers to both
+  // `graph` and `device`.
   CudaModel(const Graph& graph, cuda::Device* device, Precision precision, int variant);
 
   bool is_half() const { return precision_ == Precision::kHalf; }
@@ -80,12 +80,16 @@ class CudaModel {
   const cuda::KernelTable& kernels() const {
     return is_half() ? device_->half_kernels() : device_->kernels();
   }
+  const cuda::OpKernels& op_kernels() const {
+    return is_half() ? device_->half_op_kernels() : device_->op_kernels();
+  }
 
   const Graph& graph_;
   cuda::Device* device_;
   const Precision precision_;
   const int variant_;
-  std::vector<Layer> layers_;  // [node]
+  std::vector<Layer> layers_;                            // [node]
+  std::vector<std::vector<CudaUploads::Range>> tables_;  // [node], what the other ops need
   cuda::DeviceBuffer weights_;
 };
 

@@ -1,8 +1,11 @@
-// Pooling over windows (max, average) and over whole maps.
+// Pooling over windows (max, average), over windows that share a map out, and over whole maps.
 //
 //   max:     out[n][c][y][x] = max over the taps inside the map of in[...]
 //   average: their sum over their number, or over that of the taps inside the padded map
-//            (count_include_pad)
+//            (count_include_pad; pad_bottom and pad_right are those that count), or op.alpha if
+//            that is not 0
+//   adaptive: the same over rows tables[0][y] to tables[1][y] and columns tables[2][x] to
+//             tables[3][x]
 //   global:  out[n][c] = mean of in[n][c]
 //
 // Layouts: in [N][C][H][in_pitch], out [N][C][OH][out_pitch], of T. Windows: one output per thread.
@@ -50,8 +53,40 @@ struct PoolKernel {
       count = ((y + a.kernel_h < end_y ? y + a.kernel_h : end_y) - y) *
               ((x + a.kernel_w < end_x ? x + a.kernel_w : end_x) - x);
     }
-    if (Average) result /= static_cast<float>(count);
+    if (Average) result /= a.op.alpha > 0.0f ? a.op.alpha : static_cast<float>(count);
     write(elements_of<T>(a.out), index, result);
+  }
+};
+
+template <class T, bool Average>
+struct AdaptivePoolKernel {
+  static constexpr int kThreads = kElementThreads;
+  static constexpr int kBlocksPerProcessor = 4;
+
+  KP_DEVICE static void run(const Args& a) {
+    const Element e = output_element(a);
+    if (!e.is_stored) return;
+    if (e.is_padding) return write_element<T>(a, e, 0.0f);
+    const int64_t map =
+        e.image * a.in_image + static_cast<int64_t>(e.channel) * a.in_h * a.in_pitch;
+    const uint32_t first_row = load(a.op.tables[0], e.row), end_row = load(a.op.tables[1], e.row);
+    const uint32_t first_column = load(a.op.tables[2], e.column);
+    const uint32_t end_column = load(a.op.tables[3], e.column);
+    float result = Average ? 0.0f : -HUGE_VALF;
+    for (uint32_t row = first_row; row < end_row; ++row) {
+      const int64_t at = map + static_cast<int64_t>(row) * a.in_pitch;
+      for (uint32_t column = first_column; column < end_column; ++column) {
+        const float value = read(elements_of<T>(a.in), at + column);
+        if (Average) {
+          result += value;
+        } else if (value > result || value != value) {  // a NaN wins
+          result = value;
+        }
+      }
+    }
+    const uint32_t count = (end_row - first_row) * (end_column - first_column);
+    if (Average) result /= static_cast<float>(count);
+    write_element<T>(a, e, result);
   }
 };
 
