@@ -22,6 +22,7 @@ class GraphBuilder:
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
+    version: str = "1"  # of the file
 
     def random(self, shape: tuple[int, ...]) -> np.ndarray:
         if self.integers:
@@ -127,20 +128,20 @@ class GraphBuilder:
             **extra,
         )
 
-    def graph(self, *outputs: str) -> dict[str, Any]:
+    def graph(self, *outputs: Any) -> dict[str, Any]:
         return {
             "inputs": [{"name": n, "shape": list(self.shapes[n])} for n in self.inputs],
             "outputs": list(outputs),
             "nodes": self.nodes,
         }
 
-    def file(self, *outputs: str) -> bytes:
+    def file(self, *outputs: Any) -> bytes:
         """The bytes of the model file with these graph outputs."""
-        return model_bytes(self.graph(*outputs), self.tensors)
+        return model_bytes(self.graph(*outputs), self.tensors, self.version)
 
 
-def model_bytes(graph: dict[str, Any], tensors: dict[str, np.ndarray]) -> bytes:
-    metadata = {"format": "kernelprune", "version": "1", "graph": json.dumps(graph)}
+def model_bytes(graph: dict[str, Any], tensors: dict[str, np.ndarray], version: str = "1") -> bytes:
+    metadata = {"format": "kernelprune", "version": version, "graph": json.dumps(graph)}
     return safetensors.numpy.save(tensors, metadata=metadata)
 
 

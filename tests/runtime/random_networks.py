@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from graphs import GraphBuilder, Pair, window_output
+from runtime.random_operators import MoreOperators
 
 # Different images; a batch repeats them, and no vector has a multiple of so many lanes, so that an
 # image that is read from the wrong lane is another image.
@@ -45,7 +46,7 @@ def every_window_sees_the_map(
     return bool(((taps >= 0) & (taps < size)).any(1).all())
 
 
-class RandomNetwork:
+class RandomNetwork(MoreOperators):
     """Adds random nodes to a graph; a node that would be too large is left out."""
 
     def __init__(self, seed: int) -> None:
@@ -53,6 +54,9 @@ class RandomNetwork:
         self.b = GraphBuilder(self.rng)
         self.macs = 0
         self.values: list[str] = []  # what a node may read; late ones are read more often
+        self.exact: set[str] = set()
+        if self.chance(0.8):
+            self.b.version = "2"
 
     # --- choices -------------------------------------------------------------------------------
 
@@ -93,6 +97,7 @@ class RandomNetwork:
             while np.prod(shape) > 6000:
                 shape = (max(shape[0] // 2, 1), (height := max(height - 7, 1)), min(width, 23))
         self.values.append(self.b.input(shape, name))
+        self.exact.add(name)
 
     def window(self, shape: tuple[int, ...], largest: int) -> dict | None:
         """A window that fits a map."""
@@ -263,9 +268,15 @@ class RandomNetwork:
     def build(self, seed: int) -> Network:
         for i in range(int(self.pick((1, 1, 1, 2, 3)))):
             self.input(f"x{i}")
-        kinds = [self.conv2d] * 8 + [self.pool] * 3 + [self.linear] * 3
+        kinds: list = [self.conv2d] * 8 + [self.pool] * 3 + [self.linear] * 3
         kinds += [self.affine, self.global_avg_pool, self.add, self.add, self.concat, self.concat]
         kinds += [self.flatten, self.activation, self.softmax]
+        if self.b.version == "2":
+            kinds += 2 * [self.fused, self.norm, self.slice, self.binary, self.attention]
+            kinds += [self.unary, self.by_channel, self.gate, self.split, self.shuffle]
+            kinds += [self.permute, self.reshape, self.expand, self.pad, self.concat_anywhere]
+            kinds += [self.blocks, self.resize, self.adaptive_pool, self.soft, self.reduce]
+            kinds += [self.argmax, self.blocks]
         wanted = int(self.rng.integers(1, 14))
         for _ in range(3 * wanted):
             value = self.pick(kinds)() if len(self.b.nodes) < wanted else None
@@ -274,6 +285,14 @@ class RandomNetwork:
         outputs = [self.values[-1]]
         while self.chance(0.4):
             outputs.append(self.pick(self.values))
+        if self.b.version == "2":  # where a value is one output, or has several names
+            names = [v if self.chance(0.7) else f"out{i}" for i, v in enumerate(outputs)]
+            names = [n if n not in names[:i] else f"again{i}" for i, n in enumerate(names)]
+            outputs = [
+                v if v == n else {"name": n, "value": v}
+                for v, n in zip(outputs, names, strict=True)
+            ]
+        self.outputs = outputs
         content = self.b.file(*outputs)
         nodes = [f"{node['op']}{node['shape']}" for node in self.b.nodes]
         return Network(seed, content, self.b.batch(IMAGES), nodes)
