@@ -97,7 +97,7 @@ def as_line(row: Row) -> str:
     if "pruned" in row:
         text += f" pruned: {row['pruned']['status']}"
     if "reasons" in row:
-        text += " " + ", ".join(row["reasons"])
+        text += " " + ", ".join(dict.fromkeys(found["operator"] for found in row["reasons"]))
     elif "detail" in row:
         text += f" {row['detail'][:80]}"
     return f"{text} {row['seconds']:.0f} s"

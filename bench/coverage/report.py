@@ -24,10 +24,10 @@ from [coverage.json](../bench/results/coverage.json).
 
 - Weights are random: nothing is downloaded. Scales that start at zero or
   1e-6 are drawn anew, layers are scaled so that results spread by about one,
-  and batch norms take the statistics of four images. So every branch counts.
+  and batch norms take the statistics of eight images. So every branch counts.
 - **Captured**: `kernelprune.export` would accept it. The error is at most
   1e-4, or ten times that of torch's own float32 where a network amplifies
-  rounding more.
+  rounding more (at most 1e-2).
 - **Error**: largest relative L2 distance from float64 over all outputs,
   sizes and batches; beside it that of torch in float32.
 - **Time**: torch's over the engine's (above 1 the engine is faster), one
@@ -142,15 +142,15 @@ def _pruned(rows: Sequence[dict[str, Any]], titles: dict[str, str]) -> str:
 
 def _operators(rows: Sequence[dict[str, Any]]) -> str:
     """Operators without a counterpart, the one that stops most networks first."""
-    stopped: dict[str, list[str]] = collections.defaultdict(list)
+    stopped: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
     for row in rows:
-        for operator in row.get("reasons", {}):
-            stopped[operator].append(row["name"])
+        for found in row.get("reasons", ()):
+            stopped[found["operator"], found["reason"]].append(row["name"])
     if not stopped:
         return ""
     lines = ["## Operators that are refused", ""]
-    for operator, names in sorted(stopped.items(), key=lambda item: (-len(item[1]), item[0])):
-        lines.append(_wrapped(f"- `{operator}` ({len(names)}): {', '.join(names)}", "  "))
+    for (operator, why), names in sorted(stopped.items(), key=lambda item: (-len(item[1]), item)):
+        lines.append(_wrapped(f"- `{operator}` {why} ({len(names)}): {', '.join(names)}", "  "))
     return "\n".join(lines)
 
 
@@ -170,7 +170,8 @@ def _others(rows: Sequence[dict[str, Any]], titles: dict[str, str]) -> str:
 
 def _reason(row: dict[str, Any]) -> str:
     if row["status"] == "refused" and row.get("reasons"):
-        return ", ".join(f"`{operator}`" for operator in row["reasons"])
+        names = dict.fromkeys(found["operator"] for found in row["reasons"])
+        return ", ".join(f"`{name}`" for name in names)
     if row["status"] == "wrong":
         return f"error {worst(row, 'error'):.1e} (torch {worst(row, 'torch_error'):.1e})"
     names = {"time": "out of time", "memory": "out of memory", "crash": "crashed"}

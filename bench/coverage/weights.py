@@ -19,6 +19,8 @@ from bench.coverage.families import Shape
 
 _SCALED = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+# Images that the batch norms take their statistics from.
+_SEEN = 8
 _TINY = 1e-3
 # Of what a layer gives, the share that must differ from place to place and image to image before it
 # is enlarged: more would enlarge rounding with it.
@@ -26,9 +28,10 @@ _LEAST_SHARE = 0.05
 
 
 def images(count: int, shape: Shape, seed: int) -> torch.Tensor:
-    """Pictures ``[count, *shape]`` that differ: each has a colour, a contrast, patches and grain.
+    """Pictures ``[count, *shape]`` of one brightness that differ in colour, patches and grain.
 
-    Noise alone would not do: averaged over a map it is the same for every image.
+    Noise alone would not do: averaged over a map it is the same for every image. Brighter ones than
+    those that the batch norms have seen would grow from layer to layer.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -40,8 +43,8 @@ def images(count: int, shape: Shape, seed: int) -> torch.Tensor:
     patches = functional.interpolate(
         normal(4, 4), size=shape[1:], mode="bilinear", align_corners=False
     )
-    contrast = 0.5 + torch.rand(count, 1, 1, 1, generator=generator)
-    return contrast * (0.7 * normal(1, 1) + patches + 0.5 * normal(*shape[1:]))
+    found = 0.7 * normal(1, 1) + patches + 0.5 * normal(*shape[1:])
+    return found / found.square().mean((1, 2, 3), keepdim=True).sqrt()
 
 
 def make_plausible(model: nn.Module, shape: Shape, seed: int = 0) -> None:
@@ -51,7 +54,7 @@ def make_plausible(model: nn.Module, shape: Shape, seed: int = 0) -> None:
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             _randomise(module, name, parameter, generator)
-    x = images(4, shape, seed + 1)
+    x = images(_SEEN, shape, seed + 1)
     with torch.no_grad(), _norms_that_learn(model):
         with _scaled_layers(model):
             model(x.clone())
@@ -61,7 +64,7 @@ def make_plausible(model: nn.Module, shape: Shape, seed: int = 0) -> None:
 def settle_norms(model: nn.Module, shape: Shape, seed: int = 0) -> None:
     """Gives the batch norms of ``model`` the statistics of its present weights."""
     with torch.no_grad(), _norms_that_learn(model):
-        model(images(4, shape, seed + 1))
+        model(images(_SEEN, shape, seed + 1))
 
 
 def _randomise(
