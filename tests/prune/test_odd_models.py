@@ -16,7 +16,7 @@ from torch.nn.utils import prune as torch_prune
 import kernelprune as kp
 from kernelprune import prune
 from kernelprune.errors import Error
-from kernelprune.frontends.torch.trace import trace
+from kernelprune.frontends.torch.trace import trace_all
 from kernelprune.prune.weights import copy_of
 
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
@@ -210,10 +210,10 @@ def test_what_cannot_be_pruned_is_one_error(kind: str, monkeypatch: pytest.Monke
 
     def trace_once(*args: Any, **options: Any) -> Any:  # the model is the same each time
         if not graphs:
-            graphs.append(trace(*args, **options))
+            graphs.append(trace_all(*args, **options))
         return graphs[0]
 
-    monkeypatch.setattr("kernelprune.prune.layers.trace", trace_once)
+    monkeypatch.setattr("kernelprune.prune.layers.trace_all", trace_once)
     before = fingerprint(model)
     methods = {**METHODS, "sensitivity": sensitive}
     if kind not in ("data parallel", "inside", "compiled", "TorchScript"):

@@ -21,7 +21,7 @@ void lower(CudaLowering& to, const GroupNorm& op, const Node& node) {
   args.op.row_numbers = channels, args.op.number_elements = rows * columns;
   args.op.alpha = static_cast<float>(op.eps);
   for (size_t i = 0; i < 2; ++i) {
-    args.op.numbers[i] = to.upload<float>([&] { return node.tensors[i].numbers; });
+    args.op.numbers[i] = to.upload<float>([&] { return (*node.tensors)[i].numbers; });
   }
   add_rows(to, to.kernels().normalize, args, node);
 }
