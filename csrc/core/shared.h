@@ -1,4 +1,5 @@
-// A value that copies share: a graph for another size of map has the same weights in the same place.
+// A value that copies share: a graph for another size of map has the same weights in the same
+// place.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
-// The table of kernels of all ops but the convolutions. Apart from theirs, so that a new op compiles
-// in seconds.
+// The table of kernels of all ops but the convolutions. Apart from theirs, so that a new op
+// compiles in seconds.
 #pragma once
 
 #include "cpu/kernel_args.h"

@@ -69,8 +69,14 @@ REFUSED: list[tuple[Callable[[], OpFile], str]] = [
     (lambda: unary("softplus", 0, 20), "alpha is 0, by which softplus divides"),
     (lambda: unary("elu", "1"), "parameter 'alpha' is not a number"),
     (lambda: unary("elu", True), "parameter 'alpha' is not a number"),
-    (lambda: unary("elu", 1e39), "parameter 'alpha' is not true, false, a string or numbers that a float"),
-    (lambda: unary("clamp", 0, -1e39), "parameter 'beta' is not true, false, a string or numbers that a float"),
+    (
+        lambda: unary("elu", 1e39),
+        "parameter 'alpha' is not true, false, a string or numbers that a float",
+    ),
+    (
+        lambda: unary("clamp", 0, -1e39),
+        "parameter 'beta' is not true, false, a string or numbers that a float",
+    ),
     (lambda: without("beta", unary("silu")), "parameter 'beta' is missing"),
     (lambda: without("function", unary("silu")), "parameter 'function' is missing"),
     (lambda: OpFile("unary", [MAP, MAP], MAP, unary("exp").params), "does not take 2 inputs"),

@@ -1,5 +1,5 @@
-// How a kernel becomes a row of a table. Included once per target and table, whose namespace defines
-// launch().
+// How a kernel becomes a row of a table. Included once per target and table, whose namespace
+// defines launch().
 
 // K::run on the target: the one way in which kernels are started.
 template <class K>

@@ -81,7 +81,9 @@ def _by_factor(node: Node, graph: Graph, twin: Node, other: Graph) -> None:
 
 def _check_equal(node: Node, twin: Node) -> None:
     def differ(a: np.ndarray | None, b: np.ndarray | None) -> bool:
-        return (a is None) != (b is None) or (a is not None and not np.array_equal(a, b))
+        if a is None or b is None:
+            return a is not b
+        return not np.array_equal(a, b)
 
     fixed = node.params != twin.params or node.tensors.keys() != twin.tensors.keys()
     fixed = fixed or differ(node.weight, twin.weight) or differ(node.bias, twin.bias)

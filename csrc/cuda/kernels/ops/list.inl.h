@@ -1,6 +1,6 @@
 // The kernels of all ops but the convolutions: a file and a row for each. Read three times: for the
-// files (KP_KERNEL_FILES), and for the rows, KP_KERNEL(name, type), where T is the storage, float or
-// Half.
+// files (KP_KERNEL_FILES), and for the rows, KP_KERNEL(name, type), where T is the storage, float
+// or Half.
 #ifdef KP_KERNEL_FILES
 #include "cuda/kernels/ops/elementwise.cuh"
 #include "cuda/kernels/ops/element.cuh"
