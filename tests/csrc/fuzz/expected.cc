@@ -1,98 +1,30 @@
 #include "expected.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <utility>
+
+#include "bounds.h"
+#include "core/integers.h"
 
 namespace kernelprune::fuzz {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-// A sum is off by this times the sum of its terms' magnitudes: some roundings of 6e-8, in any
-// order. Winograd's transforms multiply the magnitudes on the way.
-constexpr double kRounding = 1e-6;
-constexpr double kWinograd = 16.0;
-// Beyond this a product of a Winograd transform may leave the range of float32.
-constexpr double kLargest = 1e30;
-
-double largest(const ReferenceValue& value) {
-  double most = 0.0;
-  for (const double x : value.data) {
-    if (!std::isfinite(x)) return kInfinity;
-    most = std::max(most, std::fabs(x));
-  }
-  return most;
-}
-
-// The most that the weights of one output channel can do to inputs of one.
-double gain(const Connections& connections) {
-  const size_t rows = connections.bias.size();
-  if (connections.col.empty()) return 0.0;
-  const size_t taps = connections.weight.size() / connections.col.size();
-  double most = 0.0;
-  for (size_t o = 0; o < rows; ++o) {
-    double sum = 0.0;
-    for (size_t i = connections.row_ptr[o] * taps; i < connections.row_ptr[o + 1] * taps; ++i) {
-      sum += std::fabs(static_cast<double>(connections.weight[i]));
-    }
-    most = std::max(most, sum);
-  }
-  return most;
-}
-
-double largest_bias(const Connections& connections) {
-  double most = 0.0;
-  for (const float bias : connections.bias) {
-    most = std::max(most, std::fabs(static_cast<double>(bias)));
-  }
-  return most;
-}
-
-double magnitude_of(const std::vector<const ExpectedValue*>& inputs) {
-  double most = 0.0;
-  for (const ExpectedValue* input : inputs) most = std::max(most, largest(input->value));
-  return most;
-}
-
-// The error of an output from the errors of its inputs.
-double error_of(const Node& node, const std::vector<const ExpectedValue*>& inputs,
-                const ReferenceValue& out, bool winograd) {
-  double error = 0.0, magnitude = largest(out);
-  for (const ExpectedValue* input : inputs) error = std::max(error, input->error);
-  if (has_connections(node.op)) {
-    const double by = gain(node.connections), in = largest(inputs[0]->value);
-    magnitude = (winograd ? kWinograd : 1.0) * by * in + largest_bias(node.connections);
-    error = by * inputs[0]->error;
-    if (inputs.size() == 2) {
-      error += inputs[1]->error;
-      magnitude += largest(inputs[1]->value);
-    }
-  } else if (std::holds_alternative<Add>(node.op)) {
-    error = inputs[0]->error + inputs[1]->error;
-    magnitude = largest(inputs[0]->value) + largest(inputs[1]->value);
-  } else if (std::holds_alternative<Softmax>(node.op)) {
-    // A softmax moves by less than its inputs, and by one at most: scores that are far apart are
-    // decided whatever their rounding.
-    if (!(magnitude_of(inputs) < kLargest) || !std::isfinite(error)) return kInfinity;
-    return std::min(2.0 * (error + kRounding * magnitude_of(inputs)) + kRounding, 1.0);
-  } else if (!inputs.empty()) {
-    magnitude = std::max(magnitude, magnitude_of(inputs));
-    // An average of a window may add thousands before it divides.
-    if (std::holds_alternative<AvgPool2d>(node.op) ||
-        std::holds_alternative<GlobalAvgPool>(node.op)) {
-      magnitude *= 4.0;
-    }
-  }
-  error += kRounding * magnitude;
-  return magnitude < kLargest && std::isfinite(error) ? error : kInfinity;
-}
-
-int64_t taps_of(const OpParams& op) {
+// Inputs that one number of the result is made of.
+int64_t taps_of(const OpParams& op, const std::vector<Shape>& inputs, const Shape& out) {
+  const auto taps = [](int64_t of_all, int64_t of_out) { return ceil_div(of_all, of_out); };
   if (const auto* conv = std::get_if<Conv2d>(&op)) return conv->window.taps();
   if (const auto* pool = std::get_if<MaxPool2d>(&op)) return pool->window.taps();
   if (const auto* pool = std::get_if<AvgPool2d>(&op)) return pool->window.taps();
-  return 1;
+  if (const auto* resize = std::get_if<Resize>(&op)) return resize->taps() * resize->taps();
+  if (const auto* product = std::get_if<Matmul>(&op)) {
+    return inputs[0].side(Matmul::axes(inputs[0], product->transpose_a).second);
+  }
+  if (std::holds_alternative<AdaptiveAvgPool2d>(op) ||
+      std::holds_alternative<AdaptiveMaxPool2d>(op)) {
+    // Windows that overlap, by one row at most.
+    return (taps(inputs[0].h, out.h) + 1) * (taps(inputs[0].w, out.w) + 1);
+  }
+  return inputs.empty() ? 1 : std::max<int64_t>(taps(inputs[0].elements(), out.elements()), 1);
 }
 
 }  // namespace
@@ -102,10 +34,16 @@ Work work_of(const Graph& graph) {
   for (const Value& value : graph.values) work.elements += value.shape.elements();
   for (const Node& node : graph.nodes) {
     const Shape& shape = graph.values[static_cast<size_t>(node.output)].shape;
+    std::vector<Shape> inputs;
+    for (const int input : node.inputs) {
+      inputs.push_back(graph.values[static_cast<size_t>(input)].shape);
+    }
     const int64_t each =
         has_connections(node.op) ? node.connections->count() * shape.pixels() : shape.elements();
-    // Counts of 2^31 at most times 64 * 64 taps; the sum of many may not leave 64 bits.
-    work.macs = std::min(work.macs + each * taps_of(node.op), int64_t{1} << 60);
+    // Counts of 2^31 at most times as many taps; the sum of many may not leave 64 bits.
+    const int64_t most = int64_t{1} << 62;
+    const int64_t by = taps_of(node.op, inputs, shape);
+    work.macs = each > (most - work.macs) / by ? most : work.macs + each * by;
   }
   return work;
 }
