@@ -274,6 +274,7 @@ class GraphBuilder {
       fail("declares the shape " + declared.text() + " but computes " + inferred.text());
     }
     check_growth(declared, given_);
+    if (version_ > 1) count_places(declared, &places_);
     if (has_connections(node.op)) {
       node.connections = connections_of(node, input_shapes[0].c, declared.c);
     }
@@ -398,6 +399,7 @@ class GraphBuilder {
   int version_ = 1;
   int64_t given_;  // numbers of the inputs and bytes of the file
   size_t node_inputs_ = 0;
+  int64_t places_ = 0;  // along the axes of nodes' shapes
   Graph graph_;
   std::unordered_map<std::string, int> value_index_;
   std::set<std::string> node_names_, output_names_;

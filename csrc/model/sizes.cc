@@ -12,6 +12,7 @@ namespace {
 
 constexpr int64_t kMaxGrowth = 4096;
 constexpr int64_t kMaxElements = int64_t{1} << 31;
+constexpr int64_t kMaxPlaces = int64_t{1} << 24;
 
 bool same_rules(const std::vector<TensorRule>& a, const std::vector<TensorRule>& b) {
   bool same = a.size() == b.size();
@@ -27,6 +28,7 @@ Graph inferred(const Graph& graph, int64_t height, int64_t width) {
   Shape& input = sized.values[sized.inputs[0]].shape;
   input = Shape::map(input.c, height, width);
   const int64_t given = graph.file_bytes + input.elements();
+  int64_t places = 0;
   for (const Node& node : sized.nodes) {
     std::vector<Shape> before, now;
     for (const int value : node.inputs) {
@@ -46,6 +48,7 @@ Graph inferred(const Graph& graph, int64_t height, int64_t width) {
         throw Error(ErrorKind::kFormat, shape.text() + " has more than 2^31 elements");
       }
       check_growth(shape, given);
+      count_places(shape, &places);
       // Weights are for as many channels as they are.
       const bool fits = !has_connections(node.op) || now[0].c == before[0].c;
       if (!fits ||
@@ -88,6 +91,12 @@ void check_growth(const Shape& shape, int64_t given) {
                                       std::to_string(kMaxGrowth) +
                                       " numbers for each number of the inputs and each byte of the "
                                       "file");
+}
+
+void count_places(const Shape& shape, int64_t* places) {
+  for (int axis = 0; axis < shape.rank; ++axis) *places += shape.side(axis);
+  if (*places <= kMaxPlaces) return;
+  throw Error(ErrorKind::kFormat, "with this node the sides of all shapes are more than 2^24");
 }
 
 Graph graph_for_size(const Graph& graph, int64_t height, int64_t width) {

@@ -22,6 +22,7 @@ MAX_ELEMENTS = 1 << 31
 MAX_JSON_VALUES = 1 << 22  # in the header, and in the graph
 MAX_NODE_INPUTS = 1 << 20  # of all nodes
 MAX_GROWTH = 4096  # see check_growth
+MAX_PLACES = 1 << 24  # along the axes of nodes' shapes: plans have tables of them
 MAX_NAME_BYTES = 200
 
 VERSIONS = ("1", "2")
@@ -101,6 +102,9 @@ def check_graph(graph: Graph, version: str | None = None, take: Take | None = No
         except (FormatError, ShapeError) as error:
             raise FormatError(f"node {shown(node.name)} ({node.op}): {error}") from None
         _define(shapes, node.output, node.shape)
+    places = sum(sum(node.shape) for node in graph.nodes)
+    if places > MAX_PLACES and (version or version_of(graph)) != "1":
+        raise FormatError(f"the sides of all shapes are {places}, more than 2^24")
     for output in graph.outputs:
         if output not in shapes:
             raise FormatError(f"output {shown(output)} of the graph is not defined")

@@ -55,6 +55,28 @@ def test_the_writer_keeps_the_limit() -> None:
     to_bytes(Graph([Value("x", (1, 1, 1))], ["y"], [node]), {"free": "." * GIVEN})
 
 
+def wide(count: int, last: int) -> bytes:
+    """``count`` paddings of one pixel to a row of 2^20, and one to a row of ``last``."""
+    nodes = []
+    for i, side in enumerate([1 << 20] * count + [last]):
+        ends = {"before": [0, 0, side - 1], "after": [0, 0, 0], "mode": "constant", "value": 0}
+        node = {"op": "pad", "name": f"n{i}", "inputs": ["x"], "output": f"v{i}", **ends}
+        nodes.append({**node, "shape": [1, 1, side]})
+    graph = {"inputs": [{"name": "x", "shape": [1, 1, 1]}], "outputs": ["v0"], "nodes": nodes}
+    return mb.ModelBytes(graph, {}, {"format": "kernelprune", "version": "2"}).to_bytes()
+
+
+def test_tables_are_limited() -> None:
+    """If this fails, a file of some kilobytes makes gigabytes of a plan: each of these nodes has a
+    table of a million entries."""
+    least = (1 << 24) - 15 * ((1 << 20) + 2) - 2
+    _core.check_bytes(wide(15, least))
+    read_bytes(wide(15, least), "file")
+    for read in (_core.check_bytes, lambda content: read_bytes(content, "file")):
+        with pytest.raises(FormatError, match=r"sides of all shapes are .*more than 2\^24"):
+            read(wide(15, least + 1))
+
+
 @pytest.mark.parametrize("shape", [(3, 4096, 4096), (1, 32768, 32768), (1, 1, 1 << 20)])
 def test_large_images_are_allowed(shape: tuple[int, int, int]) -> None:
     """If this fails, networks for large images cannot be loaded: the limit is not on the input."""

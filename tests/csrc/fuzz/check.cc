@@ -13,6 +13,7 @@
 #include "expected.h"
 #include "kernelprune/tuning.h"
 #include "model/reader.h"
+#include "model/sizes.h"
 
 namespace kernelprune::fuzz {
 namespace {
@@ -22,6 +23,9 @@ constexpr int64_t kFreeBytes = int64_t{2} << 20;
 constexpr int64_t kBytesPerByte = 40;
 constexpr int64_t kTotalFreeBytes = int64_t{8} << 20;
 constexpr int64_t kTotalBytesPerByte = 300;
+// Ops that move or sample have tables of the places along each axis.
+constexpr int64_t kBytesPerPlace = 128;
+constexpr double kSecondsPerPlace = 2e-7;
 constexpr double kFreeSeconds = 0.5;
 constexpr double kSecondsPerByte = 1e-6;
 // Of one run, on top of the tensors: activations of a lane group, padded and transformed.
@@ -144,6 +148,24 @@ struct Case {
   Work work;
   std::vector<std::vector<std::vector<float>>> images;  // [image][input]
   std::vector<std::vector<ExpectedValue>> wanted;       // [image][output]
+  int64_t height = 0, width = 0;                        // of the maps; 0: as in the file
+
+  // Makes up images, if the graph is small enough to be run.
+  bool fill(Random* random) {
+    work = work_of(graph);
+    if (work.macs > kMostMacs || work.elements > kMostElements) return false;
+    for (int n = 0; n < kImages; ++n) {
+      std::vector<std::vector<float>> image;
+      for (const int input : graph.inputs) {
+        const Shape& shape = graph.values[static_cast<size_t>(input)].shape;
+        image.emplace_back(static_cast<size_t>(shape.elements()));
+        for (float& value : image.back()) value = random->normal();
+      }
+      wanted.push_back(expected(graph, image, precision == Precision::kFast));
+      images.push_back(std::move(image));
+    }
+    return true;
+  }
 };
 
 // The largest error in units of what rounding explains.
@@ -171,8 +193,12 @@ double worst_error(const Case& c, const Tensors& tensors, int64_t batch) {
 void run_and_compare(const Case& c, const Engine& engine, int64_t lanes, int threads, int64_t batch,
                      const std::string& what, Checked* result) {
   Tensors tensors(c.graph, c.images, batch);
+  std::shared_ptr<const Engine> sized;
+  if (c.height > 0) sized = engine.at(c.height, c.width);
   start_counting(int64_t{1} << 30);
-  if (!guarded([&] { engine.run(tensors.in, tensors.out, batch); }, false, what, result)) return;
+  const auto run = [&] { (sized ? *sized : engine).run(tensors.in, tensors.out, batch); };
+  // A device may lack an op, which it says when it plans for a batch.
+  if (!guarded(run, engine.isa() == "cuda-emulated", what, result)) return;
   const int64_t most = kFreeRunBytes + kRunBytesPerByte * 4 * c.work.elements * lanes *
                                            static_cast<int64_t>(threads);
   const int64_t peak = allocated().peak;
@@ -252,41 +278,69 @@ void check_options(const Case& c, Random* random, Checked* result) {
       true, "options", result);
 }
 
+// The file's maps in another size: the engine gives what the reference gives for that size, or both
+// refuse it.
+void check_size(const Case& of_file, Random* random, Checked* result) {
+  const Shape& own = of_file.graph.values[static_cast<size_t>(of_file.graph.inputs[0])].shape;
+  const auto side = [&](bool is_free, int64_t given) {
+    if (!is_free || random->chance(0.1)) return given;
+    return random->chance(0.5) ? 4 * random->within(1, 6) : random->within(1, 24);
+  };
+  const int64_t height = side(of_file.graph.free_height, own.h);
+  const int64_t width = side(of_file.graph.free_width, own.w);
+  const Layout layout = random->pick(layouts());
+  Case c{of_file.file, {}, of_file.precision, {}, {}, {}, height, width};
+  const auto* bytes = reinterpret_cast<const uint8_t*>(c.file.data());
+  try {
+    c.graph = graph_for_size(of_file.graph, height, width);
+  } catch (const Error& refusal) {
+    try {
+      (void)Engine::load_bytes(bytes, c.file.size(), "file", {}).at(height, width);
+      result->failures.push_back("the engine takes a size that the reference refuses");
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kShape) result->failures.push_back(error.what());
+    }
+    return;
+  }
+  if (c.fill(random)) check_layout(c, layout, random, result);
+}
+
 void check_results(const std::string& file, bool spoil, Random* random, Checked* result) {
   const auto* bytes = reinterpret_cast<const uint8_t*>(file.data());
   const Precision precision = random->chance(0.5) ? Precision::kFast : Precision::kStrict;
   Case c{file, read_graph_bytes(bytes, file.size(), "file"), precision, {}, {}, {}};
-  c.work = work_of(c.graph);
-  if (c.work.macs > kMostMacs || c.work.elements > kMostElements) return;
-  result->ran = true;
   for (Node& node : c.graph.nodes) {
     if (!spoil || node.connections->weight.empty()) continue;
     Connections spoiled = *node.connections;
     spoiled.weight[0] += 0.1f;
     node.connections = std::move(spoiled);
   }
-  for (int n = 0; n < kImages; ++n) {
-    std::vector<std::vector<float>> image;
-    for (const int input : c.graph.inputs) {
-      const Shape& shape = c.graph.values[static_cast<size_t>(input)].shape;
-      image.emplace_back(static_cast<size_t>(shape.elements()));
-      for (float& value : image.back()) value = random->normal();
-    }
-    c.wanted.push_back(expected(c.graph, image, precision == Precision::kFast));
-    c.images.push_back(std::move(image));
-  }
+  result->ran = c.fill(random);
+  if (c.graph.free_height || c.graph.free_width) check_size(c, random, result);
+  if (!result->ran) return;
   for (const Layout& layout : layouts()) check_layout(c, layout, random, result);
   if (random->chance(0.3)) check_options(c, random, result);
 }
 
-// Calls load(), which must keep to memory and time that grow with the bytes of the file.
+// Places along the axes of all shapes.
+int64_t places_of(const Engine& engine) {
+  int64_t places = 0;
+  for (const LayerInfo& layer : engine.layers(1)) {
+    for (const int64_t side : layer.shape) places += side;
+  }
+  return places;
+}
+
+// Calls load(), which says how many places along axes there are. It must keep to memory and time
+// that grow with the bytes of the file.
 template <typename Load>
 void measured(const Load& load, size_t file_bytes, double slowness, const std::string& what,
-              Checked* result) {
+              Checked* result, bool keeps = false) {
   const auto bytes = static_cast<int64_t>(file_bytes);
+  int64_t places = 0;  // which load() says
   start_counting(int64_t{3} << 30);
   const double start = processor_seconds();
-  guarded(load, false, what, result);
+  guarded([&] { places = load(); }, false, what, result);
   const double seconds = processor_seconds() - start;
   const Allocated memory = allocated();
   result->peak_bytes = std::max(result->peak_bytes, memory.peak);
@@ -297,14 +351,19 @@ void measured(const Load& load, size_t file_bytes, double slowness, const std::s
     result->failures.push_back(what + ": " + std::to_string(bytes) + " bytes took " +
                                std::to_string(std::llround(got)) + " " + unit);
   };
-  limit(static_cast<double>(memory.peak), static_cast<double>(kFreeBytes + kBytesPerByte * bytes),
+  limit(static_cast<double>(memory.peak),
+        static_cast<double>(kFreeBytes + kBytesPerByte * bytes + kBytesPerPlace * places),
         "bytes at once");
   limit(static_cast<double>(memory.total),
-        static_cast<double>(kTotalFreeBytes + kTotalBytesPerByte * bytes), "bytes in all");
+        static_cast<double>(kTotalFreeBytes + kTotalBytesPerByte * bytes +
+                            4 * kBytesPerPlace * places),
+        "bytes in all");
   limit(1e3 * seconds,
-        1e3 * slowness * (kFreeSeconds + kSecondsPerByte * static_cast<double>(bytes)),
+        1e3 * slowness *
+            (kFreeSeconds + kSecondsPerByte * static_cast<double>(bytes) +
+             kSecondsPerPlace * static_cast<double>(places)),
         "ms of one processor");
-  if (memory.live - static_cast<int64_t>(result->reason.capacity()) > 4096) {
+  if (!keeps && memory.live - static_cast<int64_t>(result->reason.capacity()) > 4096) {
     result->failures.push_back(what + ": " + std::to_string(memory.live) + " bytes were not freed");
   }
 }
@@ -318,8 +377,28 @@ void check_choices(const uint8_t* bytes, size_t size, double slowness, Random* r
   options.lanes = layout.lanes;
   Tuning tuning;
   choose_candidates(Engine::load_bytes(bytes, size, "file", options), &tuning, random);
-  measured([&] { (void)Engine::load_bytes(bytes, size, "file", options, tuning); }, size, slowness,
-           "load as a plan says", result);
+  const auto load = [&] {
+    return places_of(Engine::load_bytes(bytes, size, "file", options, tuning));
+  };
+  measured(load, size, slowness, "load as a plan says", result);
+}
+
+// What is too large to run must not become too large to plan, either.
+void check_large_size(const uint8_t* bytes, size_t size, double slowness, Random* random,
+                      Checked* result) {
+  static const std::vector<int64_t> kSides = {0, 1, 100, 1000, 4096, 1 << 20, (1 << 20) + 1, -1};
+  const Engine engine = Engine::load_bytes(bytes, size, "file", {});
+  if (engine.inputs().size() != 1 || engine.inputs()[0].shape.size() != 3) return;
+  const int64_t height = random->pick(kSides), width = random->pick(kSides);
+  const auto plan = [&]() -> int64_t {
+    try {
+      return places_of(*engine.at(height, width));
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kShape) throw;
+      return 0;
+    }
+  };
+  measured(plan, size, slowness, "plan for another size", result, /*keeps=*/true);
 }
 
 }  // namespace
@@ -329,19 +408,22 @@ Checked check(const std::string& file, const CheckOptions& options, Random* rand
   // As the caller's: no byte more.
   const std::unique_ptr<uint8_t[]> bytes(new uint8_t[file.size()]);
   std::copy(file.begin(), file.end(), bytes.get());
-  const auto load = [&] {
+  const auto load = [&]() -> int64_t {
     try {
-      (void)Engine::load_bytes(bytes.get(), file.size(), "file", {});
+      const Engine engine = Engine::load_bytes(bytes.get(), file.size(), "file", {});
       result.accepted = true;
+      return places_of(engine);
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::kFormat) throw;
       result.reason = without_details(error.what());
+      return 0;
     }
   };
   measured(load, file.size(), options.slowness, "load", &result);
   if (result.accepted && result.failures.empty()) {
     const auto run = [&] {
       check_results(file, options.spoil, random, &result);
+      check_large_size(bytes.get(), file.size(), options.slowness, random, &result);
       if (result.ran) return;
       check_choices(bytes.get(), file.size(), options.slowness, random, &result);
     };

@@ -25,7 +25,14 @@ void repair(ModelFile* model, Random* random);
 // A layer's tensors with random connections.
 std::vector<Tensor> random_layer(int64_t out_channels, int64_t in_channels, int64_t kernel_h,
                                  int64_t kernel_w, Random* random);
+// A tensor of a node: indices below a number, or numbers if that is 0.
+Tensor random_tensor(const std::string& name, const std::vector<int64_t>& shape, int64_t below,
+                     Random* random);
 void change_tensors(ModelFile* model, Random* random);
+// A node of any op that may follow a value of this shape, without wiring.
+Tree random_node(const std::string& op, const std::vector<int64_t>& shape, Random* random);
+const std::vector<std::string>& op_words();
+const std::vector<std::string>& function_words();
 // Any JSON document.
 void change_tree(Tree* tree, Random* random);
 void change_header(Tree* header, Random* random);

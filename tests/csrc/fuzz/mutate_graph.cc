@@ -57,20 +57,33 @@ void change_window(Tree* node, Random* random) {
 void change_parameter(Tree* node, Random* random) {
   static const std::vector<std::string> kActivations = {"none", "relu", "relu6",
                                                         "Relu", "tanh", ""};
-  static const std::vector<std::string> kOps = {
-      "conv2d",          "linear",  "max_pool2d", "avg_pool2d",
-      "global_avg_pool", "add",     "concat",     "flatten",
-      "activation",      "softmax", "conv",       ""};
+  static const std::vector<std::string> kModes = {
+      "nearest", "nearest_exact", "bilinear", "bicubic", "constant",
+      "reflect", "replicate",     "circular", "zeros",   ""};
   if (node->items.empty()) return;
   auto& [key, value] = random->pick(node->items);
   if (key == "activation") {
     value = Tree::string(random->pick(kActivations));
   } else if (key == "op") {
-    value = Tree::string(random->pick(kOps));
-  } else if (key == "count_include_pad") {
-    value = Tree::scalar(random->chance(0.5) ? "true" : edge_number(random));
+    value = Tree::string(random->pick(op_words()));
+  } else if (key == "function") {
+    value = Tree::string(random->pick(function_words()));
+  } else if (key == "mode") {
+    value = Tree::string(random->pick(kModes));
+  } else if (key == "alpha" || key == "beta" || key == "value" || key == "eps") {
+    static const std::vector<std::string> kNumbers = {"0",     "1",    "-1",   "0.5",  "-0.25",
+                                                      "1e-30", "1e30", "6",    "20",   "-3e38",
+                                                      "1e39",  "3",    "1e-5", "1e-46"};
+    value = Tree::scalar(random->pick(kNumbers));
+  } else if (value.text == "true" || value.text == "false") {
+    value = Tree::scalar(random->chance(0.8) ? (value.text == "true" ? "false" : "true")
+                                             : edge_number(random));
   } else if (value.kind == Tree::Kind::kArray && !value.items.empty()) {
-    random->pick(value.items).second = Tree::scalar(edge_number(random));
+    static const std::vector<std::string> kSmall = {"0", "1", "2", "3", "0.5", "1.5"};
+    random->pick(value.items).second =
+        Tree::scalar(random->chance(0.5) ? random->pick(kSmall) : edge_number(random));
+  } else if (int64_t number = 0; value.as_integer(&number) && random->chance(0.7)) {
+    value = Tree::scalar(std::to_string(random->within(0, 4)));
   } else {
     change_tree(node, random);
   }
@@ -83,7 +96,8 @@ void change_extent(const Parts& parts, Random* random) {
       17, 31, 33, 64, 100, 1024, 4096, 65535, 65536, 65537, 1 << 20, (1 << 20) + 1};
   const bool input = random->chance(0.5);
   Tree* owner = &random->pick((input ? parts.inputs : parts.nodes)->items).second;
-  Tree* shape = owner->find("shape");
+  Tree* example = input ? owner->find("example") : nullptr;
+  Tree* shape = example != nullptr ? example : owner->find("shape");
   if (shape == nullptr || shape->items.empty()) return;
   // Mostly small: nothing but the small can be run.
   const size_t likely = random->chance(0.7) ? 16 : kSides.size();
@@ -93,6 +107,41 @@ void change_extent(const Parts& parts, Random* random) {
     shape->items[i].second = Tree::scalar(std::to_string(kSides[random->below(likely)]));
   }
   if (random->chance(0.05)) shape->add(Tree::scalar("1"));
+  if (example == nullptr || random->chance(0.05)) return;
+  Tree* free = owner->find("shape");
+  for (size_t i = 0; free != nullptr && i < std::min(free->items.size(), shape->items.size());
+       ++i) {
+    if (!free->items[i].second.is_string()) free->items[i].second = shape->items[i].second;
+  }
+}
+
+// Sides of a map that become free, or are free no more; how an input or an output is written.
+void change_ports(const Parts& parts, Random* random) {
+  Tree* input = &random->pick(parts.inputs->items).second;
+  Tree* shape = input->find("shape");
+  switch (random->below(4)) {
+    case 0:
+      input->set("dtype", Tree::string(random->chance(0.9) ? "u8" : "f16"));
+      return;
+    case 1:
+      if (!parts.outputs->items.empty()) {
+        Tree named = Tree::object(), &output = random->pick(parts.outputs->items).second;
+        named.set("name", Tree::string(random->chance(0.8) ? "scores" : "x"));
+        named.set("value", output);
+        output = std::move(named);
+      }
+      return;
+    default:
+      break;
+  }
+  if (shape == nullptr || shape->items.empty()) return;
+  if (input->find("example") == nullptr && random->chance(0.9)) input->set("example", *shape);
+  const size_t rank = shape->items.size();
+  const size_t axis =
+      rank > 1 && random->chance(0.9) ? 1 + random->below(rank - 1) : random->below(rank);
+  shape->items[axis].second = Tree::string(random->chance(0.95) ? "?" : "*");
+  // The only input, as it has to be.
+  if (random->chance(0.8)) parts.inputs->items.resize(1);
 }
 
 void change_wiring(const Parts& parts, Random* random) {
@@ -122,36 +171,57 @@ void change_wiring(const Parts& parts, Random* random) {
   }
 }
 
+// The shape that a value has, as far as the graph says.
+std::vector<int64_t> shape_of(const Parts& parts, const std::string& value) {
+  const auto sides = [](const Tree* shape) {
+    std::vector<int64_t> list;
+    if (shape == nullptr) return list;
+    for (const auto& [none, side] : shape->items) {
+      int64_t number = 1;
+      side.as_integer(&number);
+      list.push_back(std::clamp<int64_t>(number, 1, int64_t{1} << 20));
+    }
+    return list;
+  };
+  for (const auto& [none, input] : parts.inputs->items) {
+    const Tree* name = input.find("name");
+    if (name == nullptr || name->plain() != value) continue;
+    return sides(input.find(input.find("example") != nullptr ? "example" : "shape"));
+  }
+  for (const auto& [none, node] : parts.nodes->items) {
+    const Tree* name = node.find("output");
+    if (name != nullptr && name->plain() == value) return sides(node.find("shape"));
+  }
+  return {4, 4, 4};
+}
+
 // A node behind a random value, read by whatever comes later.
 void insert_node(const Parts& parts, int64_t number, Random* random) {
-  static const std::vector<std::string> kOps = {
-      "max_pool2d", "avg_pool2d", "global_avg_pool", "add",    "concat",
-      "flatten",    "activation", "softmax",         "conv2d", "linear"};
   const std::vector<std::string> names = value_names(parts);
-  const std::string op = random->pick(kOps), name = "extra" + std::to_string(number);
-  Tree node = Tree::object(), inputs = Tree::array();
-  size_t count = op == "add" ? 2 : 1;
-  if (op == "concat") count = random->chance(0.98) ? 2 + random->below(3) : 70000;
+  const std::string op = random->pick(op_words()), name = "extra" + std::to_string(number);
   const std::string value = random->pick(names);
+  std::vector<int64_t> shape = shape_of(parts, value);
+  if (shape.empty()) shape = {1};
+  Tree node = random_node(op, shape, random), inputs = Tree::array();
+  size_t count = op == "add" || op == "binary" || op == "matmul" ? 2 : op == "constant" ? 0 : 1;
+  if (op == "concat") count = random->chance(0.98) ? 2 + random->below(3) : 70000;
   for (size_t i = 0; i < count; ++i) inputs.add(Tree::string(value));
+  // Some with another value, which may go with the first.
+  if (count == 2 && random->chance(0.3)) inputs.items[1].second = Tree::string(random->pick(names));
   node.set("op", Tree::string(op));
   node.set("name", Tree::string(name));
   node.set("inputs", std::move(inputs));
   node.set("output", Tree::string(name));
-  node.set("shape", op == "linear" ? Tree::numbers({random->within(1, 9)})
-                                   : Tree::numbers({random->within(1, 9), 4, 4}));
-  if (op == "max_pool2d" || op == "avg_pool2d" || op == "conv2d") {
-    node.set("kernel", Tree::numbers({3, 3}));
-    node.set("stride", Tree::numbers({1, 1}));
-    node.set("padding", Tree::numbers({1, 1, 1, 1}));
-    if (op != "avg_pool2d") node.set("dilation", Tree::numbers({1, 1}));
-    if (op == "avg_pool2d") node.set("count_include_pad", Tree::scalar("false"));
-    change_window(&node, random);
-  }
-  if (op == "add" || op == "conv2d" || op == "linear") node.set("activation", Tree::string("none"));
-  if (op == "activation") node.set("activation", Tree::string("relu"));
+  if (node.find("kernel") != nullptr) change_window(&node, random);
   auto& nodes = parts.nodes->items;
-  const auto at = static_cast<int64_t>(random->below(nodes.size() + 1));
+  // Mostly behind what it reads.
+  size_t first = 0;
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    const Tree* output = nodes[i].second.find("output");
+    if (output != nullptr && output->plain() == value) first = i + 1;
+  }
+  if (random->chance(0.1)) first = 0;
+  const auto at = static_cast<int64_t>(first + random->below(nodes.size() + 1 - first));
   nodes.insert(nodes.begin() + at, {"", std::move(node)});
   if (random->chance(0.5)) {
     parts.outputs->add(Tree::string(name));
@@ -229,7 +299,7 @@ void change_nodes(const Parts& parts, Random* random) {
 void change_graph(ModelFile* model, Random* random) {
   Parts parts{};
   if (!parts_of(model, &parts)) return;
-  switch (random->below(12)) {
+  switch (random->below(18)) {
     case 0:
       change_parameter(&random->pick(parts.nodes->items).second, random);
       break;
@@ -248,7 +318,18 @@ void change_graph(ModelFile* model, Random* random) {
       break;
     case 8:
     case 9:
+    case 12:
+    case 13:
       insert_node(parts, static_cast<int64_t>(parts.nodes->items.size()), random);
+      // What most of these nodes need.
+      if (random->chance(0.9)) model->metadata.set("version", Tree::string("2"));
+      break;
+    case 14:
+    case 15:
+      change_parameter(&random->pick(parts.nodes->items).second, random);
+      break;
+    case 16:
+      change_ports(parts, random);
       break;
     case 10:
       random->chance(0.1) ? insert_many(parts, random) : change_nodes(parts, random);

@@ -116,6 +116,22 @@ std::vector<Tensor> random_layer(int64_t out_channels, int64_t in_channels, int6
           {"bias", "F32", {out_channels}, bytes_of(bias)}};
 }
 
+Tensor random_tensor(const std::string& name, const std::vector<int64_t>& shape, int64_t below,
+                     Random* random) {
+  int64_t elements = 1;
+  for (const int64_t side : shape) elements *= side;
+  if (below > 0) {
+    std::vector<uint32_t> indices;
+    for (int64_t i = 0; i < elements; ++i) {
+      indices.push_back(static_cast<uint32_t>(random->within(0, below - 1)));
+    }
+    return {name, "U32", shape, bytes_of(indices)};
+  }
+  std::vector<float> numbers(static_cast<size_t>(elements));
+  for (float& number : numbers) number = random->normal();
+  return {name, "F32", shape, bytes_of(numbers)};
+}
+
 void change_tensors(ModelFile* model, Random* random) {
   if (model->tensors.empty()) return;
   auto& tensors = model->tensors;

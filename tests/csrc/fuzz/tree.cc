@@ -108,6 +108,13 @@ bool Tree::as_integer(int64_t* value) const {
   return errno == 0 && *end == '\0';
 }
 
+bool Tree::as_real(double* value) const {
+  if (kind != Kind::kScalar || text.empty()) return false;
+  char* end = nullptr;
+  *value = std::strtod(text.c_str(), &end);
+  return *end == '\0';
+}
+
 std::vector<Tree*> Tree::places() {
   std::vector<Tree*> found;
   for (auto& [name, value] : items) {

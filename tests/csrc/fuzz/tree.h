@@ -36,6 +36,8 @@ struct Tree {
   std::string plain() const { return is_string() ? text.substr(1, text.size() - 2) : text; }
   // A whole number; false if it is none.
   bool as_integer(int64_t* value) const;
+  // Any number.
+  bool as_real(double* value) const;
   // Every place below this one.
   std::vector<Tree*> places();
 };
