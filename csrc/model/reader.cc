@@ -189,7 +189,8 @@ class GraphBuilder {
     if (shape.size() != 3 || example.size() != 3) fail(what + " has free sides, but is no map");
     for (size_t axis = 0; axis < 3; ++axis) {
       const bool is_free = axis > 0 && shape[axis] == "?";
-      if (!is_free && shape[axis] != example[axis]) {
+      const std::string side = "a side of " + what;
+      if (!is_free && as_unsigned(shape[axis], side) != as_unsigned(example[axis], side)) {
         fail("the shape of " + what + " and its example differ");
       }
       if (is_free) (axis == 1 ? graph_.free_height : graph_.free_width) = true;
