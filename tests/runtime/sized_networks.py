@@ -6,7 +6,6 @@ import numpy as np
 from graphs import GraphBuilder, Pair, model_bytes
 
 SAME = (1, 1, 1, 1)
-Padding = tuple[int, int, int, int]
 
 
 class SizedBuilder(GraphBuilder):
@@ -55,10 +54,10 @@ class SizedBuilder(GraphBuilder):
         return model_bytes(graph, self.tensors, self.version)
 
 
-def u_net(seed: int = 0, *, free: str = "hw") -> bytes:
+def u_net(seed: int = 0, *, free: str = "hw", size: Pair = (16, 24)) -> bytes:
     """Two levels with skips; sides are multiples of 4."""
     b = SizedBuilder(seed)
-    x = b.input((3, 16, 24))
+    x = b.input((3, *size))
     top = b.conv(x, 6)
     middle = b.function(b.group_norm(b.conv(b.half(top), 8, "none"), 2), "silu")
     low = b.conv(b.half(middle), 9)
@@ -69,10 +68,10 @@ def u_net(seed: int = 0, *, free: str = "hw") -> bytes:
     return b.sized_file(soft, middle, free=free)
 
 
-def residual_network(seed: int = 0, *, free: str = "hw") -> bytes:
+def residual_network(seed: int = 0, *, free: str = "hw", size: Pair = (16, 24)) -> bytes:
     """Strides, residuals, a gate and a classifier; any sides."""
     b = SizedBuilder(seed)
-    x = b.input((3, 16, 24))
+    x = b.input((3, *size))
     stem = b.conv(x, 8, stride=(2, 2))
     body = b.conv(b.conv(stem, 8), 8, residual=stem)
     gate = b.node("global_avg_pool", [body], (8, 1, 1))
@@ -82,6 +81,17 @@ def residual_network(seed: int = 0, *, free: str = "hw") -> bytes:
     down = b.conv(down, 12, residual=down)
     flat = b.node("flatten", [b.node("global_avg_pool", [down], (12, 1, 1))], (12,))
     return b.sized_file(b.linear(flat, 5), down, free=free)
+
+
+def plain(seed: int = 0, *, size: Pair = (16, 24)) -> bytes:
+    """What every backend computes; multiples of 2."""
+    b = SizedBuilder(seed)
+    x = b.input((3, *size))
+    stem = b.half(b.conv(x, 8))
+    body = b.conv(b.conv(stem, 8), 8, residual=stem)
+    both = b.conv(b.concat(body, stem), 6, stride=(2, 2))
+    flat = b.node("flatten", [b.node("global_avg_pool", [both], (6, 1, 1))], (6,))
+    return b.sized_file(b.linear(flat, 5), both)
 
 
 def pyramid(seed: int = 0, *, free: str = "hw") -> bytes:
