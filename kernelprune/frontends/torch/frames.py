@@ -166,9 +166,8 @@ def _together(
         return None
     value, groups = found
     shape = call.shape(value)
-    if sum(BATCH in group for group in groups) != 1 or [BATCH] not in groups:
-        if len(views) > 1 or len(operands) > 1:  # the batch is one with other axes
-            return None
+    if any(BATCH in group[1:] for group in groups):  # the batch inside an axis of others
+        return None
     inner: dict[Any, Any] = {}
     for argument in operands:
         if argument in views:
@@ -191,12 +190,13 @@ def _like(call: Call, view: View, shape: Shape, groups: Groups, along: int | Non
     """A value with the operand's elements, with the axes of the value that leads."""
     wanted: list[tuple[int, bool]] = []
     for axis, group in enumerate(groups):
-        if group == [BATCH]:
-            if view.axes[axis] != (BATCH,):
+        own = [shape[each] for each in group if each != BATCH]
+        if BATCH in group:
+            if view.axes[axis][:1] != (BATCH,) or view.side(axis) != math.prod(own):
                 return None
-            wanted.append((1, True))
+            wanted += [(1, True), *((side, False) for side in own)]
             continue
-        sides = _sides(view.side(axis), [shape[own] for own in group], axis == along)
+        sides = _sides(view.side(axis), own, axis == along)
         if sides is None:
             return None
         wanted += [(side, False) for side in sides]
@@ -218,7 +218,7 @@ def _constant_like(tensor: torch.Tensor, shape: Shape, groups: Groups) -> torch.
     outer = [1] * (len(groups) - tensor.dim()) + list(tensor.shape)
     sides: list[int] = []
     for side, group in zip(outer, groups, strict=True):
-        own = [1] if group == [BATCH] else [shape[axis] for axis in group]
+        own = [1] * len(group) if BATCH in group else [shape[axis] for axis in group]
         cut = _sides(side, own, False)
         if cut is None:
             return None

@@ -199,6 +199,31 @@ class Windows(nn.Module):
         return x.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
+class ShiftedWindows(nn.Module):
+    """As a Swin transformer has them: shifted, with a bias by place and a mask by window."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.qkv = nn.Conv2d(3, 8, 1), nn.Linear(8, 24)
+        self.bias = nn.Parameter(torch.rand(49, 2))
+        self.register_buffer("index", torch.randint(49, (256,)))
+        self.register_buffer("mask", -100.0 * (torch.rand(4, 16, 16) > 0.5))
+
+    def forward(self, x):
+        x = self.first(x).permute(0, 2, 3, 1)
+        batch, height, width, channels = x.shape
+        x = torch.roll(x, (-2, -2), (1, 2)).view(batch, height // 4, 4, width // 4, 4, channels)
+        x = x.permute(0, 1, 3, 2, 4, 5).reshape(-1, 16, channels)
+        parts = self.qkv(x).reshape(x.shape[0], 16, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        q, k, v = parts.unbind(0)
+        scores = q @ k.transpose(-2, -1)
+        scores = scores + self.bias[self.index].view(16, 16, 2).permute(2, 0, 1).unsqueeze(0)
+        scores = scores.view(batch, 4, 2, 16, 16) + self.mask.unsqueeze(1).unsqueeze(0)
+        x = (scores.view(-1, 2, 16, 16).softmax(-1) @ v).transpose(1, 2)
+        x = x.reshape(-1, height // 4, width // 4, 4, 4, channels).permute(0, 1, 3, 2, 4, 5)
+        return torch.roll(x.reshape(batch, height, width, channels), (2, 2), (1, 2))
+
+
 class Signal(nn.Module):
     """Layers over one axis."""
 
@@ -253,6 +278,7 @@ MODELS = {
     "nn.MultiheadAttention with weights": (lambda: TorchAttention(True), None),
     "nn.TransformerEncoderLayer": (Encoder, None),
     "windows": (Windows, None),
+    "shifted windows": (ShiftedWindows, None),
     "one axis": (
         Signal, "reshape conv2d batch_norm activation max_pool2d conv2d reduce flatten linear",
     ),
