@@ -51,11 +51,37 @@ class Concatenating(nn.Module):
         return self.last(nn.functional.max_pool2d(x, 2).flatten(1)).softmax(1)
 
 
+class Attending(nn.Module):
+    """Operators of every kind: attention, normalizations, up by a transposed convolution and by
+    interpolation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, 1, 1)
+        self.norm = nn.GroupNorm(2, 8)
+        self.qkv = nn.Conv2d(8, 24, 1)
+        self.up = nn.ConvTranspose2d(8, 6, 2, 2)
+        self.slope = nn.PReLU(6)
+        self.last = nn.Linear(14, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.silu(self.norm(self.first(x)))
+        q, k, v = self.qkv(x).flatten(2).chunk(3, 1)
+        weights = (q.transpose(1, 2) @ k * 0.35).softmax(-1)
+        x = x + (v @ weights.transpose(1, 2)).view(x.shape)
+        y = self.slope(self.up(x))
+        z = nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
+        z = nn.functional.interpolate(z, size=y.shape[2:], mode="bilinear")
+        y = torch.cat([y, nn.functional.hardswish(z)], 1)
+        return self.last(nn.functional.layer_norm(y.mean((2, 3)), (14,)))
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "vgg16": (lambda: pruned_at_random("vgg16", {"width": 0.25}, 0.3), 32),
     "resnet20": (lambda: pruned_at_random("resnet20", {}, 0.3), 32),
     "depthwise": (Depthwise, 20),
     "concat": (Concatenating, 16),
+    "operators": (Attending, 7),
 }
 
 

@@ -16,6 +16,7 @@ from runtime.operators import test_reductions as reductions
 from runtime.operators import test_sampling as sampling
 
 from kernelprune import _core
+from kernelprune.errors import Error
 
 ROOT = Path(__file__).resolve().parents[2]
 PRECISIONS = ("strict", "half")
@@ -297,3 +298,17 @@ def test_matrices_are_repeated(leading, precision: str) -> None:
     first, second = leading
     file = products._matmul((*first, 3, 4), (*second, 4, 5), transpose_b=True)
     check_exact(file, precision)
+
+
+# --- limits --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("op", ["unary", "slice", "softmax"])
+def test_images_beyond_32_bits_are_refused(op: str) -> None:
+    """If this fails, places in an image overflow, and a kernel reads and writes anywhere."""
+    shape = (2048, 1024, 1024)
+    params = {"unary": {"function": "exp", "alpha": 0, "beta": 0}, "softmax": {"axis": 2},
+              "slice": {"axis": 0, "start": 0, "stop": 2048, "step": 1}}[op]  # fmt: skip
+    model = OpFile(op, [shape], shape, params).model().to_bytes()
+    with pytest.raises(Error, match=r"'node' is too large for one launch: run .* device=\"cpu\""):
+        _core.Engine.load_bytes(model, "f", 1, "", 0, "strict", device="cuda-emulated")

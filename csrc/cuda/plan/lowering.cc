@@ -109,8 +109,9 @@ void CudaLowering::set_window(const Window& window, Args* args) {
 
 void CudaLowering::refuse_size() const {
   const std::string name = node_ < 0 ? "(input or output)" : graph_.nodes[node_].name;
-  throw Error(ErrorKind::kGeneral,
-              graph_.source + ": node '" + name + "' is too large for one launch");
+  throw Error(ErrorKind::kGeneral, graph_.source + ": node '" + name +
+                                       "' is too large for one launch: run fewer or smaller "
+                                       "images, or use device=\"cpu\"");
 }
 
 void CudaLowering::check_places(std::initializer_list<int> values) const {

@@ -10,7 +10,7 @@
 template <class T>
 struct ResizeKernel {
   static constexpr int kThreads = kElementThreads;
-  static constexpr int kBlocksPerProcessor = 4;
+  static constexpr int kBlocksPerProcessor = 3;
 
   KP_DEVICE static void run(const Args& a) {
     const Element e = output_element(a);
@@ -19,7 +19,7 @@ struct ResizeKernel {
     const int64_t map =
         e.image * a.in_image + static_cast<int64_t>(e.channel) * a.in_h * a.in_pitch;
     float sum = 0.0f;
-    for (int i = 0; i < a.op.function; ++i) {
+    KP_NO_UNROLL for (int i = 0; i < a.op.function; ++i) {
       const int64_t tap = static_cast<int64_t>(i) * a.out_h + e.row;
       const int64_t row = map + static_cast<int64_t>(load(a.op.tables[0], tap)) * a.in_pitch;
       float of_row = 0.0f;
