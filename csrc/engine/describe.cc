@@ -1,5 +1,7 @@
 #include "engine/describe.h"
 
+#include <algorithm>
+
 namespace kernelprune {
 
 TensorInfo tensor_of(const Graph& graph, int value, const std::string& name) {
@@ -22,6 +24,12 @@ LayerInfo layer_of(const Graph& graph, const Node& node) {
     layer.dense_macs = layer.all_connections * macs_per_connection;
   }
   return layer;
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : 0.5 * (values[half - 1] + values[half]);
 }
 
 }  // namespace kernelprune

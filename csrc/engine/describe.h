@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "kernelprune/engine.h"
 #include "model/graph.h"
@@ -12,5 +13,8 @@ TensorInfo tensor_of(const Graph& graph, int value, const std::string& name);
 
 // What the file says of a node.
 LayerInfo layer_of(const Graph& graph, const Node& node);
+
+// Of at least one number.
+double median(std::vector<double> values);
 
 }  // namespace kernelprune

@@ -20,12 +20,6 @@ namespace {
 
 constexpr size_t kMostSizes = 8;  // that are planned at once
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : 0.5 * (values[half - 1] + values[half]);
-}
-
 }  // namespace
 
 struct Engine::Impl {
