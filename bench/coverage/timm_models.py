@@ -138,6 +138,8 @@ OTHER = (
 )
 # Larger pictures take longer and show nothing more.
 _LARGEST = 256
+# Its attention works on blocks of a fixed number of places.
+_ONE_SIZE = ("bat_resnext26ts",)
 
 
 def unsorted_modules() -> list[str]:
@@ -155,7 +157,7 @@ def _build(name: str) -> Subject:
     module = timm.create_model(name)
     settings = module.default_cfg
     side = settings["input_size"][-1]
-    if settings.get("fixed_input_size"):
+    if settings.get("fixed_input_size") or name in _ONE_SIZE:
         return Subject.square(module, side)
     side = min(side, _LARGEST)
     return Subject.square(module, side, smaller_side(side))
