@@ -60,10 +60,11 @@ class Node:
 
     ``weight`` is dense: ``[O, I, kh, kw]`` (conv2d; ``[O, I/groups, kh, kw]`` as long as
     ``params`` has ``groups``) or ``[O, F]`` (linear). ``bias`` is ``[O]`` or None. ``tensors`` are
-    those of other ops (see Op.tensors). ``module`` is the qualified name of the ``nn.Module`` it
-    came from, ``parameters`` maps a role ("weight", "bias", ...) to the qualified name of the
-    model's own parameter when nothing else uses that parameter, and ``source`` is the model's
-    source line; all three are unknown to files.
+    those of other ops (see Op.tensors). ``groups``: of a weight whose groups are expanded, how many
+    there were; only passes ask. ``module`` is the qualified name of the ``nn.Module`` it came from,
+    ``parameters`` maps a role ("weight", "bias", ...) to the qualified name of the model's own
+    parameter when nothing else uses that parameter, and ``source`` is the model's source line; all
+    four are unknown to files.
     """
 
     op: str
@@ -80,6 +81,7 @@ class Node:
     source: str | None = None
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
     literal: bool = False  # the model's code may hold the number of its channels
+    groups: int = 1
 
     @property
     def rule(self) -> Op:
@@ -108,10 +110,18 @@ class Node:
         return Connections.from_dense(self.weight)
 
     def all_connections(self) -> int:
-        """How many connections the layer has when dense; 0 for ops without weights."""
+        """How many connections the layer has when dense, those of its groups; 0 for ops without
+        weights."""
         if not self.has_weight():
             return 0
-        return self.shape[0] * (self.in_channels() // int(self.params.get("groups", 1)))
+        known = int(self.params.get("all_connections", 0))
+        return known or self.shape[0] * self.in_channels() // int(self.params.get("groups", 1))
+
+    def set_all_connections(self, total: int) -> None:
+        """Notes ``total`` in ``params``, unless every output can read every input."""
+        self.params.pop("all_connections", None)
+        if total < self.shape[0] * self.in_channels():
+            self.params["all_connections"] = total
 
     def kept_connections(self) -> int:
         if not self.has_weight():

@@ -75,7 +75,9 @@ def expand_group_weights(graph: Graph) -> None:
     for node in graph.nodes:
         if node.has_weight():
             assert node.weight is not None
-            node.weight = expand_groups(node.weight, node.params.pop("groups", 1))
+            total, node.groups = node.all_connections(), int(node.params.pop("groups", 1))
+            node.weight = expand_groups(node.weight, node.groups)
+            node.set_all_connections(total)
 
 
 def drop_trace_parameters(graph: Graph) -> None:
@@ -236,6 +238,8 @@ def _shrink_layer(node: Node, channels: Channels) -> None:
     weight = np.where(kept.reshape(1, -1, *[1] * (node.weight.ndim - 2)), node.weight, 0)
     node.weight = np.ascontiguousarray(weight[out][:, source]).astype(node.weight.dtype)
     node.shape = (int(out.sum()), *node.shape[1:])
+    rows, columns = (mask.reshape(node.groups, -1).sum(axis=1) for mask in (out, source))
+    node.set_all_connections(int(rows @ columns))
 
 
 def _infer_shapes(graph: Graph) -> None:

@@ -85,12 +85,13 @@ class BatchNorm(Op):
             node.tensors = {"scale": scale, "shift": shift}
             return
         node.params = {"activation": "none"}
-        node.bias = shift
+        node.bias, node.groups = shift, len(scale)
         if len(node.shape) == 1:
             node.op, node.weight = "linear", np.diag(scale)
-            return
-        node.op, node.weight = "conv2d", np.diag(scale)[:, :, None, None]
-        node.params.update(kernel=[1, 1], stride=[1, 1], padding=[0, 0, 0, 0], dilation=[1, 1])
+        else:
+            node.op, node.weight = "conv2d", np.diag(scale)[:, :, None, None]
+            node.params.update(kernel=[1, 1], stride=[1, 1], padding=[0, 0, 0, 0], dilation=[1, 1])
+        node.set_all_connections(len(scale))
 
     def constants(
         self, node: Node, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]

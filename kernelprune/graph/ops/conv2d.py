@@ -10,7 +10,12 @@ import numpy as np
 from kernelprune.errors import UnsupportedOperator
 from kernelprune.graph.ops.activation import FUSED_ACTIVATION
 from kernelprune.graph.ops.base import Shape, keep_entries
-from kernelprune.graph.ops.layer import LayerWithWeights, check_residual, layer_module
+from kernelprune.graph.ops.layer import (
+    ALL_CONNECTIONS,
+    LayerWithWeights,
+    check_residual,
+    layer_module,
+)
 from kernelprune.graph.ops.window import (
     DILATION,
     WINDOW,
@@ -104,7 +109,7 @@ def _sparse_conv(call: Any) -> str:
 
 class Conv2d(LayerWithWeights):
     name = "conv2d"
-    parameters = (*WINDOW, DILATION, FUSED_ACTIVATION)
+    parameters = (*WINDOW, DILATION, FUSED_ACTIVATION, ALL_CONNECTIONS)
     torch_rows = {
         "aten::conv2d": _conv2d,
         "aten::convolution": _convolution,

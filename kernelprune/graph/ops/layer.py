@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kernelprune.errors import ShapeError
+from kernelprune.errors import FormatError, ShapeError
 from kernelprune.graph.ops.activation import activation_module
-from kernelprune.graph.ops.base import Op, Shape, as_module, tensor
+from kernelprune.graph.ops.base import Op, Parameter, Shape, as_module, tensor
 
 if TYPE_CHECKING:
     from kernelprune.graph.ir import Node
+
+
+# How many connections the layer would have unpruned, where groups leave fewer than outputs times
+# inputs (which 0 stands for). It is counted with and nothing else.
+ALL_CONNECTIONS = Parameter("all_connections", "integer", low=0, high=1 << 40, default=0)
 
 
 class LayerWithWeights(Op):
@@ -30,6 +35,14 @@ class LayerWithWeights(Op):
         node.weight = node.weight * scale.reshape(-1, *[1] * (node.weight.ndim - 1))
         node.bias = node.bias * scale + shift
         return True
+
+    def check_tensors(self, node: Node, shapes: Sequence[Shape]) -> None:
+        total = node.params.get("all_connections", 0)
+        if total and not node.kept_connections() <= total <= node.shape[0] * shapes[0][0]:
+            raise FormatError(
+                f"parameter 'all_connections' is {total}, outside of {node.kept_connections()} "
+                f"kept ones to {node.shape[0] * shapes[0][0]}"
+            )
 
 
 def check_residual(shapes: Sequence[Shape], output: Shape) -> Shape:

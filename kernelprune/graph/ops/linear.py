@@ -10,7 +10,12 @@ import numpy as np
 from kernelprune.errors import UnsupportedOperator
 from kernelprune.graph.ops.activation import FUSED_ACTIVATION
 from kernelprune.graph.ops.base import Shape, keep_entries, need_rank
-from kernelprune.graph.ops.layer import LayerWithWeights, check_residual, layer_module
+from kernelprune.graph.ops.layer import (
+    ALL_CONNECTIONS,
+    LayerWithWeights,
+    check_residual,
+    layer_module,
+)
 
 if TYPE_CHECKING:
     from kernelprune.graph.ir import Node
@@ -44,7 +49,7 @@ def _matmul(call: Any) -> str:
 
 class Linear(LayerWithWeights):
     name = "linear"
-    parameters = (FUSED_ACTIVATION,)
+    parameters = (FUSED_ACTIVATION, ALL_CONNECTIONS)
     torch_rows = {
         "aten::linear": _linear,
         "aten::addmm": _addmm,
