@@ -19,7 +19,7 @@ LayerInfo layer_of(const Graph& graph, const Node& node) {
     const Shape& in = graph.values[node.inputs[0]].shape;
     const int64_t macs_per_connection = window_of(node.op).taps() * out.pixels();
     layer.connections = node.connections->count();
-    layer.all_connections = in.c * out.c;
+    layer.all_connections = all_connections_of(node.op, in.c, out.c);
     layer.macs = layer.connections * macs_per_connection;
     layer.dense_macs = layer.all_connections * macs_per_connection;
   }

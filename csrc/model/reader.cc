@@ -304,6 +304,11 @@ class GraphBuilder {
       out.col.assign(narrow.begin(), narrow.end());
     }
     check_col(out, in_channels);
+    const int64_t all = all_connections_of(node.op, in_channels, out_channels);
+    if (all < static_cast<int64_t>(count) || all > in_channels * out_channels) {
+      fail("parameter 'all_connections' is " + std::to_string(all) + ", outside of " +
+           std::to_string(count) + " kept ones to " + std::to_string(in_channels * out_channels));
+    }
     out.weight =
         copy_of<float>(tensor(node.name + ".weight", {Dtype::kF32}, {count, kernel_h, kernel_w}));
     out.bias = copy_of<float>(tensor(node.name + ".bias", {Dtype::kF32}, {rows}));

@@ -20,12 +20,14 @@ struct Conv2d : Op {
   Window window;
   Activation activation = Activation::kNone;
   int64_t out_channels = 1;
+  int64_t all_connections = 0;
 
   static Conv2d from(const Attributes& attributes) {
     Conv2d op;
     op.window = Window::from(attributes, /*with_dilation=*/true);
     op.activation = activation_from(attributes);
     op.out_channels = attributes.shape().c;
+    op.all_connections = all_connections_from(attributes);
     return op;
   }
   Shape infer(const std::vector<Shape>& inputs) const {

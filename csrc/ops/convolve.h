@@ -37,6 +37,13 @@ inline void convolve(const Window& window, Activation activation, const Referenc
   }
 }
 
+// How many connections the layer would have unpruned, where groups leave fewer than outputs times
+// inputs; 0 stands for these. It is counted with and nothing else.
+inline int64_t all_connections_from(const Attributes& attributes) {
+  const char* name = "all_connections";
+  return attributes.has(name) ? attributes.integer(name, 0, int64_t{1} << 40) : 0;
+}
+
 inline void check_residual(const std::vector<Shape>& inputs, const Shape& output) {
   if (inputs.size() == 2 && inputs[1] != output) {
     throw Error(ErrorKind::kFormat,

@@ -13,11 +13,13 @@ struct Linear : Op {
   static constexpr size_t kMinInputs = 1, kMaxInputs = 2;
   Activation activation = Activation::kNone;
   int64_t out_features = 1;
+  int64_t all_connections = 0;
 
   static Linear from(const Attributes& attributes) {
     Linear op;
     op.activation = activation_from(attributes);
     op.out_features = attributes.shape().c;
+    op.all_connections = all_connections_from(attributes);
     return op;
   }
   Shape infer(const std::vector<Shape>& inputs) const {

@@ -39,6 +39,13 @@ Window window_of(const OpParams& op) {
   return conv != nullptr ? conv->window : Window{};
 }
 
+int64_t all_connections_of(const OpParams& op, int64_t inputs, int64_t outputs) {
+  const auto* conv = std::get_if<Conv2d>(&op);
+  const int64_t known =
+      conv != nullptr ? conv->all_connections : std::get<Linear>(op).all_connections;
+  return known > 0 ? known : inputs * outputs;
+}
+
 Shape infer_shape(const OpParams& op, const std::vector<Shape>& inputs) {
   return std::visit(
       [&](const auto& params) {

@@ -58,6 +58,9 @@ bool has_connections(const OpParams& op);
 // Of an op with connections; a linear layer's window is 1x1.
 Window window_of(const OpParams& op);
 
+// How many connections such an op would have unpruned, between `inputs` and `outputs` channels.
+int64_t all_connections_of(const OpParams& op, int64_t inputs, int64_t outputs);
+
 // Checks the number of inputs and returns the output shape; throws Error (kFormat).
 Shape infer_shape(const OpParams& op, const std::vector<Shape>& inputs);
 
