@@ -14,6 +14,14 @@ constexpr int64_t kDenseBlock = 8;
 // The largest kernel of the dense convolutions: 11 x 11.
 constexpr int64_t kMaxDenseTaps = 121;
 
+// planar_depthwise: its buffer on the stack, and floats of it for a row of one phase, so that every
+// vector of `width` that begins inside the output can be loaded whole for every tap.
+constexpr int64_t kDepthwiseFloats = 6144;
+constexpr int64_t depthwise_pitch(int64_t out_w, int64_t kernel_w, int64_t stride_w,
+                                  int64_t width) {
+  return round_up(round_up(out_w, width) + (kernel_w - 1) / stride_w, width);
+}
+
 // One kernel call. Pointers are resolved just before the call, everything else while planning.
 // Activations of one lane group are [C][H][W][L]: L images side by side, or L = 1 ("planar").
 struct KernelArgs {
@@ -88,6 +96,7 @@ struct KernelTable {
   Kernel planar_conv3x3_s1;  // input padded by pad_planes
   Kernel planar_conv3x3_s2;  // input padded and split by split_phases
   Kernel planar_same3x3;     // stride 1, padding 1; null without masked loads
+  Kernel planar_depthwise;   // any kernel and stride; at most one connection in each row
   // Maps of at most `width` pixels; null without a permute instruction.
   Kernel planar_scatter3x3;  // connections by input channel
   Kernel planar_quad3x3;     // 2x2 maps

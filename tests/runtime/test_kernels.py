@@ -61,6 +61,28 @@ def grouped(channels: int, out_channels: int, groups: int, size: int, stride: in
     return case
 
 
+def depthwise(
+    size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int] = (1, 1), **options
+) -> Case:
+    """Rows of one connection each, the diagonal or any other, and one of none."""
+    mask = np.roll(np.eye(5, dtype=bool), options.pop("shift", 0), axis=1)
+    mask[3] = False
+    top, left = (kernel[0] - 1) // 2, (kernel[1] - 1) // 2
+    padding = options.pop("padding", (top, left, kernel[0] // 2, kernel[1] // 2))
+    case = conv(
+        5, 5, size, (1, 3), kernel=kernel, stride=stride, padding=padding, mask=mask, **options
+    )
+    case.name = f"depthwise {case.name}"
+    return case
+
+
+def depthwise_residual(b: GraphBuilder) -> str:
+    x = b.input((4, 9, 17))
+    mask = np.eye(4, dtype=bool)
+    mask[2] = False
+    return b.conv2d(x, 4, padding=SAME, mask=mask, residual=x, activation="relu")
+
+
 def empty_rows(b: GraphBuilder) -> str:
     mask = b.mask(9, 8, 0.5)
     mask[[0, 3, 4, 8]] = False
@@ -206,6 +228,17 @@ CASES = [
     grouped(8, 8, 8, 9, 1),
     grouped(8, 8, 8, 9, 2),
     grouped(8, 12, 4, 7, 1),
+    *[depthwise((n, n + 1), (k, k), (s, s), activation="relu")
+      for k in (3, 5, 7) for s in (1, 2) for n in (1, 2, 6, 7, 8, 15, 16, 17)],
+    *[depthwise((12, 75), (k, k), (s, s)) for k in (3, 5, 7) for s in (1, 2)],
+    # several strips of rows; one row of the output in a strip; too wide for a strip
+    *[depthwise((h, w), (7, 7), s, shift=2)
+      for h, w, s in ((90, 100, (1, 1)), (90, 100, (2, 2)), (5, 860, (1, 1)), (3, 900, (1, 1)))],
+    *[depthwise((11, 13), k, s) for k, s in (((4, 6), (1, 1)), ((1, 9), (1, 1)), ((9, 9), (2, 1)),
+      ((3, 3), (1, 2)), ((5, 5), (3, 3)), ((2, 2), (2, 2)), ((7, 1), (2, 3)), ((1, 1), (1, 1)))],
+    *[depthwise((9, 11), (3, 3), s, padding=p)
+      for s, p in (((1, 1), (0, 0, 0, 0)), ((2, 2), (0, 1, 2, 0)), ((2, 2), (1, 0, 1, 2)))],
+    Case("depthwise residual", depthwise_residual, (1, 3)),
     Case("empty rows", empty_rows),
     *[Case(f"residual {k}x{k} {n} {a}", residual(k, n, a), (1, 17))
       for k, n, a in ((3, 8, "relu"), (3, 3, "none"), (1, 5, "relu"), (5, 9, "relu6"))],

@@ -117,6 +117,9 @@ class ConvPlanner {
       return add_direct(table.spmm_dense, table, dense_terms(table, out_.pixels()), kDense,
                         same_rows());
     }
+    if (is_depthwise() && depthwise_fits(table)) {
+      add_direct(table.planar_depthwise, table, depthwise_terms(table));
+    }
     add_unfolded(table.spmm_dense, table, dense_terms(table, out_.pixels()), kDense);
     if (window_.taps() <= kMaxDenseTaps) {
       const int64_t vectors = out_.h * ceil_div(out_.w, table.width);
@@ -163,6 +166,33 @@ class ConvPlanner {
     terms.macs = connections() * 9.0 * static_cast<double>(out_.h * vectors * table.width);
     terms.visits = connections() * tiles;
     terms.rows = static_cast<double>(out_.c) * tiles;
+    return terms;
+  }
+
+  // No output channel reads more than one input channel.
+  bool is_depthwise() const {
+    const std::vector<uint32_t>& row_ptr = problem_.connections.row_ptr;
+    for (size_t o = 0; o + 1 < row_ptr.size(); ++o) {
+      if (row_ptr[o + 1] - row_ptr[o] > 1) return false;
+    }
+    return true;
+  }
+
+  // planar_depthwise has room for the rows of at least one output row.
+  bool depthwise_fits(const KernelTable& table) const {
+    const bool pads = window_.pad_top >= 0 && window_.pad_left >= 0;
+    const bool is_plain = window_.dilation_h == 1 && window_.dilation_w == 1;
+    const int64_t pitch = depthwise_pitch(out_.w, window_.kernel_w, window_.stride_w, table.width);
+    return pads && is_plain && window_.kernel_h * window_.stride_w * pitch <= kDepthwiseFloats;
+  }
+
+  CostTerms depthwise_terms(const KernelTable& table) const {
+    const int64_t vectors = out_.h * ceil_div(out_.w, table.width);
+    CostTerms terms;
+    terms.macs = connections() * static_cast<double>(window_.taps() * vectors * table.width);
+    terms.visits = connections();
+    terms.rows = static_cast<double>(out_.c * vectors);
+    terms.values = connections() * static_cast<double>(in_.h * round_up(in_.w, table.width));
     return terms;
   }
 

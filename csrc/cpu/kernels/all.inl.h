@@ -11,6 +11,7 @@
 #include "cpu/kernels/lanes_weight_gradient.inl.h"
 #include "cpu/kernels/planar_conv3x3.inl.h"
 #include "cpu/kernels/planar_same3x3.inl.h"
+#include "cpu/kernels/planar_depthwise.inl.h"
 #include "cpu/kernels/planar_scatter3x3.inl.h"
 #include "cpu/kernels/planar_quad3x3.inl.h"
 #include "cpu/kernels/planar_dot.inl.h"

@@ -41,6 +41,7 @@ constexpr KernelTable make_table() {
   t.planar_conv3x3_s1 = {"planar_conv3x3_s1", &PlanarConv3x3<V, 1>::run};
   t.planar_conv3x3_s2 = {"planar_conv3x3_s2", &PlanarConv3x3<V, 2>::run};
   if constexpr (V::kMasks) t.planar_same3x3 = {"planar_same3x3", &PlanarSame3x3<V>::run};
+  t.planar_depthwise = {"planar_depthwise", &PlanarDepthwise<V>::run};
   if constexpr (V::kPermutes) {
     t.planar_scatter3x3 = {"planar_scatter3x3", &PlanarScatter3x3<V>::run};
   }
