@@ -28,9 +28,9 @@ from kernelprune.runtime import Engine, fma_peak
 # Rates of the cost model, by what they stand for.
 PARTS = {
     "products": ("macs",),
-    "transforms": ("values",),
-    "loops": ("visits", "rows"),
-    "far loads": ("far",),
+    "transforms": ("moved_floats",),
+    "loops": ("lookups", "output_tiles"),
+    "far loads": ("uncached_macs",),
 }
 
 

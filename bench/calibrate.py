@@ -29,7 +29,7 @@ from kernelprune.format import Graph, Node, Value, write
 
 RESULTS = Path(__file__).parent / "results"
 PLAN = Path(__file__).parent.parent / "csrc" / "cpu" / "plan"
-TERMS = ("macs", "visits", "rows", "values", "far")
+TERMS = ("macs", "lookups", "output_tiles", "moved_floats", "uncached_macs")
 DENSITIES = (1.0, 0.3, 0.1, 0.05)
 LAYERS_PER_NETWORK = 8
 _MOST_ROUNDS = 10

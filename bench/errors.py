@@ -17,7 +17,7 @@ from kernelprune.format import write
 from kernelprune.frontends.torch import capture
 from kernelprune.runtime import Engine
 
-IMAGES = 16  # one lane group
+IMAGES = 16  # one batch block
 LIMITS = {"fast": 5e-5, "strict": 1e-5}
 
 

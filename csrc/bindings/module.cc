@@ -256,10 +256,10 @@ PYBIND11_MODULE(_core, m) {
       .def_readonly("vector_width", &StageInfo::vector_width)
       .def_readonly("calls", &StageInfo::calls)
       .def_readonly("macs", &StageInfo::macs)
-      .def_readonly("visits", &StageInfo::visits)
-      .def_readonly("rows", &StageInfo::rows)
-      .def_readonly("values", &StageInfo::values)
-      .def_readonly("far", &StageInfo::far);
+      .def_readonly("lookups", &StageInfo::lookups)
+      .def_readonly("output_tiles", &StageInfo::output_tiles)
+      .def_readonly("moved_floats", &StageInfo::moved_floats)
+      .def_readonly("uncached_macs", &StageInfo::uncached_macs);
 
   py::class_<CandidateInfo>(m, "CandidateInfo")
       .def_readonly("name", &CandidateInfo::name)

@@ -105,7 +105,7 @@ void CpuBackend::scale_costs(const Tuning& tuning) {
   if (!std::all_of(programs_.begin(), programs_.end(), is_measured)) return;
   for (Program& program : programs_) {
     const double scale = tuning.seconds.at(program.lanes) / program.cost(program.lanes);
-    program.image_cost *= scale, program.group_cost *= scale;
+    program.image_cost *= scale, program.block_cost *= scale;
   }
 }
 
@@ -129,18 +129,18 @@ int64_t CpuBackend::workspace_bytes(int64_t batch) const {
   return workspace_size(splitter_->split(batch), threads_).bytes();
 }
 
-std::unique_ptr<Workspace> CpuBackend::workspace_for(const Shares& shares) {
+std::unique_ptr<Workspace> CpuBackend::workspace_for(const BatchPartition& partition) {
   std::unique_ptr<Workspace> workspace = workspaces_.take();
-  workspace->reserve(workspace_size(shares, threads_), graph_.source);
+  workspace->reserve(workspace_size(partition, threads_), graph_.source);
   return workspace;
 }
 
 void CpuBackend::run(const Tensors& tensors, int64_t batch, const RunOptions& options) {
   check_options(options);
-  const Shares shares = splitter_->split(batch);
-  std::unique_ptr<Workspace> workspace = workspace_for(shares);
+  const BatchPartition partition = splitter_->split(batch);
+  std::unique_ptr<Workspace> workspace = workspace_for(partition);
   Interruption interruption(options.cancel);
-  ProgramRun(graph_, threads_, tensors, &interruption).run(shares, workspace.get());
+  ProgramRun(graph_, threads_, tensors, &interruption).run(partition, workspace.get());
   workspaces_.give_back(std::move(workspace));
   interruption.check();
 }
@@ -148,14 +148,14 @@ void CpuBackend::run(const Tensors& tensors, int64_t batch, const RunOptions& op
 std::vector<std::vector<double>> CpuBackend::profile(const Tensors& tensors, int64_t batch,
                                                      int repeats, const RunOptions& options) {
   check_options(options);
-  const Shares shares = splitter_->split(batch);
-  std::unique_ptr<Workspace> workspace = workspace_for(shares);
+  const BatchPartition partition = splitter_->split(batch);
+  std::unique_ptr<Workspace> workspace = workspace_for(partition);
   Interruption interruption(options.cancel);
   const ProgramRun run(graph_, threads_, tensors, &interruption);
   std::vector<std::vector<double>> seconds(graph_.nodes.size());
   for (int repeat = 0; repeat <= repeats && !interruption.stopped(); ++repeat) {
     std::vector<double> node_seconds(graph_.nodes.size(), 0.0);
-    run.profile(shares, workspace.get(), &node_seconds);
+    run.profile(partition, workspace.get(), &node_seconds);
     if (repeat == 0) continue;  // warm-up: pages, caches, clock
     for (size_t i = 0; i < seconds.size(); ++i) seconds[i].push_back(node_seconds[i]);
   }

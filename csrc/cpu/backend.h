@@ -37,13 +37,13 @@ class CpuBackend : public Backend {
   void make_plans(const Tuning& tuning);
   PlanOptions plan_options(int64_t lanes) const;
   void make_programs();
-  // Has the programs of lane groups begin one image at a time, where that costs less or is asked
+  // Has the programs of batch blocks begin one image at a time, where that costs less or is asked
   // for.
   void cut_programs(bool all_modes, const Tuning& tuning);
   // Costs in the proportion of measured times, if there is one for every program.
   void scale_costs(const Tuning& tuning);
-  // Memory for these shares, to be given back.
-  std::unique_ptr<Workspace> workspace_for(const Shares& shares);
+  // Memory for a run of this partition, to be given back.
+  std::unique_ptr<Workspace> workspace_for(const BatchPartition& partition);
 
   const Graph& graph_;
   const KernelSet& kernels_;
@@ -52,7 +52,7 @@ class CpuBackend : public Backend {
   const Precision precision_;
   const std::map<LayerKey, std::string> choices_;
   const std::shared_ptr<WeightStore> weights_;
-  std::vector<Program> programs_;  // widest lanes first, planar last
+  std::vector<Program> programs_;  // widest lanes first, single-image last
   std::unique_ptr<const BatchSplitter> splitter_;
   WorkspacePool workspaces_;
 };

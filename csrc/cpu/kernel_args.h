@@ -23,7 +23,8 @@ constexpr int64_t depthwise_pitch(int64_t out_w, int64_t kernel_w, int64_t strid
 }
 
 // One kernel call. Pointers are resolved just before the call, everything else while planning.
-// Activations of one lane group are [C][H][W][L]: L images side by side, or L = 1 ("planar").
+// Activations of one batch block are [C][H][W][L]: L images side by side, or L = 1 (single-image,
+// "planar" in names of kernels).
 struct KernelArgs {
   const float* in = nullptr;        // [channels][in_stride]
   const float* residual = nullptr;  // second input, laid out like out; null when there is none
@@ -36,13 +37,13 @@ struct KernelArgs {
   const float* weight = nullptr;
   const float* bias = nullptr;
 
-  const uint32_t* groups = nullptr;  // spmm_groups, planar_scatter3x3, winograd, gradients
+  const uint32_t* index_table = nullptr;  // spmm_groups, planar_scatter3x3, winograd, gradients
 
   // Winograd.
   float* work = nullptr;              // memory for sums before the inverse transform
   const uint32_t* live = nullptr;     // [channels] the input channels that are transformed
   const float* zeros = nullptr;       // [out_channels]
-  int64_t tile_first = 0, tiles = 0;  // the tiles of this call, or the rows of tiles (planar)
+  int64_t tile_first = 0, tiles = 0;  // the tiles of this call, or the rows of tiles (single-image)
   int64_t tiles_w = 0;                // tiles in a row
 
   int64_t channels = 0;
@@ -56,7 +57,8 @@ struct KernelArgs {
   int64_t dilation_h = 1, dilation_w = 1;
   int64_t pad_top = 0, pad_left = 0;
   int64_t lanes = 1;  // L of the activations
-  // Conversion to and from batch lanes: images really present, floats from one to the next.
+  // Conversion to and from the batch-blocked layout: images really present, floats from one to the
+  // next.
   int64_t images = 1, image_stride = 0;
   bool count_include_pad = false;
   int64_t pad_bottom = 0, pad_right = 0;
@@ -92,7 +94,7 @@ struct KernelTable {
   Kernel lanes_conv;         // any kernel, stride, dilation, padding
   Kernel lanes_conv_dense;   // the same for density 1, weights in blocks
   Kernel planar_conv_dense;  // input padded by pad_planes or split_phases, weights in blocks
-  Kernel channels_dense;     // planar, lanes are output channels; null for vectors over a block
+  Kernel channels_dense;  // single-image, lanes are output channels; null for vectors over a block
   Kernel planar_conv3x3_s1;  // input padded by pad_planes
   Kernel planar_conv3x3_s2;  // input padded and split by split_phases
   Kernel planar_same3x3;     // stride 1, padding 1; null without masked loads

@@ -8,23 +8,23 @@
 namespace kernelprune {
 namespace {
 
-// Arenas for one share: more than one for images that threads take through steps alone.
-size_t arenas(const Share& share, int threads) {
-  const bool per_image = share.program->per_image > 0 && share.images >= threads;
-  return share.groups() >= threads || per_image ? static_cast<size_t>(threads) : 1;
+// Arenas for one slice: more than one for images that threads take through steps alone.
+size_t arenas(const BatchSlice& slice, int threads) {
+  const bool per_image = slice.program->per_image > 0 && slice.images >= threads;
+  return slice.blocks() >= threads || per_image ? static_cast<size_t>(threads) : 1;
 }
 
-int64_t images_in(const Share& share, int64_t group) {
-  return std::min(share.program->lanes, share.images - group * share.program->lanes);
+int64_t images_in(const BatchSlice& slice, int64_t block) {
+  return std::min(slice.program->lanes, slice.images - block * slice.program->lanes);
 }
 
 }  // namespace
 
-WorkspaceSize workspace_size(const Shares& shares, int threads) {
+WorkspaceSize workspace_size(const BatchPartition& partition, int threads) {
   WorkspaceSize size;
-  for (const Share& share : shares) {
-    size.arenas = std::max(size.arenas, arenas(share, threads));
-    size.floats = std::max(size.floats, share.program->workspace_floats);
+  for (const BatchSlice& slice : partition) {
+    size.arenas = std::max(size.arenas, arenas(slice, threads));
+    size.floats = std::max(size.floats, slice.program->workspace_floats);
   }
   return size;
 }
@@ -34,8 +34,8 @@ const float* ProgramRun::locate(const Operand& operand, const Pass& pass,
   const auto index = static_cast<size_t>(operand.at);
   switch (operand.place) {
     case Operand::Place::kWorkspace:
-      return (operand.image_stride > 0 ? place.group_arena : place.arena) + operand.at +
-             place.in_group * operand.image_stride;
+      return (operand.image_stride > 0 ? place.block_arena : place.arena) + operand.at +
+             place.in_block * operand.image_stride;
     case Operand::Place::kScratch:
       return place.arena + pass.scratch[place.part * pass.memories + operand.at];
     case Operand::Place::kInput:
@@ -112,7 +112,7 @@ void ProgramRun::run_pass(const TeamMember& member, const Program& program, cons
 
 namespace {
 
-// Calls body(pass, first image, images, image in the group) for the passes of one lane group in
+// Calls body(pass, first image, images, image in the block) for the passes of one batch block in
 // order: those per image for each image but the first `done`, then the others.
 template <typename Body>
 void for_each_pass(const Program& program, int64_t image, int64_t images, int64_t done,
@@ -132,8 +132,8 @@ void for_each_pass(const Program& program, int64_t image, int64_t images, int64_
 void ProgramRun::alone(const TeamMember& member, const Program& program, float* arena,
                        int64_t image, int64_t images) const {
   for_each_pass(program, image, images, 0,
-                [&](const Pass& pass, int64_t first, int64_t count, int64_t in_group) {
-                  run_pass(member, program, pass, {arena, arena, first, count, in_group});
+                [&](const Pass& pass, int64_t first, int64_t count, int64_t in_block) {
+                  run_pass(member, program, pass, {arena, arena, first, count, in_block});
                 });
 }
 
@@ -170,8 +170,8 @@ void ProgramRun::together(const Program& program, Workspace* workspace, int64_t 
     });
     if (owned > 0) member.barrier();
     for_each_pass(program, image, images, owned,
-                  [&](const Pass& pass, int64_t first, int64_t count, int64_t in_group) {
-                    Place place{arena, arena, first, count, in_group};
+                  [&](const Pass& pass, int64_t first, int64_t count, int64_t in_block) {
+                    Place place{arena, arena, first, count, in_block};
                     member.for_each_part([&](int part) {
                       place.part = part;
                       for (int64_t range = pass.owned * part / threads_;
@@ -196,35 +196,35 @@ void ProgramRun::together(const Program& program, Workspace* workspace, int64_t 
   });
 }
 
-void ProgramRun::run(const Shares& shares, Workspace* workspace) const {
-  for (const Share& share : shares) {
-    const Program& program = *share.program;
-    const auto first = [&](int64_t group) { return share.first + group * program.lanes; };
-    // Whole groups per thread need no barriers at all; what is left over is shared step by step.
-    const int64_t rounds = share.groups() / threads_;
+void ProgramRun::run(const BatchPartition& partition, Workspace* workspace) const {
+  for (const BatchSlice& slice : partition) {
+    const Program& program = *slice.program;
+    const auto first = [&](int64_t block) { return slice.first + block * program.lanes; };
+    // Whole blocks per thread need no barriers at all; what is left over is shared step by step.
+    const int64_t rounds = slice.blocks() / threads_;
     if (rounds > 0) {
       run_team(threads_, [&](const TeamMember& member) {
         member.for_each_part([&](int thread) {
           float* const arena = workspace->arenas[static_cast<size_t>(thread)].data();
-          for (int64_t group = thread * rounds; group < (thread + 1) * rounds; ++group) {
-            alone(member, program, arena, first(group), images_in(share, group));
+          for (int64_t block = thread * rounds; block < (thread + 1) * rounds; ++block) {
+            alone(member, program, arena, first(block), images_in(slice, block));
           }
         });
       });
     }
-    for (int64_t group = rounds * threads_; group < share.groups(); ++group) {
-      together(program, workspace, first(group), images_in(share, group), nullptr);
+    for (int64_t block = rounds * threads_; block < slice.blocks(); ++block) {
+      together(program, workspace, first(block), images_in(slice, block), nullptr);
     }
   }
 }
 
-void ProgramRun::profile(const Shares& shares, Workspace* workspace,
+void ProgramRun::profile(const BatchPartition& partition, Workspace* workspace,
                          std::vector<double>* node_seconds) const {
-  for (const Share& share : shares) {
-    const Program& program = *share.program;
+  for (const BatchSlice& slice : partition) {
+    const Program& program = *slice.program;
     std::vector<double> step_seconds(program.steps.size(), 0.0);
-    for (int64_t group = 0; group < share.groups(); ++group) {
-      together(program, workspace, share.first + group * program.lanes, images_in(share, group),
+    for (int64_t block = 0; block < slice.blocks(); ++block) {
+      together(program, workspace, slice.first + block * program.lanes, images_in(slice, block),
                &step_seconds);
     }
     for (size_t i = 0; i < program.steps.size(); ++i) {

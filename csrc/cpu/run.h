@@ -14,9 +14,9 @@
 
 namespace kernelprune {
 
-// What running these shares by `threads` threads takes: an arena for each thread that has images of
-// its own.
-WorkspaceSize workspace_size(const Shares& shares, int threads);
+// What running this partition by `threads` threads takes: an arena for each thread that has images
+// of its own.
+WorkspaceSize workspace_size(const BatchPartition& partition, int threads);
 
 // In place of what a program of one convolution has; null: that is taken.
 struct GivenWeights {
@@ -36,15 +36,16 @@ class ProgramRun {
         interruption_(interruption),
         given_(given) {}
 
-  // The whole batch: whole lane groups by each thread while there are enough, and what is left over
-  // by all of them.
-  void run(const Shares& shares, Workspace* workspace) const;
+  // The whole batch: whole batch blocks by each thread while there are enough, and what is left
+  // over by all of them.
+  void run(const BatchPartition& partition, Workspace* workspace) const;
 
-  // Lane group after lane group by all threads. Adds what the nodes took to `node_seconds`.
-  void profile(const Shares& shares, Workspace* workspace, std::vector<double>* node_seconds) const;
+  // Batch block after batch block by all threads. Adds what the nodes took to `node_seconds`.
+  void profile(const BatchPartition& partition, Workspace* workspace,
+               std::vector<double>* node_seconds) const;
 
  private:
-  // One lane group, by one thread of the team: `images` images of the batch from `image` on.
+  // One batch block, by one thread of the team: `images` images of the batch from `image` on.
   void alone(const TeamMember& member, const Program& program, float* arena, int64_t image,
              int64_t images) const;
 
@@ -55,10 +56,10 @@ class ProgramRun {
   // What a step works on.
   struct Place {
     float* arena;
-    float* group_arena;    // of what the steps per image leave for their lane group
+    float* block_arena;    // of what the steps per image leave for their batch block
     int64_t image;         // the first image, in the batch
     int64_t images;        // so many of them
-    int64_t in_group = 0;  // the image within its lane group, for a step that runs once per image
+    int64_t in_block = 0;  // the image within its batch block, for a step that runs once per image
     int64_t part = 0;      // whose scratch memory a step uses
   };
 

@@ -32,12 +32,12 @@ Sample sample_of(const float* weight, int64_t count) {
   return sample;
 }
 
-// How lane groups of one mode are computed: from a copy of the input in the kernels' layout, and,
+// How batch blocks of one mode are computed: from a copy of the input in the kernels' layout, and,
 // if that is the user's, also where the input is.
 struct Mode {
   static constexpr size_t kCopying = 0, kInPlace = 1, kWays = 2;
   std::vector<Program> ways;
-  double cost = 0.0;  // of a lane group, the cheaper way
+  double cost = 0.0;  // of a batch block, the cheaper way
 };
 
 // A program with weights in the form that its kernels want.
@@ -66,7 +66,7 @@ bool may_read_past(const float* end) {
 #endif
 }
 
-// What a lane group costs.
+// What a batch block costs.
 double cost_of(const Program& program) {
   double cost = program.layers[0].cost;
   for (const Pass& pass : program.passes) {
@@ -84,7 +84,7 @@ struct Convolution::Impl {
         threads(options.threads),
         graph(graph_of(pattern, options)) {
     double image_cost = 0.0;                    // the lowest so far
-    for (int i = kernels.count; i >= 0; --i) {  // planar, then lanes from narrow to wide
+    for (int i = kernels.count; i >= 0; --i) {  // single-image, then lanes from narrow to wide
       const bool planar = i == kernels.count;
       const int64_t lanes = planar ? 1 : kernels.tables[i].width;
       Mode mode = make_mode(lanes);
@@ -97,7 +97,7 @@ struct Convolution::Impl {
     for (const Mode& mode : modes) {
       programs.emplace_back();
       programs.back().lanes = mode.ways[0].lanes;
-      programs.back().group_cost = mode.cost;
+      programs.back().block_cost = mode.cost;
     }
     bound.resize(modes.size());
     splitter = std::make_unique<const BatchSplitter>(programs);
@@ -155,18 +155,18 @@ struct Convolution::Impl {
     const Tensors tensors{&input, &output};
     const Cancel never;
     Interruption interruption(never);
-    for (const Share& share : splitter->split(call.batch)) {
-      const auto index = static_cast<size_t>(share.program - programs.data());
+    for (const BatchSlice& slice : splitter->split(call.batch)) {
+      const auto index = static_cast<size_t>(slice.program - programs.data());
       const Mode& mode = modes[index];
       const size_t way =
           in_place && mode.ways.size() > Mode::kInPlace ? Mode::kInPlace : Mode::kCopying;
       const std::shared_ptr<const Bound> packed = bind(index, way, call);
-      Shares shares;
-      shares.add({packed ? &packed->program : &mode.ways[way], share.first, share.images});
+      BatchPartition partition;
+      partition.add({packed ? &packed->program : &mode.ways[way], slice.first, slice.images});
       Workspace* const workspace = thread_workspace();
-      workspace->reserve(workspace_size(shares, threads), graph.source);
+      workspace->reserve(workspace_size(partition, threads), graph.source);
       const GivenWeights given{packed ? nullptr : call.weight, call.bias};
-      ProgramRun(graph, threads, tensors, &interruption, given).run(shares, workspace);
+      ProgramRun(graph, threads, tensors, &interruption, given).run(partition, workspace);
     }
   }
 
@@ -189,9 +189,9 @@ int64_t Convolution::out_w() const { return impl_->out().w; }
 
 std::string Convolution::kernels(int64_t batch) const {
   std::string names;
-  for (const Share& share : impl_->splitter->split(batch)) {
+  for (const BatchSlice& slice : impl_->splitter->split(batch)) {
     const Program& program =
-        impl_->modes[static_cast<size_t>(share.program - impl_->programs.data())].ways[0];
+        impl_->modes[static_cast<size_t>(slice.program - impl_->programs.data())].ways[0];
     names += (names.empty() ? "" : " + ") + program.layers[0].candidate + " x" +
              std::to_string(program.lanes);
   }

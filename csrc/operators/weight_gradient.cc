@@ -1,4 +1,4 @@
-// The gradient for the weights of a convolution on its own: always in batch lanes, since what is
+// The gradient for the weights of a convolution on its own: always batch-blocked, since what is
 // added up are the pixels of all images.
 #include <algorithm>
 #include <utility>
@@ -85,7 +85,7 @@ struct WeightGradient::Impl {
         KernelArgs args;
         args.in = in_lanes, args.grad = grad_lanes, args.out = call.out;
         args.row_ptr = by_input.row_ptr.data(), args.col = by_input.col.data();
-        args.groups = place.data();
+        args.index_table = place.data();
         args.lanes = table.width;
         args.channels = in.c, args.out_channels = out.c;
         args.in_h = in.h, args.in_w = in.w, args.out_h = out.h, args.out_w = out.w;

@@ -44,7 +44,7 @@ def images(batch: int, seed: int = 1) -> np.ndarray:
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 8, 9, 15, 16, 17, 24, 31, 33, 64, 65])
 def test_an_image_gives_the_same_scores_in_any_batch(model: Path, batch: int) -> None:
-    """Otherwise images would be mixed up or left out where lane groups begin and end."""
+    """Otherwise images would be mixed up or left out where batch blocks begin and end."""
     x = images(batch)
     engine = Engine(model)
     expected = np.concatenate([engine.run_reference(x[i : i + 1]) for i in range(batch)])
@@ -228,7 +228,7 @@ def test_core_errors_keep_their_class() -> None:
 
 @pytest.mark.parametrize("isa", available_isas())
 def test_first_layers_may_run_one_image_at_a_time(model: Path, isa: str) -> None:
-    """In front of lane groups, at every place where a single value is handed on."""
+    """In front of batch blocks, at every place where a single value is handed on."""
 
     def load(threads: int, nodes: int):
         return _core.Engine.load(str(model), threads, isa, 0, "fast", {}, nodes)

@@ -43,7 +43,7 @@ class ConvPlanner {
         kernels_(kernels),
         table_(table),
         costs_(costs),
-        window_(crop_window(problem.window, problem.in, problem.out)),
+        window_(trim_taps(problem.window, problem.in, problem.out)),
         in_(problem.in),
         out_(problem.out) {}
 
@@ -107,7 +107,7 @@ class ConvPlanner {
       if (out_.pixels() == 1) {
         CostTerms terms;
         terms.macs = connections();
-        terms.rows = static_cast<double>(out_.c);
+        terms.output_tiles = static_cast<double>(out_.c);
         return add_direct(table.planar_dot, table, terms);
       }
       for (const Kernel& kernel : products(table)) {
@@ -164,8 +164,8 @@ class ConvPlanner {
     const auto tiles = static_cast<double>(ceil_div(out_.h * vectors, 16));
     CostTerms terms;
     terms.macs = connections() * 9.0 * static_cast<double>(out_.h * vectors * table.width);
-    terms.visits = connections() * tiles;
-    terms.rows = static_cast<double>(out_.c) * tiles;
+    terms.lookups = connections() * tiles;
+    terms.output_tiles = static_cast<double>(out_.c) * tiles;
     return terms;
   }
 
@@ -212,15 +212,15 @@ class ConvPlanner {
                                            window_.pad_left, in_.w, out_.w));
   }
 
-  // A kernel in batch lanes that skips the border, with tiles of `tile_rows` x 4 pixels or so.
+  // A batch-blocked kernel that skips the border, with tiles of `tile_rows` x 4 pixels or so.
   CostTerms lanes_terms(int64_t tile_rows) const {
     const auto lanes = static_cast<double>(problem_.lanes);
     const auto tiles = static_cast<double>(ceil_div(out_.h, tile_rows) * ceil_div(out_.w, 4));
     CostTerms terms;
     terms.macs = connections() * inside() * lanes;
-    terms.visits = connections() * tiles;
-    terms.rows = static_cast<double>(out_.c) * tiles;
-    terms.values = static_cast<double>(in_.elements() + out_.elements()) * lanes;
+    terms.lookups = connections() * tiles;
+    terms.output_tiles = static_cast<double>(out_.c) * tiles;
+    terms.moved_floats = static_cast<double>(in_.elements() + out_.elements()) * lanes;
     return terms;
   }
 
@@ -231,11 +231,11 @@ class ConvPlanner {
     const double slab = static_cast<double>(in_.c * taps * table.width * ceil_div(vectors, tiles));
     CostTerms terms;
     terms.macs = connections() * static_cast<double>(taps * vectors * table.width);
-    terms.visits = connections() * static_cast<double>(taps * tiles);
-    terms.rows = static_cast<double>(out_.c * tiles);
-    terms.values = static_cast<double>(in_.c * taps + out_.c) * static_cast<double>(floats);
+    terms.lookups = connections() * static_cast<double>(taps * tiles);
+    terms.output_tiles = static_cast<double>(out_.c * tiles);
+    terms.moved_floats = static_cast<double>(in_.c * taps + out_.c) * static_cast<double>(floats);
     // What does not fit is far.
-    terms.far = terms.macs * std::max(0.0, 1.0 - kNearFloats / slab);
+    terms.uncached_macs = terms.macs * std::max(0.0, 1.0 - kNearFloats / slab);
     return terms;
   }
 
@@ -244,11 +244,11 @@ class ConvPlanner {
                           int64_t taps) const {
     CostTerms terms = spmm_terms(table, floats, taps);
     if (kernel.run != table.spmm_groups.run) return terms;
-    const int64_t depth = in_.c * taps, rows = rows_of_block(problem_.connections, depth);
+    const int64_t depth = in_.c * taps, rows = block_depth(problem_.connections, depth);
     const auto tiles = static_cast<double>(ceil_div(ceil_div(floats, table.width), 4));
-    terms.visits = connections() * static_cast<double>(taps) * tiles;
-    terms.rows = static_cast<double>(out_.c * ceil_div(depth, rows)) * tiles;
-    terms.far = 0.0;
+    terms.lookups = connections() * static_cast<double>(taps) * tiles;
+    terms.output_tiles = static_cast<double>(out_.c * ceil_div(depth, rows)) * tiles;
+    terms.uncached_macs = 0.0;
     return terms;
   }
 
@@ -256,7 +256,7 @@ class ConvPlanner {
   std::vector<Kernel> products(const KernelTable& table) const {
     constexpr int64_t kMostTimes = 64, kSmall = 65536;
     const int64_t depth = in_.c * window_.taps();
-    const int64_t blocks = ceil_div(depth, rows_of_block(problem_.connections, depth));
+    const int64_t blocks = ceil_div(depth, block_depth(problem_.connections, depth));
     const int64_t entries = problem_.connections.count() * window_.taps();
     if (out_.c * blocks > kMostTimes * (entries + out_.c) + kSmall) return {table.spmm};
     return {table.spmm, table.spmm_groups};
@@ -266,7 +266,7 @@ class ConvPlanner {
   CostTerms dense_terms(const KernelTable& table, int64_t floats, double taps) const {
     CostTerms terms;
     terms.macs = static_cast<double>(in_.c * out_.c) * taps;
-    terms.rows = static_cast<double>(out_.c * ceil_div(ceil_div(floats, table.width), 3));
+    terms.output_tiles = static_cast<double>(out_.c * ceil_div(ceil_div(floats, table.width), 3));
     return terms;
   }
 
@@ -281,8 +281,8 @@ class ConvPlanner {
     const int64_t channels = ceil_div(out_.c, kDenseBlock) * kDenseBlock;
     CostTerms terms;
     terms.macs = static_cast<double>(in_.c * channels) * inside();
-    terms.visits = static_cast<double>(in_.c * channels * window_.taps());
-    terms.rows = static_cast<double>(channels * out_.pixels());
+    terms.lookups = static_cast<double>(in_.c * channels * window_.taps());
+    terms.output_tiles = static_cast<double>(channels * out_.pixels());
     return terms;
   }
 
@@ -291,11 +291,11 @@ class ConvPlanner {
     candidate.name = std::string(kernel.name) + "/" + std::to_string(table.width);
     candidate.width = table.width;
     candidate.window = window_;
-    const bool cropped = window_.taps() != problem_.window.taps();
+    const bool trimmed = window_.taps() != problem_.window.taps();
     candidate.form = weights == kDense ? WeightForm::kDense
-                     : cropped         ? WeightForm::kCropped
+                     : trimmed         ? WeightForm::kTrimmed
                                        : WeightForm::kAsInFile;
-    if (kernel.run == table.spmm_groups.run) candidate.form = WeightForm::kGroups;
+    if (kernel.run == table.spmm_groups.run) candidate.form = WeightForm::kRowGroups;
     return candidate;
   }
 
@@ -341,8 +341,8 @@ class ConvPlanner {
   void add_scatter(const KernelTable& table) {
     CostTerms terms;
     terms.macs = connections() * 9.0 * table.width;
-    terms.visits = connections();
-    terms.rows = static_cast<double>(out_.c);
+    terms.lookups = connections();
+    terms.output_tiles = static_cast<double>(out_.c);
     ConvCandidate candidate = start(table.planar_scatter3x3, table, kKept);
     candidate.form = WeightForm::kByInput;
     candidate.scratch.push_back(out_.c * table.width);
@@ -369,8 +369,8 @@ class ConvPlanner {
     stage.args = convolution_args(problem_, window_);
     stage.units = out_.c;
     stage.terms.macs = connections() * 16.0;
-    stage.terms.visits = connections() * 4.0 / table.width;
-    stage.terms.rows = static_cast<double>(out_.c);
+    stage.terms.lookups = connections() * 4.0 / table.width;
+    stage.terms.output_tiles = static_cast<double>(out_.c);
     candidate.stages.push_back(stage);
     finish(std::move(candidate));
   }
@@ -402,10 +402,10 @@ class ConvPlanner {
     };
     const int64_t most_floats = set_rows(strips.largest_size());
     candidate->scratch.push_back(most_floats);
-    pack.larger_terms.values = static_cast<double>(most_floats);
+    pack.larger_terms.moved_floats = static_cast<double>(most_floats);
     pack.rule.larger = RangeRule::Sizes::of(pack.args);
     convolution.rule.larger = RangeRule::Sizes::of(convolution.args);
-    pack.terms.values = static_cast<double>(set_rows(strips.smaller_size()));
+    pack.terms.moved_floats = static_cast<double>(set_rows(strips.smaller_size()));
     pack.rule.smaller = RangeRule::Sizes::of(pack.args);
     convolution.rule.smaller = RangeRule::Sizes::of(convolution.args);
     pack.rule.in_rows = window_.stride_h;
@@ -440,7 +440,7 @@ class ConvPlanner {
     finish(std::move(candidate));
   }
 
-  // A 1x1 convolution with a stride, in batch lanes.
+  // A 1x1 convolution with a stride, batch-blocked.
   void add_subsampled(const Kernel& kernel, const KernelTable& table) {
     ConvCandidate candidate = start(kernel, table, kKept);
     const int64_t row = out_.w * problem_.lanes;
@@ -471,7 +471,7 @@ class ConvPlanner {
   const KernelSet& kernels_;
   const KernelTable& table_;
   CostModel* costs_;
-  const CroppedWindow window_;  // without the taps that only see the border
+  const TrimmedWindow window_;  // without the taps that only see the border
   const Shape in_, out_;
   std::vector<ConvCandidate> candidates_;
 };

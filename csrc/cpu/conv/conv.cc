@@ -45,8 +45,8 @@ CandidateInfo describe(const ConvCandidate& candidate) {
   for (const Stage& stage : candidate.stages) {
     CostTerms t = scaled(stage.terms, static_cast<double>(ranges.count - ranges.larger()));
     add(scaled(stage.larger_terms, static_cast<double>(ranges.larger())), &t);
-    info.stages.push_back({stage.kernel.name, candidate.width, ranges.count, t.macs, t.visits,
-                           t.rows, t.values, t.far});
+    info.stages.push_back({stage.kernel.name, candidate.width, ranges.count, t.macs, t.lookups,
+                           t.output_tiles, t.moved_floats, t.uncached_macs});
   }
   return info;
 }

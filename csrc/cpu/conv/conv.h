@@ -16,9 +16,9 @@
 
 namespace kernelprune {
 
-// Floats from one channel of an activation to the next. Planar channels of at least a cache line
-// start on one: a load across two lines costs up to 1.85 of an FMA, and a 1x1 convolution does one
-// load for each FMA.
+// Floats from one channel of an activation to the next. Single-image channels of at least a cache
+// line start on one: a load across two lines costs up to 1.85 of an FMA, and a 1x1 convolution does
+// one load for each FMA.
 int64_t channel_stride(const Shape& shape, int64_t lanes);
 
 // A kernel of a convolution, called once for each range of the output.
@@ -50,7 +50,7 @@ struct ConvCandidate {
 
   // The weights that the finishing stages need.
   WeightForm form = WeightForm::kAsInFile;
-  CroppedWindow window;  // what the stages compute with: the weights have its taps
+  TrimmedWindow window;  // what the stages compute with: the weights have its taps
 };
 
 // The convolution to be planned.
@@ -63,7 +63,8 @@ struct ConvProblem {
 };
 
 // All candidates, in a fixed order; there is at least one. `table` is the one whose width is
-// `lanes`, or the widest for lanes 1; planar kernels may be taken from any table of `kernels`.
+// `lanes`, or the widest for lanes 1; single-image kernels may be taken from any table of
+// `kernels`.
 std::vector<ConvCandidate> convolution_candidates(const ConvProblem& problem,
                                                   const KernelSet& kernels,
                                                   const KernelTable& table, CostModel* costs);

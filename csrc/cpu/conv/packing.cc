@@ -11,8 +11,8 @@ namespace kernelprune {
 namespace {
 
 // The taps of `window` alone.
-std::vector<float> crop(const Connections& connections, const Window& layer,
-                        const CroppedWindow& window) {
+std::vector<float> trim_kernels(const Connections& connections, const Window& layer,
+                                const TrimmedWindow& window) {
   std::vector<float> weight;
   weight.reserve(static_cast<size_t>(connections.count() * window.taps()));
   for (int64_t k = 0; k < connections.count(); ++k) {
@@ -92,8 +92,8 @@ PackedWeights by_input(const Connections& connections, const std::vector<float>&
                        int64_t channels, int parts) {
   PackedWeights packed;
   const std::vector<int64_t> bounds = balance_rows(connections, parts, 1);
-  packed.groups.push_back(static_cast<uint32_t>(parts));
-  packed.groups.insert(packed.groups.end(), bounds.begin(), bounds.end());
+  packed.index_table.push_back(static_cast<uint32_t>(parts));
+  packed.index_table.insert(packed.index_table.end(), bounds.begin(), bounds.end());
   packed.col.resize(connections.col.size());
   packed.weight.resize(kernels.size());
   for (size_t part = 0; part < static_cast<size_t>(parts); ++part) {
@@ -170,7 +170,7 @@ std::vector<uint32_t> live_channels(const Connections& connections, int64_t chan
 
 const PackedWeights& WeightStore::get(const Connections& connections, WeightForm form,
                                       int64_t channels, const Window& layer,
-                                      const CroppedWindow& window) {
+                                      const TrimmedWindow& window) {
   const Lock lock(*mutex_);
   const Taps taps{window.first_row, window.first_column, window.kernel_h, window.kernel_w};
   const auto [entry, is_new] = packed_.try_emplace({&connections, form, taps});
@@ -178,14 +178,14 @@ const PackedWeights& WeightStore::get(const Connections& connections, WeightForm
   if (!is_new || form == WeightForm::kAsInFile) return packed;
   // What every form is made of, so that none has other taps than the window has.
   const bool whole = window.taps() == layer.taps();
-  std::vector<float> cropped;
-  if (!whole) cropped = crop(connections, layer, window);
-  const std::vector<float>& kernels = whole ? connections.weight : cropped;
-  if (form == WeightForm::kCropped) {
+  std::vector<float> trimmed;
+  if (!whole) trimmed = trim_kernels(connections, layer, window);
+  const std::vector<float>& kernels = whole ? connections.weight : trimmed;
+  if (form == WeightForm::kTrimmed) {
     packed.weight = kernels;
     return packed;
   }
-  if (form == WeightForm::kGroups) {
+  if (form == WeightForm::kRowGroups) {
     return packed = group_rows(connections, kernels, channels, window.taps(), parts_);
   }
   if (form == WeightForm::kByInput) {
@@ -200,8 +200,9 @@ const PackedWeights& WeightStore::get(const Connections& connections, WeightForm
         blocks(matrix(connections, kernels, inputs, taps), connections.bias.size(), inputs * taps);
     return packed;
   }
-  const bool grouped = form == WeightForm::kWinogradGroups2 || form == WeightForm::kWinogradGroups4;
-  const bool small = form == WeightForm::kWinograd2 || form == WeightForm::kWinogradGroups2;
+  const bool row_groups =
+      form == WeightForm::kWinogradRowGroups2 || form == WeightForm::kWinogradRowGroups4;
+  const bool small = form == WeightForm::kWinograd2 || form == WeightForm::kWinogradRowGroups2;
   packed.live = live_channels(connections, channels);
   packed.col.reserve(connections.col.size());
   for (uint32_t c : connections.col) {
@@ -216,11 +217,11 @@ const PackedWeights& WeightStore::get(const Connections& connections, WeightForm
     return packed;
   }
   packed.weight = winograd_weights(kernels, small ? 2 : 4);
-  if (grouped) {
+  if (row_groups) {
     std::vector<size_t> order;
-    PackedWeights groups =
+    PackedWeights table =
         group_outputs(connections, packed.col, static_cast<int64_t>(depth), parts_, &order);
-    packed.col = std::move(groups.col), packed.groups = std::move(groups.groups);
+    packed.col = std::move(table.col), packed.index_table = std::move(table.index_table);
     packed.weight = reordered(packed.weight, order);
     return packed;
   }

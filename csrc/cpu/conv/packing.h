@@ -18,25 +18,25 @@ namespace kernelprune {
 
 enum class WeightForm {
   kAsInFile,
-  kCropped,
+  kTrimmed,
   kDense,      // [O / kDenseBlock][C * taps][kDenseBlock], see cpu/kernels/dense.inl.h
   kWinograd2,  // F(2x2, 3x3), position by position; in blocks when every output reads every live
                // input
   kWinograd4,
-  kWinogradGroups2,  // position by position in groups of output channels, as for spmm_groups
-  kWinogradGroups4,
+  kWinogradRowGroups2,  // position by position in groups of output channels, as for spmm_groups
+  kWinogradRowGroups4,
   kWinogradPhases,  // F(4x4, 4x4), position by position in blocks [O][live][2 x 2 phases]
   kByInput,         // sorted by input channel, for planar_scatter3x3
-  kGroups,          // of output channels, for spmm_groups
+  kRowGroups,       // of output channels, for spmm_groups
   kQuads1,          // 4x4 matrices for 2x2 maps, so many connections side by side
   kQuads2,
   kQuads4,
 };
 
-// Whether a form has a table of groups for each of the threads that share a step.
-constexpr bool is_grouped(WeightForm form) {
-  return form == WeightForm::kWinogradGroups2 || form == WeightForm::kWinogradGroups4 ||
-         form == WeightForm::kByInput || form == WeightForm::kGroups;
+// Whether a form has an index table with a part for each of the threads that share a step.
+constexpr bool is_partitioned(WeightForm form) {
+  return form == WeightForm::kWinogradRowGroups2 || form == WeightForm::kWinogradRowGroups4 ||
+         form == WeightForm::kByInput || form == WeightForm::kRowGroups;
 }
 
 // Connections whose weights, and perhaps input channels, were rewritten.
@@ -46,7 +46,7 @@ struct PackedWeights {
   std::vector<uint32_t> live;  // Winograd: the input channels that any connection reads, ascending
   std::vector<uint32_t> col;   // the same; Winograd: index into `live` in place of the channel
   std::vector<float> zeros;    // Winograd: [O]
-  std::vector<uint32_t> groups;  // spmm_groups, planar_scatter3x3
+  std::vector<uint32_t> index_table;  // spmm_groups, planar_scatter3x3
 };
 
 // The input channels that at least one connection reads, ascending.
@@ -61,7 +61,7 @@ class WeightStore {
   // window, `window` that of the kernels which read the weights: other taps are not in there, in
   // any form. May be called while others read what it has returned before.
   const PackedWeights& get(const Connections& connections, WeightForm form, int64_t channels,
-                           const Window& layer, const CroppedWindow& window);
+                           const Window& layer, const TrimmedWindow& window);
 
   int64_t floats() const;
 

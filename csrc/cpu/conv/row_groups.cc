@@ -49,7 +49,7 @@ void add_block(std::vector<Run> runs, uint32_t row0, PackedWeights* packed,
     i = equal ? last + 1 : i + 1;
   }
   const auto word = [](size_t value) { return static_cast<uint32_t>(value); };
-  std::vector<uint32_t>& table = packed->groups;
+  std::vector<uint32_t>& table = packed->index_table;
   table.insert(table.end(),
                {row0, word(groups.size() / kGroup), word(singles.size()), word(order->size())});
   const auto add = [&](const Run* run, size_t members) {
@@ -75,13 +75,13 @@ PackedWeights group(const Connections& connections, const Entries& entries, int6
   const int64_t blocks = ceil_div(depth, rows);
   const std::vector<int64_t> bounds = balance_rows(connections, parts, 1);
   PackedWeights packed;
-  packed.groups.resize(static_cast<size_t>(parts) + 3);
-  packed.groups[0] = static_cast<uint32_t>(parts);
-  packed.groups[1] = static_cast<uint32_t>(blocks);
-  packed.groups.back() = static_cast<uint32_t>(rows);
-  packed.groups.insert(packed.groups.end(), bounds.begin(), bounds.end());
+  packed.index_table.resize(static_cast<size_t>(parts) + 3);
+  packed.index_table[0] = static_cast<uint32_t>(parts);
+  packed.index_table[1] = static_cast<uint32_t>(blocks);
+  packed.index_table.back() = static_cast<uint32_t>(rows);
+  packed.index_table.insert(packed.index_table.end(), bounds.begin(), bounds.end());
   for (size_t part = 0; part < static_cast<size_t>(parts); ++part) {
-    packed.groups[2 + part] = static_cast<uint32_t>(packed.groups.size());
+    packed.index_table[2 + part] = static_cast<uint32_t>(packed.index_table.size());
     for (int64_t block = 0; block < blocks; ++block) {
       const auto below = [](const Entry& entry, int64_t row) { return entry.row < row; };
       std::vector<Run> runs;
@@ -100,7 +100,7 @@ PackedWeights group(const Connections& connections, const Entries& entries, int6
 
 }  // namespace
 
-int64_t rows_of_block(const Connections& connections, int64_t depth) {
+int64_t block_depth(const Connections& connections, int64_t depth) {
   constexpr int64_t kFewest = 128, kMost = 256, kConnections = 12;
   const auto outputs = static_cast<int64_t>(connections.bias.size());
   const int64_t count = std::max<int64_t>(1, connections.count());
@@ -118,7 +118,7 @@ PackedWeights group_rows(const Connections& connections, const std::vector<float
   }
   std::vector<size_t> order;
   PackedWeights packed =
-      group(connections, entries, depth, rows_of_block(connections, depth), parts, &order);
+      group(connections, entries, depth, block_depth(connections, depth), parts, &order);
   for (size_t at : order) packed.weight.push_back(kernels[at]);
   return packed;
 }

@@ -9,7 +9,7 @@
 namespace kernelprune {
 
 // Rows of the input in a block of spmm_groups: about a dozen connections for each output channel.
-int64_t rows_of_block(const Connections& connections, int64_t depth);
+int64_t block_depth(const Connections& connections, int64_t depth);
 
 // Groups the output channels by their number of connections, for `parts` threads that share them.
 // `kernels`: the weights, [nnz][taps].

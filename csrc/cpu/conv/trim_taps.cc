@@ -28,12 +28,12 @@ TapRange live_taps(int64_t kernel, int64_t stride, int64_t dilation, int64_t pad
 
 }  // namespace
 
-CroppedWindow crop_window(const Window& window, const Shape& in, const Shape& out) {
+TrimmedWindow trim_taps(const Window& window, const Shape& in, const Shape& out) {
   const TapRange rows =
       live_taps(window.kernel_h, window.stride_h, window.dilation_h, window.pad_top, in.h, out.h);
   const TapRange columns =
       live_taps(window.kernel_w, window.stride_w, window.dilation_w, window.pad_left, in.w, out.w);
-  CroppedWindow small{window, rows.first, columns.first};
+  TrimmedWindow small{window, rows.first, columns.first};
   small.kernel_h = rows.last - rows.first;
   small.kernel_w = columns.last - columns.first;
   if (small.taps() == window.taps()) return small;

@@ -35,7 +35,7 @@ class WinogradPlanner {
 
   bool planar() const { return problem_.lanes == 1; }
 
-  // Units that a range is counted in: tiles, or rows of tiles in planar mode.
+  // Units that a range is counted in: tiles, or rows of tiles single-image.
   int64_t units() const { return planar() ? rows_ : rows_ * columns_; }
 
   // Floats of one channel and position for a range of `units`.
@@ -57,7 +57,7 @@ class WinogradPlanner {
     c.width = table_.width;
     c.form = m_ == 2 ? WeightForm::kWinograd2 : WeightForm::kWinograd4;
     if (grouped(slab(most)))
-      c.form = m_ == 2 ? WeightForm::kWinogradGroups2 : WeightForm::kWinogradGroups4;
+      c.form = m_ == 2 ? WeightForm::kWinogradRowGroups2 : WeightForm::kWinogradRowGroups4;
     if (stride_ > 1) c.form = WeightForm::kWinogradPhases;
     c.window = {problem_.window};  // all taps: those that only see the border save nothing here
     c.ranges = {ceil_div(units(), most), units()};
@@ -121,7 +121,7 @@ class WinogradPlanner {
     for (Stage* stage : {&input, &output}) stage->rule.smaller = RangeRule::Sizes::of(stage->args);
   }
 
-  // What follows from the size of a range: `count` tiles, or rows of tiles in planar mode.
+  // What follows from the size of a range: `count` tiles, or rows of tiles single-image.
   void set_size(int64_t count, Stage* input, Stage* output) const {
     const int64_t slab_floats = slab(count);
     input->args.tiles = output->args.tiles = count;
@@ -131,13 +131,13 @@ class WinogradPlanner {
     const auto tiles = static_cast<double>(positions_ * ((slab_floats / table_.width + 15) / 16));
     const auto connections =
         static_cast<double>(dense() ? planes_ * problem_.out.c : problem_.connections.count());
-    input->terms.values = static_cast<double>(planes_) * floats;
-    output->terms.values = static_cast<double>(problem_.out.c) * floats;
+    input->terms.moved_floats = static_cast<double>(planes_) * floats;
+    output->terms.moved_floats = static_cast<double>(problem_.out.c) * floats;
     output->terms.macs = connections * floats;
-    output->terms.visits = connections * tiles;
-    output->terms.rows = static_cast<double>(problem_.out.c) * tiles;
+    output->terms.lookups = connections * tiles;
+    output->terms.output_tiles = static_cast<double>(problem_.out.c) * tiles;
     const bool is_far = static_cast<double>(planes_ * slab_floats) > kNearFloats;
-    output->terms.far = is_far ? output->terms.macs : 0.0;
+    output->terms.uncached_macs = is_far ? output->terms.macs : 0.0;
   }
 
   const ConvProblem& problem_;

@@ -4,13 +4,14 @@
 //   out[o][y][x] = act( bias[o] + residual + sum_c sum_(i,j) weight[o][c][i][j] *
 //       in[c][y*stride_h - pad_top + i*dilation_h][x*stride_w - pad_left + j*dilation_w] )
 //
-// Batch lanes: in [C][H][W][L], out [O][OH][OW][L], L = V::kWidth images, aligned to the vector. A
-// tile is S output pixels, row after row, so it may go on in the next row. Taps outside the map are
-// skipped by one bit mask for each tap; tiles without a border take the loop without masks.
-// Planar: in [C][stride_h][stride_w][in_h][in_w], padded and split by pad_planes or split_phases,
-// so that every tap of every output lies inside and neighbouring outputs read neighbouring floats.
-// out [O][OH][OW]. A tile is S vectors, each of one row. Preconditions: at most kMaxDenseTaps taps.
-// Planar: in may be read one vector past the last row.
+// Batch-blocked: in [C][H][W][L], out [O][OH][OW][L], L = V::kWidth images, aligned to the vector.
+// A tile is S output pixels, row after row, so it may go on in the next row. Taps outside the map
+// are skipped by one bit mask for each tap; tiles without a border take the loop without masks.
+// Single-image: in [C][stride_h][stride_w][in_h][in_w], padded and split by pad_planes or
+// split_phases, so that every tap of every output lies inside and neighbouring outputs read
+// neighbouring floats. out [O][OH][OW]. A tile is S vectors, each of one row.
+// Preconditions: at most kMaxDenseTaps taps. Single-image: in may be read one vector past the last
+// row.
 
 struct DenseTaps {
   int64_t count = 0;

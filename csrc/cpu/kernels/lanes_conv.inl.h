@@ -1,4 +1,4 @@
-// Connection-sparse convolution in batch lanes: any kernel, stride, dilation and padding.
+// Connection-sparse convolution, batch-blocked: any kernel, stride, dilation and padding.
 //
 //   out[o][y][x][l] = act( bias[o] + residual + sum_k sum_(i,j) weight[k][i][j] *
 //       in[col[k]][y*stride_h - pad_top + i*dilation_h][x*stride_w - pad_left + j*dilation_w][l] )

@@ -1,4 +1,4 @@
-// Connection-sparse 3x3 convolution in batch lanes, stride 1 or 2, any padding.
+// Connection-sparse 3x3 convolution, batch-blocked, stride 1 or 2, any padding.
 //
 //   out[o][y][x][l] = act( bias[o] + residual + sum_k sum_(dy,dx) weight[k][dy][dx] *
 //                          in[col[k]][y*stride - pad_top + dy][x*stride - pad_left + dx][l] )

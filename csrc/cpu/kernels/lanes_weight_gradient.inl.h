@@ -1,4 +1,4 @@
-// Gradient for the weights of the kept connections of a convolution, in batch lanes: any kernel,
+// Gradient for the weights of the kept connections of a convolution, batch-blocked: any kernel,
 // stride, dilation and padding. Units: input channels.
 //
 //   out[place[k]][i][j] += sum_(y,x,l) grad[col[k]][y][x][l] *
@@ -6,7 +6,8 @@
 //   for the connections k = row_ptr[c] .. row_ptr[c+1]-1, which read input channel c
 //
 // Layouts: in [C][H][W][L], grad [O][OH][OW][L], L = V::kWidth images, aligned to the vector; lanes
-// without an image are zero in both. out [connections][kernel_h][kernel_w], `place` is args.groups.
+// without an image are zero in both. out [connections][kernel_h][kernel_w], `place` is
+// args.index_table.
 // Registers: a sum for each tap of a K x K window and each of G connections that read the same
 // input channel: an input value is loaded once for G FMAs, a gradient once for K*K. The sums of the
 // lanes are added up at the end of a block of rows.
@@ -93,7 +94,7 @@ struct LanesWeightGradient {
         }
       }
       KP_UNROLL for (int u = 0; u < G; ++u) {
-        float* out = a.out + a.groups[k + u] * a.kernel_h * a.kernel_w;
+        float* out = a.out + a.index_table[k + u] * a.kernel_h * a.kernel_w;
         KP_UNROLL for (int i = 0; i < K; ++i) {
           KP_UNROLL for (int j = 0; j < K; ++j) {
             out[(part.i + i) * a.kernel_w + part.j + j] += V::sum(acc[u][i * K + j]);

@@ -129,7 +129,7 @@ struct Im2col {
   }
 };
 
-// Every stride-th pixel, for a 1x1 convolution in batch lanes: in [C][H][W][L] ->
+// Every stride-th pixel, for a 1x1 convolution, batch-blocked: in [C][H][W][L] ->
 // out [C][out_stride], out[c][y][x] = in[c][y*stride_h - pad_top][x*stride_w - pad_left].
 // Preconditions: all of these lie inside the map.
 template <class V>
@@ -164,8 +164,8 @@ KP_INLINE void transpose(typename V::T (&v)[V::kWidth]) {
   }
 }
 
-// Images to batch lanes (or one image, with lanes 1): in [images][C][P] -> out [C][P][L]; lanes
-// without an image are zero.
+// Images to the batch-blocked layout (or one image, with lanes 1): in [images][C][P] -> out
+// [C][P][L]; lanes without an image are zero.
 template <class V>
 struct NchwToLanes {
   static constexpr int W = V::kWidth;

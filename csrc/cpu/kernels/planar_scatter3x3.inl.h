@@ -5,8 +5,8 @@
 //   out[o] = act( sums[o] + residual[o] )
 //
 // Layouts: in [C][H*W], out [O][OH*OW]; H*W and OH*OW at most V::kWidth. The connections are sorted
-// by part of the output channels, input channel, and output channel: groups [parts, first output
-// channel of each part .., O], row_ptr [parts][C+1], col = output channel, weight [nnz][9].
+// by part of the output channels, input channel, and output channel: index_table [parts, first
+// output channel of each part .., O], row_ptr [parts][C+1], col = output channel, weight [nnz][9].
 // `work` holds the sums, [O][V::kWidth]: 32 KiB for 512 channels of 16 lanes.
 // Registers: the 9 shifted copies of an input map, made once per input channel; per connection one
 // load and one store of the sums, 9 FMAs with the weight broadcast from memory.
@@ -65,7 +65,7 @@ struct PlanarScatter3x3 {
     const int64_t pixels = a.out_h * a.out_w;
     const Vec low = V::broadcast(a.low), high = V::broadcast(a.high);
     for (int64_t part = begin; part < end; ++part) {
-      const int64_t first = a.groups[1 + part], last = a.groups[2 + part];
+      const int64_t first = a.index_table[1 + part], last = a.index_table[2 + part];
       for (int64_t o = first; o < last; ++o) V::store(a.work + o * W, V::broadcast(a.bias[o]));
       add_up(a, taps, a.row_ptr + part * (a.channels + 1));
       for (int64_t o = first; o < last; ++o) {

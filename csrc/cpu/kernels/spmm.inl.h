@@ -4,7 +4,7 @@
 //   out[o][p] = act( bias[o] + residual[o][p] + sum_k sum_t weight[k][t] * in[col[k]*taps + t][p] )
 //
 // Layouts: in [channels * taps][in_stride], out [O][out_stride], p over `plane` floats, where
-// plane = out_h * out_w * lanes: in batch lanes the images are simply more pixels.
+// plane = out_h * out_w * lanes: batch-blocked, the images are simply more pixels.
 // Registers: a tile of T vectors of one output channel; every FMA takes its input from memory and
 // its weight as a broadcast. With fewer than 4 vectors in a tile the latency of the FMA would show,
 // so U = 4 / T independent chains over taps (or connections, when taps is 1) are summed at the end.

@@ -2,7 +2,7 @@
 // every output channel reads every input (see dense.inl.h).
 //
 // Layouts: in [channels * taps][in_stride], out [O][out_stride], p over `plane` floats, where
-// plane = out_h * out_w * lanes: in batch lanes the images are simply more pixels.
+// plane = out_h * out_w * lanes: batch-blocked, the images are simply more pixels.
 // Order: all output channels of a tile before the next tile. The rows of the next tile are
 // prefetched meanwhile: the steps from channel to channel are too long for the hardware to foresee.
 // Preconditions: in may be read one vector past the plane.

@@ -14,7 +14,7 @@
 // without, the ends of loops of a dozen rounds cost as much as the loops. Table, made by
 // cpu/conv/row_groups.cc for each part of the output channels:
 //
-//   groups [parts, blocks, start of part 0, start of part 1, .., rows of a block, first output
+//   index_table [parts, blocks, start of part 0, start of part 1, .., rows of a block, first output
 //   channel of part 0, .., O], and for every part and block [row0 of the block, group count, single
 //   count, first entry of col and weight, {connections, o0, o1, o2, o3} .., {connections, o} ..];
 //   entries of a group [connections][4]. col: row of the input from row0.
@@ -143,10 +143,10 @@ struct SpmmGroups {
     static void run(const KernelArgs& a, const Layout& l, int64_t vector, int64_t part) {
       constexpr int W = V::kWidth, S = T * 4 <= kSums ? 4 : T * 2 <= kSums ? 2 : 1;
       alignas(64) float slab[kSlab];
-      const int64_t blocks = a.groups[1], offset = vector * W;
+      const int64_t blocks = a.index_table[1], offset = vector * W;
       const bool last_tile = vector + T == l.vectors;
       const int64_t tail = last_tile ? l.plane % W : 0;
-      const uint32_t* at = a.groups + a.groups[2 + part];
+      const uint32_t* at = a.index_table + a.index_table[2 + part];
       for (int64_t b = 0; b < blocks; ++b) {
         const int64_t row0 = at[0], groups = at[1], singles = at[2], first = at[3];
         const int64_t row1 = b + 1 < blocks ? row0 + l.rows : l.depth;
@@ -191,7 +191,7 @@ struct SpmmGroups {
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
     Layout l;
     l.depth = a.channels * a.kernel_h * a.kernel_w;
-    l.rows = a.groups[2 + a.groups[0]];
+    l.rows = a.index_table[2 + a.index_table[0]];
     l.plane = a.out_h * a.out_w * a.lanes;
     l.vectors = ceil_div(l.plane, V::kWidth);
     l.far = l.depth * a.in_stride > (int64_t{1} << 20);

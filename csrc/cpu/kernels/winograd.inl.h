@@ -140,7 +140,7 @@ void winograd_multiply(const KernelArgs& a, int64_t begin, int64_t end, int64_t 
     if constexpr (Dense) {
       SpmmDense<V>::run(m, begin, end);
     } else {
-      if (a.groups != nullptr) {
+      if (a.index_table != nullptr) {
         SpmmGroups<V>::run(m, begin, end);
       } else {
         Spmm<V>::run(m, begin, end);
@@ -151,7 +151,7 @@ void winograd_multiply(const KernelArgs& a, int64_t begin, int64_t end, int64_t 
 
 // The first output channel of a unit.
 KP_INLINE int64_t winograd_channel(const KernelArgs& a, int64_t unit) {
-  return a.groups == nullptr ? unit : a.groups[3 + a.groups[0] + unit];
+  return a.index_table == nullptr ? unit : a.index_table[3 + a.index_table[0] + unit];
 }
 
 // Units: live channels. in [C][H][W][L], out [N*N][live][tiles][L].

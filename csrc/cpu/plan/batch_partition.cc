@@ -5,7 +5,7 @@
 namespace kernelprune {
 
 BatchSplitter::BatchSplitter(const std::vector<Program>& programs) : programs_(programs) {
-  // best_[n] for n images: the cheapest first group, and the best mix for what it leaves. On equal
+  // best_[n] for n images: the cheapest first block, and the best mix for what it leaves. On equal
   // cost the wider program, which comes first, wins.
   std::vector<double> cost{0.0};
   best_.push_back(Mix{});
@@ -25,19 +25,19 @@ BatchSplitter::BatchSplitter(const std::vector<Program>& programs) : programs_(p
   }
 }
 
-Shares BatchSplitter::split(int64_t batch) const {
-  Shares shares;
+BatchPartition BatchSplitter::split(int64_t batch) const {
+  BatchPartition partition;
   const Program& widest = programs_.front();
   int64_t first = batch / widest.lanes * widest.lanes;
-  if (first > 0) shares.add({&widest, 0, first});
+  if (first > 0) partition.add({&widest, 0, first});
   const Mix& mix = best_[static_cast<size_t>(batch - first)];
   for (size_t p = 0; p < programs_.size(); ++p) {
     const int64_t images = std::min(batch - first, mix[p] * programs_[p].lanes);
     if (images <= 0) continue;
-    shares.add({&programs_[p], first, images});
+    partition.add({&programs_[p], first, images});
     first += images;
   }
-  return shares;
+  return partition;
 }
 
 }  // namespace kernelprune

@@ -14,10 +14,10 @@ void bind_weights(const ConvProblem& problem, const PlannedLayer& layer, WeightS
     if (step.node != layer.node) break;
     step.args.weight = as_in_file ? problem.connections.weight.data() : packed.weight.data();
     if (!packed.row_ptr.empty()) step.args.row_ptr = packed.row_ptr.data();
-    if (packed.col.empty() && packed.groups.empty()) continue;
+    if (packed.col.empty() && packed.index_table.empty()) continue;
     step.args.col = packed.col.data();
     const bool finishes = step.out.place != Operand::Place::kScratch;
-    if (!packed.groups.empty() && finishes) step.args.groups = packed.groups.data();
+    if (!packed.index_table.empty() && finishes) step.args.index_table = packed.index_table.data();
     step.args.live = packed.live.data();
     step.args.zeros = packed.zeros.data();
   }

@@ -24,8 +24,9 @@ double CostModel::step(const Kernel& kernel, int width, const CostTerms& terms) 
   CostRates& rates = entry->second;
   if (is_new) rates = find_rates(kernels_.isa, kernel.name, width);
   return kCostPerStep +
-         (terms.macs * rates.macs + terms.visits * rates.visits + terms.rows * rates.rows +
-          terms.values * rates.values + terms.far * rates.far);
+         (terms.macs * rates.macs + terms.lookups * rates.lookups +
+          terms.output_tiles * rates.output_tiles + terms.moved_floats * rates.moved_floats +
+          terms.uncached_macs * rates.uncached_macs);
 }
 
 }  // namespace kernelprune

@@ -16,20 +16,21 @@ namespace kernelprune {
 
 // What a kernel call does, in numbers that its time grows with.
 struct CostTerms {
-  double macs = 0.0;    // multiply-adds, those of empty vector places included
-  double visits = 0.0;  // connections looked up: each once for every tile of accumulators
-  double rows = 0.0;    // sums started and stored: output channels times tiles
-  double values = 0.0;  // floats read or written besides: copies, transforms, pools
-  double far = 0.0;     // of macs: with input that is beyond the first-level cache
+  double macs = 0.0;           // multiply-adds, those of empty vector places included
+  double lookups = 0.0;        // connections looked up: each once for every tile of accumulators
+  double output_tiles = 0.0;   // sums started and stored: output channels times tiles
+  double moved_floats = 0.0;   // floats read or written besides: copies, transforms, pools
+  double uncached_macs = 0.0;  // of macs: with input that is beyond the first-level cache
 };
 
 inline CostTerms scaled(const CostTerms& t, double by) {
-  return {t.macs * by, t.visits * by, t.rows * by, t.values * by, t.far * by};
+  return {t.macs * by, t.lookups * by, t.output_tiles * by, t.moved_floats * by,
+          t.uncached_macs * by};
 }
 
 inline void add(const CostTerms& t, CostTerms* to) {
-  to->macs += t.macs, to->visits += t.visits, to->rows += t.rows;
-  to->values += t.values, to->far += t.far;
+  to->macs += t.macs, to->lookups += t.lookups, to->output_tiles += t.output_tiles;
+  to->moved_floats += t.moved_floats, to->uncached_macs += t.uncached_macs;
 }
 
 // Input of a tile that is larger than this does not stay in the first-level cache.
@@ -37,7 +38,7 @@ constexpr double kNearFloats = 12e3;
 
 // Nanoseconds for one of each.
 struct CostRates {
-  double macs = 0.0, visits = 0.0, rows = 0.0, values = 0.0, far = 0.0;
+  double macs = 0.0, lookups = 0.0, output_tiles = 0.0, moved_floats = 0.0, uncached_macs = 0.0;
 };
 
 struct CostTableRow {

@@ -7,7 +7,7 @@ namespace kernelprune {
 
 // clang-format off
 constexpr CostTableRow kCostTable[] = {
-    // isa, kernel, vector width, nanoseconds per {mac, visit, row, value, far mac}
+    // isa, kernel, vector width, nanoseconds per {mac, lookup, tile, moved float, uncached mac}
     {"avx512", "any", 0, {0.03384, 0.5, 5, 0.1, 0}},
     {"avx512", "activation", 16, {0, 0, 0, 0.03989, 0}},
     {"avx512", "add", 16, {0, 0, 0, 0.08263, 0}},

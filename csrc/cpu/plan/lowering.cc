@@ -162,7 +162,7 @@ Step& Lowering::add_to_pass(const Kernel& kernel, int width, const KernelArgs& a
 // Of a step that only reads `a` and writes `b`.
 CostTerms Lowering::memory_terms(const Shape& a, const Shape& b) const {
   CostTerms terms;
-  terms.values = static_cast<double>((a.elements() + b.elements()) * lanes());
+  terms.moved_floats = static_cast<double>((a.elements() + b.elements()) * lanes());
   return terms;
 }
 
@@ -286,7 +286,7 @@ void Lowering::lower_convolution(const Node& node, Activation activation) {
       new_value(node.output);
     }
     const Operand to = operand(stage.to, node.output);
-    const bool by_part = stage.finishes() && is_grouped(chosen.form);
+    const bool by_part = stage.finishes() && is_partitioned(chosen.form);
     Step& step = add_to_pass(stage.kernel, chosen.width, stage.args, by_part ? parts : stage.units);
     step.rule = stage.rule;
     step.cost = stage_cost(chosen.ranges, stage, chosen.width, &costs_);
@@ -320,7 +320,7 @@ void Lowering::finish() {
           operand->at = offset(operand->at) + operand->floats;
         }
       }
-      (i < program_.per_image ? program_.image_cost : program_.group_cost) += step.cost;
+      (i < program_.per_image ? program_.image_cost : program_.block_cost) += step.cost;
     }
   }
 }

@@ -129,7 +129,7 @@ class Lowering {
   int finished_ = -1;                    // the value of the last step, if it takes epilogues
   std::vector<Storage> storage_;         // of each value
   std::vector<int> last_use_;            // value -> the last node that reads it
-  int bridge_value_ = -1, bridge_ = -1;  // the last planar value and its buffer
+  int bridge_value_ = -1, bridge_ = -1;  // the last single-image value and its buffer
   int64_t bridge_stride_ = 0;            // floats from one image to the next
 };
 

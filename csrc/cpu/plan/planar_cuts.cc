@@ -30,7 +30,7 @@ std::vector<int> planar_cuts(const Graph& graph) {
 }
 
 int best_planar_nodes(const Graph& graph, const Program& planar, const Program& in_lanes) {
-  // What a lane group takes more if the first nodes are planar, by their number.
+  // What a batch block takes more if the first nodes are single-image, by their number.
   std::vector<double> more(graph.nodes.size() + 1);
   for (const Step& step : planar.steps) {
     if (step.node >= 0) more[step.node + 1] += static_cast<double>(in_lanes.lanes) * step.cost;

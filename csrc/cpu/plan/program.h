@@ -1,9 +1,9 @@
-// A program: the steps that take one lane group of images (L images side by side, or one image with
-// L = 1) from the user's input to the user's output. Made once at load, never changed.
+// A program: the steps that take one batch block of images (L images side by side, or one image
+// with L = 1) from the user's input to the user's output. Made once at load, never changed.
 //
 // The first layers of a program may be planned for one image at a time: where maps are large, the
-// activations of L images do not stay in cache, and planar kernels are as fast. Their last value is
-// kept for all images of the group and brought into lanes.
+// activations of L images do not stay in cache, and single-image kernels are as fast. Their last
+// value is kept for all images of the block, batch-blocked.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ struct Operand {
   // kWorkspace: offset in floats; kScratch: number of the pass's memory; kInput, kOutput: index of
   // the graph's tensor.
   int64_t at = 0;
-  int64_t image_stride = 0;  // kWorkspace: floats from one image of the group to the next
+  int64_t image_stride = 0;  // kWorkspace: floats from one image of the block to the next
   int64_t floats = 0;        // while planning: from the beginning of a buffer
 };
 
@@ -86,7 +86,7 @@ struct PlannedLayer {
   std::string candidate;
   double cost = 0.0;  // of the candidate
   WeightForm form = WeightForm::kAsInFile;
-  CroppedWindow window;
+  TrimmedWindow window;
 };
 
 struct Program {
@@ -99,11 +99,11 @@ struct Program {
   int64_t workspace_floats = 0;
   std::vector<std::shared_ptr<const void>> kept;  // what KernelArgs::params of its steps point at
   double image_cost = 0.0;                        // nanoseconds, of the steps per image
-  double group_cost = 0.0;                        // of the others
+  double block_cost = 0.0;                        // of the others
 
   // Comparable between the programs of one graph.
   double cost(int64_t images) const {
-    return image_cost * static_cast<double>(images) + group_cost;
+    return image_cost * static_cast<double>(images) + block_cost;
   }
 };
 
@@ -115,7 +115,7 @@ struct PlanOptions {
   int planar_nodes = 0;  // so many nodes at the beginning run one image at a time: a planar cut
 };
 
-// Lowers the graph for lane groups of `options.lanes` images; `kernels` is the instruction set in
+// Lowers the graph for batch blocks of `options.lanes` images; `kernels` is the instruction set in
 // use. The program keeps pointers into `graph`, which must outlive it, and has no weights yet.
 Program plan_program(const Graph& graph, const KernelSet& kernels, const PlanOptions& options);
 
@@ -132,11 +132,11 @@ Program make_program(const Graph& graph, const KernelSet& kernels, const PlanOpt
 // For each value the last node that reads it; beyond all nodes for the outputs.
 std::vector<int> last_uses(const Graph& graph);
 
-// The numbers of nodes at the beginning that may be planar: behind them nothing but the last one's
-// value is needed.
+// The numbers of nodes at the beginning that may be single-image: behind them nothing but the last
+// one's value is needed.
 std::vector<int> planar_cuts(const Graph& graph);
 
-// The one of them with which a lane group is expected to take the least time; `planar` and
+// The one of them with which a batch block is expected to take the least time; `planar` and
 // `in_lanes` are the programs with all nodes and with none.
 int best_planar_nodes(const Graph& graph, const Program& planar, const Program& in_lanes);
 

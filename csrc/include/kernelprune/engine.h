@@ -34,7 +34,7 @@ enum class Precision {
 struct EngineOptions {
   int threads = 1;
   std::string isa;    // "", "portable", "avx2" or "avx512"; "" asks KERNELPRUNE_ISA, then the CPU
-  int64_t lanes = 0;  // images side by side in a vector: 0 chooses by cost, 1 is planar
+  int64_t lanes = 0;  // images side by side in a vector: 0 chooses by cost, 1 is single-image
   Precision precision = Precision::kFast;
   std::string device = "cpu";  // "cuda", "cuda:1", ...; tests have another, see tuning.h
 };

@@ -21,14 +21,14 @@ struct LayerKey {
 
 // For Engine::load(). The default plans by expected cost alone.
 struct Tuning {
-  // Nodes at the beginning that run one image at a time in front of a lane group (where maps are
+  // Nodes at the beginning that run one image at a time in front of a batch block (where maps are
   // large, the activations of a whole group do not stay in cache); -1 chooses by cost.
   int planar_nodes = -1;
   // The same by lanes; goes before `planar_nodes`.
   std::map<int64_t, int> cuts;
   // Candidates (see candidates_of()) to take in place of the ones with the lowest expected cost.
   std::map<LayerKey, std::string> choices;
-  // Measured times of one lane group, by lanes, to share batches among the programs by; used if
+  // Measured times of one batch block, by lanes, to share batches among the programs by; used if
   // every program has one.
   std::map<int64_t, double> seconds;
   int cuda_variant = 0;  // the way in which CUDA computes convolutions: 0 chooses by cost
@@ -40,12 +40,13 @@ struct StageInfo {
   const char* kernel = "";
   int vector_width = 0;
   int64_t calls = 1;  // one for each range of outputs
-  double macs = 0.0, visits = 0.0, rows = 0.0, values = 0.0, far = 0.0;  // see cpu/plan/cost.h
+  double macs = 0.0, lookups = 0.0, output_tiles = 0.0, moved_floats = 0.0,
+         uncached_macs = 0.0;  // see cpu/plan/cost.h
 };
 
 struct CandidateInfo {
   std::string name;
-  double expected_seconds = 0.0;  // for one lane group
+  double expected_seconds = 0.0;  // for one batch block
   std::vector<StageInfo> stages;
 };
 

@@ -28,7 +28,7 @@ constexpr int64_t kBytesPerPlace = 128;
 constexpr double kSecondsPerPlace = 2e-7;
 constexpr double kFreeSeconds = 0.5;
 constexpr double kSecondsPerByte = 1e-6;
-// Of one run, on top of the tensors: activations of a lane group, padded and transformed.
+// Of one run, on top of the tensors: activations of a batch block, padded and transformed.
 constexpr int64_t kFreeRunBytes = int64_t{4} << 20;
 constexpr int64_t kRunBytesPerByte = 16;
 

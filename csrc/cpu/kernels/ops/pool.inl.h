@@ -5,14 +5,14 @@
 //            inside the padded map, with count_include_pad; or the number that `params` points at)
 //   global:  out[c] = mean of the map
 //
-// Layouts: batch lanes [C][H][W][L], one vector per pixel; planar [C][H][W]: rows of the window are
-// combined with full vectors first, then columns one by one; 2x2 windows without overlap take even
-// and odd columns of two vectors (of one image, Zen 4: 23.5 -> 3.4 us for 64ch 32x32, 8.3 -> 2.2 us
-// for 512ch 2x2). Units: channels.
+// Layouts: batch-blocked [C][H][W][L], one vector per pixel; single-image [C][H][W]: rows of the
+// window are combined with full vectors first, then columns one by one; 2x2 windows without overlap
+// take even and odd columns of two vectors (of one image, Zen 4: 23.5 -> 3.4 us for 64ch 32x32,
+// 8.3 -> 2.2 us for 512ch 2x2). Units: channels.
 // NaN: the instruction for the maximum passes over a NaN in its first operand. So the taps are
 // added up as well, by other units; where the sum is NaN, all is computed again, carefully.
-// Tried and lost: to keep a NaN in every maximum, up to 45 % slower (planar, 64ch 112x112, 3x3
-// stride 2).
+// Tried and lost: to keep a NaN in every maximum, up to 45 % slower (single-image, 64ch 112x112,
+// 3x3 stride 2).
 
 // What a pooling does with its taps; `V::T` or float. `careful`: one of them may be NaN.
 struct MaxReduce {
