@@ -190,9 +190,9 @@ class ConvPlanner {
     const int64_t vectors = out_.h * ceil_div(out_.w, table.width);
     CostTerms terms;
     terms.macs = connections() * static_cast<double>(window_.taps() * vectors * table.width);
-    terms.visits = connections();
-    terms.rows = static_cast<double>(out_.c * vectors);
-    terms.values = connections() * static_cast<double>(in_.h * round_up(in_.w, table.width));
+    terms.lookups = connections();
+    terms.output_tiles = static_cast<double>(out_.c * vectors);
+    terms.moved_floats = connections() * static_cast<double>(in_.h * round_up(in_.w, table.width));
     return terms;
   }
 
