@@ -78,8 +78,9 @@ def _tensors(graph: Graph) -> dict[str, np.ndarray]:
 
 def _connections_float32(node: Node) -> Connections:
     """Rounded before zeros are looked for: a weight that rounds to zero is no connection."""
-    if node.connections is not None:
-        return node.sparse()
+    if node.is_sparse():
+        connections = node.sparse()
+        return connections.with_weight(connections.weight.astype(np.float32))
     assert node.weight is not None
     return Connections.from_dense(node.weight.astype(np.float32))
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kernelprune.graph.connections import Connections
 from kernelprune.graph.ir import Graph, Node, Shape
 from kernelprune.graph.ops.activation import activate
 from kernelprune.graph.ops.base import width_of
@@ -55,6 +56,8 @@ def analyse(
 
 def reads(node: Node) -> np.ndarray:
     """bool [O, I]: which output channel reads which input channel (groups expanded)."""
+    if node.is_sparse():
+        return node.sparse().pattern()
     assert node.weight is not None
     kept = np.asarray(node.weight.reshape(*node.weight.shape[:2], -1).any(axis=2))
     return expand_groups(kept, node.params.get("groups", 1))
@@ -85,10 +88,12 @@ def moved_bias(
 ) -> np.ndarray:
     """float64 [O]: what the constant input ``channels`` (bool [I]) add to every output pixel,
     through the connections of ``kept`` (bool [O, I]; None takes all)."""
-    assert node.weight is not None
     used = np.flatnonzero(channels & (constant != 0))  # a few of many columns
     if not used.size:
-        return np.zeros(node.weight.shape[0])
+        return np.zeros(node.shape[0])
+    if node.is_sparse():
+        return _moved_sparse(node.sparse(), channels, constant, kept)
+    assert node.weight is not None
     weight, groups = node.weight, int(node.params.get("groups", 1))
     if groups > 1:
         weight = expand_groups(weight, groups)
@@ -96,6 +101,19 @@ def moved_bias(
     if kept is not None:
         sums = np.where(kept[:, used], sums, 0.0)
     return np.asarray(sums @ constant[used])
+
+
+def _moved_sparse(
+    connections: Connections, channels: np.ndarray, constant: np.ndarray, kept: np.ndarray | None
+) -> np.ndarray:
+    """moved_bias() of a layer whose connections are a list."""
+    rows, columns = connections.rows(), connections.col.astype(np.int64)
+    counts = channels[columns]
+    if kept is not None:
+        counts &= kept[rows, columns]
+    rows, columns = rows[counts], columns[counts]
+    sums = connections.weight[counts].astype(np.float64).sum(axis=(1, 2))
+    return np.bincount(rows, sums * constant[columns], minlength=connections.out_channels)
 
 
 # ---------------------------------------------------------------- forward: constants

@@ -95,19 +95,49 @@ class Node:
         return self.rule.has_connections
 
     def in_channels(self) -> int:
-        if self._expanded() is None and self.connections is not None:
+        if self.is_sparse():
+            assert self.connections is not None
             return self.connections.in_channels
         assert self.weight is not None
         return int(self.weight.shape[1]) * int(self.params.get("groups", 1))
 
     def sparse(self) -> Connections:
         """The kept connections (O(weights) unless they came from a file and are unexpanded)."""
-        if self._expanded() is None and self.connections is not None:
+        if self.is_sparse():
+            assert self.connections is not None
             return self.connections
         assert self.weight is not None
         if self.params.get("groups", 1) != 1:
             raise ShapeError(f"node '{self.name}': groups are not expanded yet")
         return Connections.from_dense(self.weight)
+
+    def set_sparse(self, connections: Connections) -> None:
+        """The layer has these connections; :attr:`weight` is expanded from them when asked for."""
+        self.weight = None
+        self.connections = connections
+
+    def is_sparse(self) -> bool:
+        """Whether the connections are held as a list, and no dense weight."""
+        return self._expanded() is None and self.connections is not None
+
+    def scale_outputs(self, scale: np.ndarray) -> None:
+        """Multiplies the weights of output channel o by ``scale[o]``; ``scale`` is [O]."""
+        if self.is_sparse():
+            assert self.connections is not None
+            factors = scale[self.connections.rows()][:, None, None]
+            self.set_sparse(self.connections.with_weight(self.connections.weight * factors))
+        else:
+            assert self.weight is not None
+            self.weight = self.weight * scale.reshape(-1, *[1] * (self.weight.ndim - 1))
+
+    def cast_weight(self, dtype: np.dtype | type) -> None:
+        if self.is_sparse():
+            assert self.connections is not None
+            weight = self.connections.weight.astype(dtype)
+            self.set_sparse(self.connections.with_weight(weight))
+        else:
+            assert self.weight is not None
+            self.weight = self.weight.astype(dtype)
 
     def all_connections(self) -> int:
         """How many connections the layer has when dense, those of its groups; 0 for ops without

@@ -31,8 +31,8 @@ class LayerWithWeights(Op):
     def absorb(self, node: Node, scale: np.ndarray, shift: np.ndarray) -> bool:
         if len(node.inputs) > 1 or node.params["activation"] != "none":
             return False
-        assert node.weight is not None and node.bias is not None
-        node.weight = node.weight * scale.reshape(-1, *[1] * (node.weight.ndim - 1))
+        assert node.bias is not None
+        node.scale_outputs(scale)
         node.bias = node.bias * scale + shift
         return True
 
