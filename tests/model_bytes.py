@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-DTYPES = {"<f4": "F32", "<u4": "U32", "<u2": "U16", "<f8": "F64", "<i4": "I32"}
+DTYPES = {
+    "<f4": "F32", "<u4": "U32", "<u2": "U16", "<f8": "F64", "<i4": "I32", "|i1": "I8", "|u1": "U8",
+}  # fmt: skip
 
 
 @dataclass

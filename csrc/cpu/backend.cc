@@ -31,6 +31,11 @@ CpuBackend::CpuBackend(const Graph& graph, const KernelSet& kernels, const Engin
   if (precision_ == Precision::kHalf || precision_ == Precision::kTf32) {
     throw Error(ErrorKind::kDevice, "half and tf32 are for CUDA devices; the CPU has others");
   }
+  if (graph.is_quantized()) {
+    throw Error(ErrorKind::kUnsupported, graph.source +
+                                             ": has quantised values, which this "
+                                             "version of the engine does not compute with");
+  }
   make_plans(tuning);
 }
 

@@ -11,11 +11,18 @@ constexpr int64_t kMaxBatch = 256;
 // Kernels take four floats at a time.
 bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
+const Graph& without_bytes(const Graph& graph) {
+  if (!graph.is_quantized()) return graph;
+  throw Error(ErrorKind::kUnsupported,
+              graph.source +
+                  ": a quantised model runs on the CPU only; on CUDA devices run the float32 one");
+}
+
 }  // namespace
 
 CudaBackend::CudaBackend(const Graph& graph, const std::string& device, Precision precision,
                          int variant)
-    : graph_(graph),
+    : graph_(without_bytes(graph)),
       device_name_(device),
       precision_(precision),
       variant_(variant),

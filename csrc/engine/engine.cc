@@ -135,12 +135,9 @@ std::vector<LayerInfo> Engine::layers(int64_t batch) const {
 }
 
 int64_t Engine::weight_bytes() const {
-  size_t floats = 0;
-  for (const Node& node : impl_->graph.nodes) {
-    const Connections& c = node.connections;
-    floats += c.weight.size() + c.bias.size() + c.col.size() + c.row_ptr.size();
-  }
-  return impl_->backend->plan().packed_bytes + static_cast<int64_t>(floats * sizeof(float));
+  size_t bytes = 0;
+  for (const Node& node : impl_->graph.nodes) bytes += node.connections->bytes();
+  return impl_->backend->plan().packed_bytes + static_cast<int64_t>(bytes);
 }
 
 int64_t Engine::workspace_bytes(int64_t batch) const {

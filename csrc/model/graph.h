@@ -1,19 +1,24 @@
 // A model as plain data: what the file says, checked, and nothing else.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/shared.h"
 #include "ops/connections.h"
 #include "ops/list.h"
+#include "ops/quantization.h"
 
 namespace kernelprune {
 
 struct Value {
   std::string name;
   Shape shape;
+  std::optional<Quantization> quantization = std::nullopt;  // of bytes; else float32
+  bool given_as_bytes = false;  // of a quantised input: the user gives the bytes, not the numbers
 };
 
 struct Node {
@@ -35,6 +40,11 @@ struct Graph {
   bool free_height = false, free_width = false;
   int64_t file_bytes = 0;
   std::vector<Node> nodes;  // a node reads only inputs and outputs of earlier nodes
+
+  bool is_quantized() const {
+    return std::any_of(values.begin(), values.end(),
+                       [](const Value& value) { return value.quantization.has_value(); });
+  }
 };
 
 }  // namespace kernelprune

@@ -3,7 +3,6 @@
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <new>
@@ -15,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "model/json_parse.h"
+#include "model/node_tensors.h"
 #include "model/safetensors.h"
 #include "model/sizes.h"
 
@@ -98,24 +98,33 @@ Attributes attributes_from(const Json& node, int version, const Shape& shape) {
     if (key == "op" || key == "name" || key == "inputs" || key == "output" || key == "shape") {
       continue;
     }
+    if (key == "quantization" && version > 1) continue;
     if (key.size() > kMaxParameterBytes) fail("unknown parameter " + shown(key));
     attributes.set(key, attribute_from(value, version, "parameter " + shown(key)));
   }
   return attributes;
 }
 
-template <typename T>
-std::vector<T> copy_of(const TensorView& tensor) {
-  std::vector<T> out(tensor.elements);
-  if (!out.empty()) std::memcpy(out.data(), tensor.data, out.size() * sizeof(T));
-  return out;
+Quantization quantization_from(const Json& json, const std::string& owner) {
+  const std::string what = "the quantization of " + owner;
+  check_keys(as_object(json, what), {"scale", "zero_point"}, what);
+  const Json& scale = json["scale"];
+  const double given = scale.is_number() ? scale.get<double>() : 0.0;
+  if (given < Quantization::kMinScale || given > Quantization::kMaxScale) {
+    fail("the scale of " + owner + " is not a number from 2^-40 to 2^40");
+  }
+  const uint64_t zero_point = as_unsigned(json["zero_point"], "the zero point of " + owner);
+  if (zero_point > 255) {
+    fail("the zero point of " + owner + " is " + std::to_string(zero_point) + ", outside 0..255");
+  }
+  return {static_cast<float>(given), static_cast<int32_t>(zero_point)};
 }
 
 // Builds the Graph from the parsed header and moves the tensors into it.
 class GraphBuilder {
  public:
   GraphBuilder(const TensorFile& file, size_t file_bytes)
-      : file_(file), given_(static_cast<int64_t>(file_bytes)) {}
+      : file_(file), tensors_(file), given_(static_cast<int64_t>(file_bytes)) {}
 
   Graph build() {
     const std::string text = checked_metadata();
@@ -138,7 +147,7 @@ class GraphBuilder {
       add_output(output);
     }
     if (graph_.outputs.empty()) fail("the graph has no outputs");
-    check_no_spare_tensors();
+    tensors_.check_all_taken();
     return std::move(graph_);
   }
 
@@ -165,21 +174,25 @@ class GraphBuilder {
     as_object(input, "an input");
     const bool has_dtype = version_ > 1 && input.contains("dtype");
     const bool is_free = version_ > 1 && input.contains("example");
+    const bool is_quantized = has_quantization(input);
     std::set<std::string> keys{"name", "shape"};
     if (has_dtype) keys.insert("dtype");
     if (is_free) keys.insert("example");
+    if (is_quantized) keys.insert("quantization");
     check_keys(input, keys, "an input");
     const std::string& name = as_name(input["name"], "the name of an input");
     const std::string what = "input " + shown(name);
-    if (has_dtype) {
-      const std::string& dtype =
-          as_text(input["dtype"], kMaxParameterBytes, "the dtype of " + what);
-      if (dtype != "f32" && dtype != "u8") fail(what + " has the unknown dtype " + shown(dtype));
-    }
+    std::string dtype = "f32";
+    if (has_dtype) dtype = as_text(input["dtype"], kMaxParameterBytes, "the dtype of " + what);
+    if (dtype != "f32" && dtype != "u8") fail(what + " has the unknown dtype " + shown(dtype));
     if (is_free) check_free(input, what);
     const Json& shape = input[is_free ? "example" : "shape"];
     graph_.inputs.push_back(add_value(name, shape_from(shape, version_, what)));
-    given_ += graph_.values.back().shape.elements();
+    Value& value = graph_.values.back();
+    given_ += value.shape.elements();
+    if (!is_quantized) return;
+    value.quantization = quantization_from(input["quantization"], what);
+    value.given_as_bytes = dtype == "u8";
   }
 
   // A map whose height or width is "?" in its shape, and a number in its example.
@@ -277,131 +290,28 @@ class GraphBuilder {
     check_growth(declared, given_);
     if (version_ > 1) count_places(declared, &places_);
     if (has_connections(node.op)) {
-      node.connections = connections_of(node, input_shapes[0].c, declared.c);
+      const bool of_bytes = graph_.values[node.inputs[0]].quantization.has_value();
+      node.connections =
+          tensors_.connections(name, node.op, input_shapes[0].c, declared.c, of_bytes);
     }
     OpTensors tensors;
     for (const TensorRule& rule : tensor_rules(node.op, input_shapes, declared)) {
-      tensors.push_back(tensor_of(node, rule));
+      tensors.push_back(tensors_.tensor(name, rule));
     }
     node.tensors = std::move(tensors);
     node.output = add_value(as_name(json["output"], "the output"), declared);
+    if (has_quantization(json)) {
+      graph_.values.back().quantization = quantization_from(json["quantization"], "the output");
+    }
     return node;
   }
 
-  Connections connections_of(const Node& node, int64_t in_channels, int64_t out_channels) {
-    const Window window = window_of(node.op);
-    const auto kernel_h = static_cast<uint64_t>(window.kernel_h);
-    const auto kernel_w = static_cast<uint64_t>(window.kernel_w);
-    const auto rows = static_cast<uint64_t>(out_channels);
-    Connections out;
-    out.row_ptr = copy_of<uint32_t>(tensor(node.name + ".row_ptr", {Dtype::kU32}, {rows + 1}));
-    const uint64_t count = check_row_ptr(out.row_ptr);
-    const TensorView& col = tensor(node.name + ".col", {Dtype::kU16, Dtype::kU32}, {count});
-    if (col.dtype == Dtype::kU32) {
-      out.col = copy_of<uint32_t>(col);
-    } else {
-      const auto narrow = copy_of<uint16_t>(col);
-      out.col.assign(narrow.begin(), narrow.end());
-    }
-    check_col(out, in_channels);
-    const int64_t all = all_connections_of(node.op, in_channels, out_channels);
-    if (all < static_cast<int64_t>(count) || all > in_channels * out_channels) {
-      fail("parameter 'all_connections' is " + std::to_string(all) + ", outside of " +
-           std::to_string(count) + " kept ones to " + std::to_string(in_channels * out_channels));
-    }
-    out.weight =
-        copy_of<float>(tensor(node.name + ".weight", {Dtype::kF32}, {count, kernel_h, kernel_w}));
-    out.bias = copy_of<float>(tensor(node.name + ".bias", {Dtype::kF32}, {rows}));
-    check_finite(out.weight, "weight");
-    check_finite(out.bias, "bias");
-    return out;
-  }
-
-  OpTensor tensor_of(const Node& node, const TensorRule& rule) {
-    const std::vector<uint64_t> shape(rule.shape.begin(), rule.shape.end());
-    const std::string name = node.name + "." + rule.name;
-    OpTensor out;
-    if (rule.below == 0) {
-      out.numbers = copy_of<float>(tensor(name, {Dtype::kF32}, shape));
-      check_finite(out.numbers, rule.name);
-      return out;
-    }
-    out.indices = copy_of<uint32_t>(tensor(name, {Dtype::kU32}, shape));
-    for (size_t i = 0; i < out.indices.size(); ++i) {
-      if (out.indices[i] < rule.below) continue;
-      fail(std::string(rule.name) + " " + std::to_string(i) + " is " +
-           std::to_string(out.indices[i]) + ", not less than " + std::to_string(rule.below));
-    }
-    return out;
-  }
-
-  // The tensor of this name, which must have one of the dtypes and exactly this shape.
-  const TensorView& tensor(const std::string& name, const std::vector<Dtype>& dtypes,
-                           const std::vector<uint64_t>& shape) {
-    const auto found = file_.tensors.find(name);
-    if (found == file_.tensors.end()) fail("tensor " + shown(name) + " is missing");
-    const TensorView& view = found->second;
-    bool known = false;
-    for (const Dtype dtype : dtypes) known = known || view.dtype == dtype;
-    if (!known) fail("tensor " + shown(name) + " has dtype " + dtype_name(view.dtype));
-    if (view.shape != shape) {
-      fail("tensor " + shown(name) + " has shape " + text_of(view.shape) + ", not " +
-           text_of(shape));
-    }
-    // Node names are unique, but "a" + ".b.col" could still be "a.b" + ".col".
-    if (!used_tensors_.insert(&view).second) fail("tensor " + shown(name) + " is used twice");
-    return view;
-  }
-
-  static std::string text_of(const std::vector<uint64_t>& shape) {
-    std::string text;
-    for (const uint64_t extent : shape) text += (text.empty() ? "[" : ",") + std::to_string(extent);
-    return text.empty() ? "[]" : text + "]";
-  }
-
-  // Returns the number of connections.
-  static uint64_t check_row_ptr(const std::vector<uint32_t>& row_ptr) {
-    if (row_ptr.front() != 0) fail("row_ptr does not start at 0");
-    for (size_t row = 1; row < row_ptr.size(); ++row) {
-      if (row_ptr[row] < row_ptr[row - 1]) {
-        fail("row_ptr falls at output channel " + std::to_string(row - 1));
-      }
-    }
-    return row_ptr.back();
-  }
-
-  static void check_col(const Connections& connections, int64_t in_channels) {
-    for (size_t row = 0; row + 1 < connections.row_ptr.size(); ++row) {
-      int64_t previous = -1;
-      for (uint32_t i = connections.row_ptr[row]; i < connections.row_ptr[row + 1]; ++i) {
-        const int64_t col = connections.col[i];
-        if (col >= in_channels) {
-          fail("output channel " + std::to_string(row) + " is connected to input channel " +
-               std::to_string(col) + " of " + std::to_string(in_channels));
-        }
-        if (col <= previous) {
-          fail("col is not strictly ascending in output channel " + std::to_string(row));
-        }
-        previous = col;
-      }
-    }
-  }
-
-  static void check_finite(const std::vector<float>& values, const char* what) {
-    for (size_t i = 0; i < values.size(); ++i) {
-      if (!std::isfinite(values[i])) {
-        fail(std::string(what) + " " + std::to_string(i) + " is not a finite number");
-      }
-    }
-  }
-
-  void check_no_spare_tensors() const {
-    for (const auto& [name, view] : file_.tensors) {
-      if (used_tensors_.count(&view) == 0) fail("tensor " + shown(name) + " belongs to no node");
-    }
+  bool has_quantization(const Json& json) const {
+    return version_ > 1 && json.contains("quantization");
   }
 
   const TensorFile& file_;
+  NodeTensors tensors_;
   int version_ = 1;
   int64_t given_;  // numbers of the inputs and bytes of the file
   size_t node_inputs_ = 0;
@@ -409,7 +319,6 @@ class GraphBuilder {
   Graph graph_;
   std::unordered_map<std::string, int> value_index_;
   std::set<std::string> node_names_, output_names_;
-  std::set<const TensorView*> used_tensors_;
 };
 
 [[noreturn]] void fail_to_open(const std::string& path, const std::string& reason) {

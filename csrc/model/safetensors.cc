@@ -1,6 +1,7 @@
 #include "model/safetensors.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "kernelprune/error.h"
@@ -23,13 +24,25 @@ struct Range {
   const std::string* name;
 };
 
-uint64_t element_bytes(Dtype dtype) { return dtype == Dtype::kU16 ? 2 : 4; }
+struct DtypeRow {
+  const char* name;
+  Dtype dtype;
+  uint64_t bytes;  // of an element
+};
 
-Dtype dtype_from(const std::string& name, const std::string& what) {
-  if (name == "F32") return Dtype::kF32;
-  if (name == "U32") return Dtype::kU32;
-  if (name == "U16") return Dtype::kU16;
-  fail(what + " has dtype " + shown(name) + "; this version reads U16, U32 and F32");
+constexpr DtypeRow kDtypes[] = {{"I8", Dtype::kI8, 1},
+                                {"U16", Dtype::kU16, 2},
+                                {"U32", Dtype::kU32, 4},
+                                {"I32", Dtype::kI32, 4},
+                                {"F32", Dtype::kF32, 4}};
+
+const DtypeRow& row_of(const std::string& name, const std::string& what) {
+  std::string known;
+  for (const DtypeRow& row : kDtypes) {
+    if (name == row.name) return row;
+    known += (known.empty() ? "" : ", ") + std::string(row.name);
+  }
+  fail(what + " has dtype " + shown(name) + "; this version reads " + known);
 }
 
 // Adds one tensor of the header; its data is [begin, end) of the `data_size` bytes at `data`.
@@ -40,9 +53,10 @@ Range add_tensor(const std::string& name, const Json& entry, const uint8_t* data
   check_keys(as_object(entry, what), {"dtype", "shape", "data_offsets"}, what);
 
   TensorView view;
-  view.dtype = dtype_from(as_text(entry["dtype"], 16, "the dtype of " + what), what);
+  const DtypeRow& row = row_of(as_text(entry["dtype"], 16, "the dtype of " + what), what);
+  view.dtype = row.dtype;
   view.elements = 1;
-  const uint64_t max_elements = data_size / element_bytes(view.dtype);
+  const uint64_t max_elements = data_size / row.bytes;
   bool fits = true, is_empty = false;
   for (const Json& entry_of_shape : as_array(entry["shape"], kMaxRank, "the shape of " + what)) {
     const uint64_t extent = as_unsigned(entry_of_shape, "the shape of " + what);
@@ -62,9 +76,9 @@ Range add_tensor(const std::string& name, const Json& entry, const uint8_t* data
     fail(what + " lies at bytes " + std::to_string(begin) + " to " + std::to_string(end) +
          " of a data block of " + std::to_string(data_size) + " (is the file truncated?)");
   }
-  if (end - begin != view.elements * element_bytes(view.dtype)) {
+  if (end - begin != view.elements * row.bytes) {
     fail(what + " has " + std::to_string(end - begin) + " bytes where its shape needs " +
-         std::to_string(view.elements * element_bytes(view.dtype)));
+         std::to_string(view.elements * row.bytes));
   }
   view.data = data + begin;
   const auto place = file->tensors.emplace(name, std::move(view)).first;
@@ -92,7 +106,9 @@ void check_coverage(std::vector<Range> ranges, uint64_t data_size) {
 }  // namespace
 
 const char* dtype_name(Dtype dtype) {
-  return dtype == Dtype::kU16 ? "U16" : dtype == Dtype::kU32 ? "U32" : "F32";
+  const auto* row = std::find_if(std::begin(kDtypes), std::end(kDtypes),
+                                 [&](const DtypeRow& r) { return r.dtype == dtype; });
+  return row->name;
 }
 
 TensorFile parse_safetensors(const uint8_t* bytes, uint64_t size) {
