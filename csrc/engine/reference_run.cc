@@ -5,21 +5,39 @@
 #include "ops/list.h"
 
 namespace kernelprune {
+namespace {
+
+ReferenceValue input_value(const Value& declared, const float* from) {
+  ReferenceValue value;
+  value.shape = declared.shape;
+  value.data.assign(from, from + value.shape.elements());
+  value.quantization = declared.quantization;
+  if (declared.given_as_bytes) {
+    for (const double number : value.data) {
+      value.bytes.push_back(to_byte(static_cast<float>(number), 0));
+    }
+  }
+  value.settle();
+  return value;
+}
+
+}  // namespace
 
 void run_reference(const Graph& graph, const std::vector<const void*>& inputs,
                    const std::vector<double*>& outputs, int64_t batch, Interruption* interruption) {
   for (int64_t image = 0; image < batch; ++image) {
     std::vector<ReferenceValue> values(graph.values.size());
     for (size_t i = 0; i < inputs.size(); ++i) {
-      ReferenceValue& value = values[graph.inputs[i]];
-      value.shape = graph.values[graph.inputs[i]].shape;
-      const float* from = static_cast<const float*>(inputs[i]) + image * value.shape.elements();
-      value.data.assign(from, from + value.shape.elements());
+      const Value& declared = graph.values[graph.inputs[i]];
+      const int64_t elements = declared.shape.elements();
+      values[graph.inputs[i]] =
+          input_value(declared, static_cast<const float*>(inputs[i]) + image * elements);
     }
     for (const Node& node : graph.nodes) {
       std::vector<const ReferenceValue*> node_inputs;
       for (int input : node.inputs) node_inputs.push_back(&values[input]);
-      values[node.output] = reference(node.op, {node.connections, node.tensors, node_inputs});
+      values[node.output] = reference(node.op, {node.connections, node.tensors, node_inputs},
+                                      graph.values[node.output].quantization);
       interruption->poll();
       interruption->check();
     }

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "ops/activation.h"
+#include "ops/byte_arithmetic.h"
 
 namespace kernelprune {
 
@@ -25,6 +25,13 @@ struct Add : Op {
     return inputs[0];
   }
   void reference(const ReferenceInputs& in, ReferenceValue* out) const {
+    if (all_quantized(in, *out)) {
+      const ByteRange range = range_of(activation, *out->quantization);
+      for (size_t i = 0; i < out->data.size(); ++i) {
+        out->bytes.push_back(add_bytes(in[0], i, in[1], i, *out->quantization, range));
+      }
+      return;
+    }
     for (size_t i = 0; i < out->data.size(); ++i) {
       out->data[i] = activate(in[0].data[i] + in[1].data[i], activation);
     }

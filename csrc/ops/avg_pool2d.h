@@ -50,16 +50,17 @@ struct AvgPool2d : Op {
   }
   void reference(const ReferenceInputs& in, ReferenceValue* out) const {
     const Shape& shape = in[0].shape;
-    fill_map(out, [&](int64_t c, int64_t y, int64_t x) {
+    const ReferenceValue values = in[0].quantization ? in[0].differences() : in[0];
+    for_each_place(out->shape, [&](int64_t c, int64_t y, int64_t x, size_t index) {
       double sum = 0.0;
-      int64_t count = visit_window(window, in[0], c, y, x, [&](double value) { sum += value; });
+      int64_t count = visit_window(window, values, c, y, x, [&](double value) { sum += value; });
       if (count_include_pad) {
         count = counted(y * window.stride_h - window.pad_top, window.kernel_h, shape.h,
                         window.pad_bottom - uncounted_bottom) *
                 counted(x * window.stride_w - window.pad_left, window.kernel_w, shape.w,
                         window.pad_right - uncounted_right);
       }
-      return sum / static_cast<double>(divisor > 0 ? divisor : count);
+      put_mean(in[0], sum, divisor > 0 ? divisor : count, out, index);
     });
   }
 };

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <vector>
 
+#include "ops/byte_arithmetic.h"
 #include "ops/functions.h"
-#include "ops/op.h"
 
 namespace kernelprune {
 
@@ -54,16 +54,27 @@ struct Binary : Op {
     }
     return Shape::of(sides);
   }
+  // Where an element of the result is in an input.
+  static size_t index_in(const ReferenceValue& from, Position at) {
+    int64_t index = 0;
+    for (int axis = 0; axis < Shape::kMaxRank; ++axis) {
+      const int64_t side = from.shape.side(axis);
+      index = index * side + std::min(at[axis], side - 1);
+    }
+    return static_cast<size_t>(index);
+  }
   void reference(const ReferenceInputs& in, ReferenceValue* out) const {
+    const bool of_bytes = all_quantized(in, *out);
     const auto compute = row().compute;
-    const auto value = [](const ReferenceValue& from, Position at) {
-      for (int axis = 0; axis < Shape::kMaxRank; ++axis) {
-        at[axis] = std::min(at[axis], from.shape.side(axis) - 1);
-      }
-      return from.at(at);
-    };
     for_each_element(out->shape, [&](const Position& at, int64_t index) {
-      out->data[index] = compute(value(in[0], at), value(in[1], at));
+      const size_t a = index_in(in[0], at), b = index_in(in[1], at);
+      if (of_bytes && function == BinaryFunction::kAdd) {
+        out->bytes.push_back(add_bytes(in[0], a, in[1], b, *out->quantization));
+      } else if (of_bytes && function == BinaryFunction::kMul) {
+        out->bytes.push_back(multiply_bytes(in[0], a, in[1], b, *out->quantization));
+      } else {
+        out->data[index] = compute(in[0].data[a], in[1].data[b]);
+      }
     });
   }
 };

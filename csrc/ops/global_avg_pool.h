@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "ops/op.h"
+#include "ops/pool.h"
 
 namespace kernelprune {
 
@@ -17,10 +17,11 @@ struct GlobalAvgPool : Op {
   }
   void reference(const ReferenceInputs& in, ReferenceValue* out) const {
     const int64_t pixels = in[0].shape.pixels();
+    const ReferenceValue values = in[0].quantization ? in[0].differences() : in[0];
     for (int64_t c = 0; c < out->shape.c; ++c) {
       double sum = 0.0;
-      for (int64_t p = 0; p < pixels; ++p) sum += in[0].data[c * pixels + p];
-      out->data[c] = sum / static_cast<double>(pixels);
+      for (int64_t p = 0; p < pixels; ++p) sum += values.data[c * pixels + p];
+      put_mean(in[0], sum, pixels, out, static_cast<size_t>(c));
     }
   }
 };

@@ -64,13 +64,16 @@ std::vector<TensorRule> tensor_rules(const OpParams& op, const std::vector<Shape
   return std::visit([&](const auto& params) { return params.tensor_rules(inputs, output); }, op);
 }
 
-ReferenceValue reference(const OpParams& op, const ReferenceInputs& inputs) {
+ReferenceValue reference(const OpParams& op, const ReferenceInputs& inputs,
+                         const std::optional<Quantization>& to) {
   std::vector<Shape> shapes;
   for (const ReferenceValue* input : inputs.values) shapes.push_back(input->shape);
   ReferenceValue out;
   out.shape = infer_shape(op, shapes);
   out.data.assign(static_cast<size_t>(out.shape.elements()), 0.0);
+  out.quantization = to;
   std::visit([&](const auto& params) { params.reference(inputs, &out); }, op);
+  out.settle();
   return out;
 }
 

@@ -1,6 +1,7 @@
 // The list of all ops. A new op is one header beside this one, an include and an entry here.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -67,7 +68,8 @@ Shape infer_shape(const OpParams& op, const std::vector<Shape>& inputs);
 std::vector<TensorRule> tensor_rules(const OpParams& op, const std::vector<Shape>& inputs,
                                      const Shape& output);
 
-// Computes `op` on one image.
-ReferenceValue reference(const OpParams& op, const ReferenceInputs& inputs);
+// Computes `op` on one image. `to`: of a quantised output.
+ReferenceValue reference(const OpParams& op, const ReferenceInputs& inputs,
+                         const std::optional<Quantization>& to = std::nullopt);
 
 }  // namespace kernelprune

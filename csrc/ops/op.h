@@ -4,18 +4,22 @@
 //   static from(attributes)      reads and checks its parameters
 //   infer(inputs)                the output's shape; throws Error (kFormat)
 //   tensor_rules(inputs, output) the tensors that a node owns besides connections
-//   reference(in, out)           naive loops in double, what every kernel is tested against
+//   reference(in, out)           naive loops in double, what every kernel is tested against; those
+//                                that FORMAT.md defines by integers give the bytes of a quantised
+//                                out
 // and inherits what it has not from Op.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/integers.h"
 #include "ops/attributes.h"
 #include "ops/connections.h"
+#include "ops/quantization.h"
 #include "ops/shape.h"
 
 namespace kernelprune {
@@ -40,7 +44,9 @@ using Position = std::array<int64_t, Shape::kMaxRank>;
 // One activation of one image, row by row in double.
 struct ReferenceValue {
   Shape shape;
-  std::vector<double> data;
+  std::vector<double> data;  // of a quantised value the numbers that its bytes stand for
+  std::optional<Quantization> quantization = std::nullopt;
+  std::vector<uint8_t> bytes = {};  // of a quantised value
 
   double at(const Position& p) const {
     const auto& sides = shape.sides;
@@ -50,6 +56,23 @@ struct ReferenceValue {
 
   double at(int64_t c, int64_t y, int64_t x) const {
     return data[static_cast<size_t>((c * shape.h + y) * shape.w + x)];
+  }
+
+  // Of a quantised value, byte - zero point in place of every number.
+  ReferenceValue differences() const {
+    ReferenceValue out{shape, {}};
+    for (const uint8_t byte : bytes) out.data.push_back(byte - quantization->zero_point);
+    return out;
+  }
+
+  // Of a quantised value: bytes for the numbers, unless there are bytes, and the numbers that these
+  // stand for.
+  void settle() {
+    if (!quantization) return;
+    if (bytes.empty()) {
+      for (const double x : data) bytes.push_back(quantize(static_cast<float>(x), *quantization));
+    }
+    for (size_t i = 0; i < data.size(); ++i) data[i] = dequantize(bytes[i], *quantization);
   }
 };
 
