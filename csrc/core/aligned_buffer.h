@@ -1,4 +1,4 @@
-// A block of floats aligned to a cache line, for weights and activations.
+// A block of memory aligned to a cache line, for weights and activations.
 #pragma once
 
 #include <cstddef>
@@ -20,22 +20,22 @@ namespace kernelprune {
 constexpr size_t kCacheLine = 64;
 
 // Kernels may load one full vector past the last element, so every buffer has this much slack.
-constexpr size_t kSlackFloats = 64;
+constexpr size_t kSlackBytes = 256;
 
 // Large buffers ask for pages of this size: a kernel that walks over hundreds of channels, each on
 // pages of its own, else waits for address translation (1x1 convolutions of 16 images: 5 to 25 %).
 constexpr size_t kHugePage = size_t{2} << 20;
 
-// Owns `size` floats plus the slack, all zero after construction. Throws std::bad_alloc. Move-only.
+// Owns `size` bytes plus the slack, all zero after construction. Throws std::bad_alloc. Move-only.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
   explicit AlignedBuffer(size_t size) : size_(size) {
-    const size_t bytes = (size + kSlackFloats) * sizeof(float);
+    const size_t bytes = size + kSlackBytes;
     const size_t align = bytes >= kHugePage ? kHugePage : kCacheLine;
     const size_t rounded = round_up(bytes, align);
     if (rounded > static_cast<uint64_t>(machine_memory())) throw std::bad_alloc();
-    data_ = static_cast<float*>(std::aligned_alloc(align, rounded));
+    data_ = static_cast<uint8_t*>(std::aligned_alloc(align, rounded));
     if (data_ == nullptr) throw std::bad_alloc();
 #ifdef __linux__
     // Refused on some systems, which does no harm.
@@ -52,8 +52,8 @@ class AlignedBuffer {
   AlignedBuffer& operator=(const AlignedBuffer&) = delete;
   ~AlignedBuffer() { std::free(data_); }
 
-  float* data() { return data_; }
-  const float* data() const { return data_; }
+  uint8_t* data() { return data_; }
+  const uint8_t* data() const { return data_; }
   size_t size() const { return size_; }
 
  private:
@@ -62,7 +62,7 @@ class AlignedBuffer {
     std::swap(size_, other.size_);
   }
 
-  float* data_ = nullptr;
+  uint8_t* data_ = nullptr;
   size_t size_ = 0;
 };
 

@@ -19,7 +19,7 @@ class Gaps {
   // All memory is free, and there is no end of it.
   Gaps() : gaps_(1) { add(0, std::numeric_limits<int64_t>::max()); }
 
-  // Takes the lowest `size` floats that lie side by side; returns where they begin.
+  // Takes the lowest `size` bytes that lie side by side; returns where they begin.
   int64_t take(int64_t size) {
     size_t at = root_;
     for (;;) {
@@ -145,9 +145,9 @@ class Gaps {
 };
 
 // With room to read past its end.
-int64_t padded_floats(int64_t floats) {
-  constexpr int64_t kAlign = kCacheLine / sizeof(float);
-  return round_up(floats, kAlign) + kAlign;
+int64_t padded(int64_t bytes) {
+  constexpr int64_t kLine = kCacheLine;
+  return round_up(bytes, kLine) + kLine;
 }
 
 }  // namespace
@@ -162,10 +162,10 @@ int64_t assign_offsets(std::vector<BufferLifetime>* buffers) {
     BufferLifetime& buffer = (*buffers)[i];
     while (!live.empty() && live.top().first < buffer.first) {
       const BufferLifetime& dead = (*buffers)[live.top().second];
-      gaps.give_back(dead.offset, dead.offset + padded_floats(dead.floats));
+      gaps.give_back(dead.offset, dead.offset + padded(dead.bytes));
       live.pop();
     }
-    const int64_t size = padded_floats(buffer.floats);
+    const int64_t size = padded(buffer.bytes);
     buffer.offset = gaps.take(size);
     live.push({buffer.last, i});
     total = std::max(total, buffer.offset + size);

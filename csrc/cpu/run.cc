@@ -18,19 +18,30 @@ int64_t images_in(const BatchSlice& slice, int64_t block) {
   return std::min(slice.program->lanes, slice.images - block * slice.program->lanes);
 }
 
+// The user's tensors are floats, whatever the engine has in their place.
+const uint8_t* image_of(const void* tensor, const Value& value, int64_t image) {
+  return static_cast<const uint8_t*>(tensor) +
+         image * value.shape.elements() * static_cast<int64_t>(sizeof(float));
+}
+
+// Memory of an activation, as the arguments of float kernels have it.
+float* floats(const uint8_t* memory) {
+  return reinterpret_cast<float*>(const_cast<uint8_t*>(memory));
+}
+
 }  // namespace
 
 WorkspaceSize workspace_size(const BatchPartition& partition, int threads) {
   WorkspaceSize size;
   for (const BatchSlice& slice : partition) {
     size.arenas = std::max(size.arenas, arenas(slice, threads));
-    size.floats = std::max(size.floats, slice.program->workspace_floats);
+    size.arena_bytes = std::max(size.arena_bytes, slice.program->workspace_bytes);
   }
   return size;
 }
 
-const float* ProgramRun::locate(const Operand& operand, const Pass& pass,
-                                const Place& place) const {
+const uint8_t* ProgramRun::locate(const Operand& operand, const Pass& pass,
+                                  const Place& place) const {
   const auto index = static_cast<size_t>(operand.at);
   switch (operand.place) {
     case Operand::Place::kWorkspace:
@@ -39,11 +50,9 @@ const float* ProgramRun::locate(const Operand& operand, const Pass& pass,
     case Operand::Place::kScratch:
       return place.arena + pass.scratch[place.part * pass.memories + operand.at];
     case Operand::Place::kInput:
-      return static_cast<const float*>(tensors_.inputs[index]) +
-             place.image * graph_.values[graph_.inputs[index]].shape.elements();
+      return image_of(tensors_.inputs[index], graph_.values[graph_.inputs[index]], place.image);
     case Operand::Place::kOutput:
-      return static_cast<const float*>(tensors_.outputs[index]) +
-             place.image * graph_.values[graph_.outputs[index]].shape.elements();
+      return image_of(tensors_.outputs[index], graph_.values[graph_.outputs[index]], place.image);
     case Operand::Place::kNone:
       break;
   }
@@ -66,21 +75,21 @@ void ProgramRun::run_step(const Step& step, const Turn& turn, const Place& place
   args.images = place.images;
   if (given_.weight != nullptr) args.weight = given_.weight;
   if (given_.bias != nullptr) args.bias = given_.bias;
-  args.in = locate(step.in, pass, place);
-  args.residual = locate(step.residual, pass, place);
-  args.out = const_cast<float*>(locate(step.out, pass, place));
-  args.work = const_cast<float*>(locate(step.work, pass, place));
+  args.in = floats(locate(step.in, pass, place));
+  args.residual = floats(locate(step.residual, pass, place));
+  args.out = floats(locate(step.out, pass, place));
+  args.work = floats(locate(step.work, pass, place));
   if (copies) {
     const Piece& piece = pass.pieces[turn.range];
-    args.in = place.arena + piece.in;
+    args.in = floats(place.arena + piece.in);
     args.out += piece.out;
     args.in_stride = piece.in_stride, args.in_w = piece.row;
   } else if (pass.ranges.count > 1) {
     turn.at.set(step.rule, &args);
-    const int64_t floats = turn.at.first * step.rule.out_floats;
+    const int64_t moved = turn.at.first * step.rule.out_floats;
     args.in += turn.at.first * step.rule.in_floats;
-    args.out += floats;
-    if (args.residual != nullptr) args.residual += floats;
+    args.out += moved;
+    if (args.residual != nullptr) args.residual += moved;
   }
   if (step.epilogues.empty()) return step.kernel.run(args, begin, end);
   const auto channel = [&](int64_t unit) {
@@ -129,7 +138,7 @@ void for_each_pass(const Program& program, int64_t image, int64_t images, int64_
 
 }  // namespace
 
-void ProgramRun::alone(const TeamMember& member, const Program& program, float* arena,
+void ProgramRun::alone(const TeamMember& member, const Program& program, uint8_t* arena,
                        int64_t image, int64_t images) const {
   for_each_pass(program, image, images, 0,
                 [&](const Pass& pass, int64_t first, int64_t count, int64_t in_block) {
@@ -139,7 +148,7 @@ void ProgramRun::alone(const TeamMember& member, const Program& program, float* 
 
 void ProgramRun::together(const Program& program, Workspace* workspace, int64_t image,
                           int64_t images, std::vector<double>* step_seconds) const {
-  float* const arena = workspace->arenas[0].data();
+  uint8_t* const arena = workspace->arenas[0].data();
   // Images that one thread takes through the passes per image alone, an equal number for each.
   const int64_t owned = program.per_image > 0 ? images / threads_ * threads_ : 0;
   run_team(threads_, [&](const TeamMember& member) {
@@ -159,7 +168,7 @@ void ProgramRun::together(const Program& program, Workspace* workspace, int64_t 
     };
     member.for_each_part([&](int part) {
       for (int64_t n = owned * part / threads_; n < owned * (part + 1) / threads_; ++n) {
-        float* const own = workspace->arenas[static_cast<size_t>(part)].data();
+        uint8_t* const own = workspace->arenas[static_cast<size_t>(part)].data();
         for (size_t p = 0; p < program.per_image; ++p) {
           const Pass& pass = program.passes[p];
           for (int64_t range = 0; range < pass.ranges.count; ++range) {
@@ -205,7 +214,7 @@ void ProgramRun::run(const BatchPartition& partition, Workspace* workspace) cons
     if (rounds > 0) {
       run_team(threads_, [&](const TeamMember& member) {
         member.for_each_part([&](int thread) {
-          float* const arena = workspace->arenas[static_cast<size_t>(thread)].data();
+          uint8_t* const arena = workspace->arenas[static_cast<size_t>(thread)].data();
           for (int64_t block = thread * rounds; block < (thread + 1) * rounds; ++block) {
             alone(member, program, arena, first(block), images_in(slice, block));
           }

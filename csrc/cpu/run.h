@@ -46,7 +46,7 @@ class ProgramRun {
 
  private:
   // One batch block, by one thread of the team: `images` images of the batch from `image` on.
-  void alone(const TeamMember& member, const Program& program, float* arena, int64_t image,
+  void alone(const TeamMember& member, const Program& program, uint8_t* arena, int64_t image,
              int64_t images) const;
 
   // The same by all threads. Adds what the steps took to `step_seconds`, if that is not null.
@@ -55,8 +55,8 @@ class ProgramRun {
 
   // What a step works on.
   struct Place {
-    float* arena;
-    float* block_arena;    // of what the steps per image leave for their batch block
+    uint8_t* arena;
+    uint8_t* block_arena;  // of what the steps per image leave for their batch block
     int64_t image;         // the first image, in the batch
     int64_t images;        // so many of them
     int64_t in_block = 0;  // the image within its batch block, for a step that runs once per image
@@ -72,7 +72,7 @@ class ProgramRun {
         : pass(of), range(index), at(RangePlace::of(of.ranges, index)) {}
   };
 
-  const float* locate(const Operand& operand, const Pass& pass, const Place& place) const;
+  const uint8_t* locate(const Operand& operand, const Pass& pass, const Place& place) const;
   // Part `part` of `parts` of a step, or, with 1, all of it.
   void run_step(const Step& step, const Turn& turn, const Place& place, int part, int parts) const;
   // All of it by one thread.

@@ -12,9 +12,9 @@ void Workspace::reserve(const WorkspaceSize& size, const std::string& source) {
     if (size.bytes() > machine_memory()) throw std::bad_alloc();
     if (arenas.size() < size.arenas) arenas.resize(size.arenas);
     for (size_t i = 0; i < size.arenas; ++i) {
-      if (static_cast<int64_t>(arenas[i].size()) >= size.floats) continue;
+      if (static_cast<int64_t>(arenas[i].size()) >= size.arena_bytes) continue;
       arenas[i] = AlignedBuffer();  // the old one is freed first
-      arenas[i] = AlignedBuffer(static_cast<size_t>(size.floats));
+      arenas[i] = AlignedBuffer(static_cast<size_t>(size.arena_bytes));
     }
   } catch (const std::bad_alloc&) {
     throw Error(ErrorKind::kGeneral, source + ": not enough memory for " +

@@ -14,9 +14,9 @@ namespace kernelprune {
 
 struct WorkspaceSize {
   size_t arenas = 0;
-  int64_t floats = 0;  // of each
+  int64_t arena_bytes = 0;
 
-  int64_t bytes() const { return floats * static_cast<int64_t>(arenas * sizeof(float)); }
+  int64_t bytes() const { return arena_bytes * static_cast<int64_t>(arenas); }
 };
 
 // Memory for the activations of one run: one arena per thread that works on images of its own.

@@ -62,7 +62,7 @@ bool may_read_past(const float* end) {
 #else
   constexpr uintptr_t kPage = 4096;
   const auto last = reinterpret_cast<uintptr_t>(end) - 1;
-  return last / kPage == (last + kSlackFloats * sizeof(float)) / kPage;
+  return last / kPage == (last + kSlackBytes) / kPage;
 #endif
 }
 

@@ -70,8 +70,9 @@ struct WeightGradient::Impl {
     const int64_t widest = table_for(call.batch).width;
     const int64_t in_floats = in.c * channel_stride(in, widest);
     Workspace* workspace = thread_workspace();
-    workspace->reserve({1, in_floats + out.c * channel_stride(out, widest)}, "conv2d");
-    float* in_lanes = workspace->arenas[0].data();
+    const int64_t floats = in_floats + out.c * channel_stride(out, widest);
+    workspace->reserve({1, floats * static_cast<int64_t>(sizeof(float))}, "conv2d");
+    float* in_lanes = reinterpret_cast<float*>(workspace->arenas[0].data());
     float* grad_lanes = in_lanes + in_floats;
     run_team(threads, [&](const TeamMember& member) {
       int64_t images = 0;

@@ -25,7 +25,7 @@ int main(int argc, char** argv) {
     // all: alive together; chain: each until the next is read; gaps: every other one stays, and
     // what follows is too wide for the gaps between them.
     const int last = kind == "all" ? count : kind == "chain" ? i + 1 : i % 2 == 0 ? count : i;
-    buffers.push_back({kind == "gaps" ? 16 + 16 * (i / 2) : 16, i, last, 0});
+    buffers.push_back({kind == "gaps" ? 64 + 64 * (i / 2) : 64, i, last, 0});
   }
   calls = 0;
   kernelprune::assign_offsets(&buffers);

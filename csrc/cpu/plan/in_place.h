@@ -10,7 +10,7 @@ bool is_users_layout(const Shape& shape, int64_t lanes);
 
 // Of a graph of one node with connections and no residual: the program without its first pass, for
 // kernels that read the user's input where it is, or without its last one, for kernels that write
-// the user's output. The layout there must be the user's. Kernels may read kSlackFloats past the
+// the user's output. The layout there must be the user's. Kernels may read kSlackBytes past the
 // end of the input.
 void read_in_place(Program* program);
 void write_in_place(Program* program);

@@ -9,6 +9,16 @@
 #include "cpu/plan/layers.h"
 
 namespace kernelprune {
+namespace {
+
+constexpr int64_t kFloat = sizeof(float);
+
+// Of an activation of floats.
+int64_t bytes_of(const Shape& shape, int64_t lanes) {
+  return shape.c * channel_stride(shape, lanes) * kFloat;
+}
+
+}  // namespace
 
 Lowering::Lowering(const Graph& graph, const KernelSet& kernels, const PlanOptions& options)
     : graph_(graph), kernels_(kernels), options_(options), costs_(kernels) {
@@ -20,7 +30,7 @@ Lowering::Lowering(const Graph& graph, const KernelSet& kernels, const PlanOptio
   if (options.planar_nodes > 0) {
     bridge_value_ = graph.nodes[static_cast<size_t>(options.planar_nodes) - 1].output;
     const Shape& s = shape(bridge_value_);
-    bridge_stride_ = s.c * channel_stride(s, 1);
+    bridge_stride_ = bytes_of(s, 1);
     bridge_ = new_buffer(options.lanes * bridge_stride_);
   }
   set_lanes(options.planar_nodes > 0 ? 1 : options.lanes);
@@ -54,7 +64,7 @@ void Lowering::cross_bridge() {
   const Shape& s = shape(bridge_value_);
   KernelArgs args = activation_args(s, s);
   args.in_stride = channel_stride(s, 1);
-  args.image_stride = bridge_stride_;
+  args.image_stride = bridge_stride_ / kFloat;
   node_ = -1;
   const Operand from = use({bridge_, 0});
   const Operand to = use(new_value(bridge_value_));
@@ -64,9 +74,9 @@ void Lowering::cross_bridge() {
 
 // ---------------------------------------------------------------- buffers
 
-int Lowering::new_buffer(int64_t floats) {
+int Lowering::new_buffer(int64_t bytes) {
   BufferLifetime buffer;
-  buffer.floats = floats;
+  buffer.bytes = bytes;
   buffer.first = buffer.last = step();
   buffers_.push_back(buffer);
   buffer_last_use_.push_back(-1);
@@ -82,7 +92,7 @@ Lowering::Storage Lowering::store(int value, Storage at) {
 
 Lowering::Storage Lowering::new_value(int value) {
   if (per_image() && value == bridge_value_) return store(value, {bridge_, 0});
-  return store(value, {new_buffer(shape(value).c * channel_stride(shape(value), lanes())), 0});
+  return store(value, {new_buffer(bytes_of(shape(value), lanes())), 0});
 }
 
 // The storage of `output`, an element-wise function of `input` among others: in its place if
@@ -103,7 +113,7 @@ bool Lowering::is_dense(const Shape& s) const {
 }
 
 void Lowering::alias(int value, int of, int64_t floats) {
-  store(value, {storage_[of].buffer, storage_[of].floats + floats});
+  store(value, {storage_[of].buffer, storage_[of].offset + floats * kFloat});
 }
 
 // The buffer, and where it lies: until finish() knows the offsets, its number.
@@ -111,7 +121,7 @@ Operand Lowering::use(const Storage& at) {
   extend(at.buffer);
   const bool crossing = at.buffer == bridge_ && per_image();
   Operand operand{Operand::Place::kWorkspace, at.buffer, crossing ? bridge_stride_ : 0};
-  operand.floats = at.floats;
+  operand.offset = at.offset;
   return operand;
 }
 
@@ -212,7 +222,7 @@ void Lowering::add_copies(int out, std::vector<Piece> pieces, const std::vector<
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Storage& at = storage_[inputs[i]];
     pieces[i].buffer = at.buffer;  // until finish() knows the offset
-    pieces[i].in = at.floats;
+    pieces[i].in = at.offset;
     buffers_[at.buffer].last = static_cast<int>(pass.begin);
     const Shape& s = shape(inputs[i]);
     step.cost += costs_.step(op_kernels_->copy, table_->width, memory_terms(s, s));
@@ -264,7 +274,7 @@ void Lowering::lower_convolution(const Node& node, Activation activation) {
   // Until finish() knows the offsets, the buffers.
   pass.memories = static_cast<int64_t>(chosen.scratch.size());
   for (int64_t part = 0; part < (pass.owned > 0 ? parts : 1); ++part) {
-    for (int64_t floats : chosen.scratch) pass.scratch.push_back(new_buffer(floats));
+    for (int64_t floats : chosen.scratch) pass.scratch.push_back(new_buffer(floats * kFloat));
   }
   const Clamp clamp = clamp_of(activation);
   for (const Stage& stage : chosen.stages) {
@@ -307,7 +317,7 @@ void Lowering::lower_convolution(const Node& node, Activation activation) {
 }
 
 void Lowering::finish() {
-  program_.workspace_floats = assign_offsets(&buffers_);
+  program_.workspace_bytes = assign_offsets(&buffers_);
   const auto offset = [&](int64_t buffer) { return buffers_[buffer].offset; };
   for (size_t i = 0; i < program_.passes.size(); ++i) {
     Pass& pass = program_.passes[i];
@@ -317,7 +327,7 @@ void Lowering::finish() {
       Step& step = program_.steps[at];
       for (Operand* operand : {&step.in, &step.residual, &step.out, &step.work}) {
         if (operand->place == Operand::Place::kWorkspace) {
-          operand->at = offset(operand->at) + operand->floats;
+          operand->at = offset(operand->at) + operand->offset;
         }
       }
       (i < program_.per_image ? program_.image_cost : program_.block_cost) += step.cost;

@@ -84,17 +84,17 @@ class Lowering {
   void lower_convolution(const Node& node, Activation activation);
 
  private:
-  // Where a value lies: in a buffer, so many floats after its beginning.
+  // Where a value lies: in a buffer, so many bytes after its beginning.
   struct Storage {
     int buffer = -1;
-    int64_t floats = 0;
+    int64_t offset = 0;
   };
 
   bool per_image() const { return single_image() && options_.lanes > 1; }
   void set_lanes(int64_t lanes);
   void cross_bridge();
   int step() const { return static_cast<int>(program_.steps.size()); }
-  int new_buffer(int64_t floats);
+  int new_buffer(int64_t bytes);
   Storage store(int value, Storage at);
   Storage new_value(int value);
   Storage new_value_over(int output, int input, int other);
@@ -130,7 +130,7 @@ class Lowering {
   std::vector<Storage> storage_;         // of each value
   std::vector<int> last_use_;            // value -> the last node that reads it
   int bridge_value_ = -1, bridge_ = -1;  // the last single-image value and its buffer
-  int64_t bridge_stride_ = 0;            // floats from one image to the next
+  int64_t bridge_stride_ = 0;            // bytes from one image to the next
 };
 
 // Adds the steps of one node; one specialisation per op, in cpu/ops.

@@ -22,11 +22,11 @@ namespace kernelprune {
 struct Operand {
   enum class Place { kNone, kWorkspace, kScratch, kInput, kOutput };
   Place place = Place::kNone;
-  // kWorkspace: offset in floats; kScratch: number of the pass's memory; kInput, kOutput: index of
+  // kWorkspace: offset in bytes; kScratch: number of the pass's memory; kInput, kOutput: index of
   // the graph's tensor.
   int64_t at = 0;
-  int64_t image_stride = 0;  // kWorkspace: floats from one image of the block to the next
-  int64_t floats = 0;        // while planning: from the beginning of a buffer
+  int64_t image_stride = 0;  // kWorkspace: bytes from one image of the block to the next
+  int64_t offset = 0;        // while planning: bytes from the beginning of a buffer
 };
 
 // An element-wise function of what a step has just written, over it. `args` is complete but for
@@ -59,7 +59,8 @@ struct Step {
 // One of the inputs that a concat copies, in its pass a range of its own: by channels, and in each
 // by rows.
 struct Piece {
-  int64_t in = 0, out = 0;  // offsets in floats: in the workspace, from the start of the output
+  int64_t in = 0;   // bytes from the start of the workspace
+  int64_t out = 0;  // floats from the start of the output
   int64_t channels = 0;
   int64_t in_stride = 0;  // floats from one channel to the next
   int64_t row = 0;        // floats
@@ -74,7 +75,7 @@ struct Pass {
   // with scratch memory of its own and no waiting.
   int64_t owned = 0;
   int64_t memories = 0;          // of scratch
-  std::vector<int64_t> scratch;  // [part][memory]: offsets in floats; one part if none is owned
+  std::vector<int64_t> scratch;  // [part][memory]: offsets in bytes; one part if none is owned
   std::vector<Piece> pieces;     // of a concat, by range
 };
 
@@ -96,7 +97,7 @@ struct Program {
   std::vector<PlannedLayer> layers;
   int planar_nodes = 0;  // so many nodes at the beginning run one image at a time,
   size_t per_image = 0;  // in so many passes
-  int64_t workspace_floats = 0;
+  int64_t workspace_bytes = 0;
   std::vector<std::shared_ptr<const void>> kept;  // what KernelArgs::params of its steps point at
   double image_cost = 0.0;                        // nanoseconds, of the steps per image
   double block_cost = 0.0;                        // of the others

@@ -62,7 +62,8 @@ int64_t CudaLowering::step_of(int value, int axis) const {
 
 int CudaLowering::new_buffer(int64_t of_image, bool half) {
   BufferLifetime buffer;
-  buffer.floats = half ? ceil_div(of_image * batch_, 2) : of_image * batch_;
+  const int64_t size = half ? sizeof(uint16_t) : sizeof(float);
+  buffer.bytes = of_image * batch_ * size;
   buffer.first = buffer.last = step();
   buffers_.push_back(buffer);
   counts_.push_back(of_image * batch_);
@@ -247,11 +248,12 @@ int CudaLowering::write_output(int value) {
 }
 
 void CudaLowering::finish() {
+  constexpr int64_t kFloat = sizeof(float);
   const auto operand = [this](int buffer, const std::vector<int>& tensor_of) -> CudaOperand {
     if (buffer < 0) return {};
-    return {buffers_[buffer].offset, counts_[buffer], tensor_of[buffer]};
+    return {buffers_[buffer].offset / kFloat, counts_[buffer], tensor_of[buffer]};
   };
-  program_.workspace_floats = assign_offsets(&buffers_);
+  program_.workspace_floats = assign_offsets(&buffers_) / kFloat;
   // Several tensors may be one value: the first of them takes the place of the buffer.
   std::vector<int> tensor_of(buffers_.size(), -1), tensors = inputs_;
   tensors.insert(tensors.end(), outputs_.begin(), outputs_.end());
