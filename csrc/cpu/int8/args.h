@@ -1,0 +1,126 @@
+// What every int8 kernel is called with, and the table of kernels that one instruction set offers.
+// Plain data only: the kernel files see this header and nothing else of the engine.
+//
+// Activations are bytes [C][H][W] of one image, channels `stride` bytes apart (a multiple of 64, or
+// 1: a 1x1 map as a vector), or floats [C][H][W]. A byte q stands for (q - zero_point) * scale.
+//
+// A convolution reads its input as **dword rows**: for each position of the output four bytes, the
+// operand of one dot product of four bytes. Which bytes is the packing's choice (packing.h).
+// Positions are counted row by row, `pitch` to a row of the output, of which the first out_w are
+// real; 4 * lanes of them are a tile, the last tile may have fewer vectors.
+#pragma once
+
+#include <cstdint>
+
+#include "core/integers.h"
+
+namespace kernelprune {
+
+// What an activation of a kernel is.
+enum class Int8Type : int32_t { kNone, kBytes, kFloats };
+
+// Multipliers are finite and at most this, so that no float of a kernel overflows.
+constexpr float kMaxMultiplier = 0x1p64f;
+
+// One kernel call. Pointers are resolved just before the call, everything else while planning.
+// Memory behind `in` and `residual` may be read up to 64 bytes past the last channel's end; bytes
+// between the end of a channel's map and the next multiple of 64 may be overwritten in `out`
+// (not where out_stride is 1, and not in floats).
+struct Int8Args {
+  const void* in = nullptr;
+  const void* residual = nullptr;  // the second input of add and multiply too
+  void* out = nullptr;
+  void* work = nullptr;  // scratch of the caller's thread, or of all threads that share a range
+
+  // Weights of convolutions, see packing.h.
+  const uint32_t* row_ptr = nullptr;
+  const uint32_t* col = nullptr;
+  const int32_t* weight = nullptr;
+  const uint32_t* sources = nullptr;  // pack: [dword_rows][4], which byte rows are interleaved
+  const int32_t* bias = nullptr;      // [out_channels], the zero point of the input folded in
+  const float* multiplier = nullptr;  // [out_channels]; avg_pool: [taps of a window + 1]
+  const uint8_t* table = nullptr;     // [256] table, copies (null: bytes stay)
+  const void* params = nullptr;       // copy: a GatherCopyParams that counts bytes
+
+  // Elements from one channel to the next; bytes in what phases and pad_rows write.
+  int64_t in_stride = 0, residual_stride = 0, out_stride = 0;
+  int64_t channels = 0, out_channels = 0;
+  int64_t in_h = 0, in_w = 0, out_h = 0, out_w = 0;
+  int64_t kernel_h = 1, kernel_w = 1;
+  int64_t stride_h = 1, stride_w = 1;
+  int64_t dilation_h = 1, dilation_w = 1;
+  int64_t pad_top = 0, pad_left = 0;
+
+  // The range of a convolution: tiles [tile_first, tile_first + tiles); of pad_rows and rows3x3
+  // rows of a band.
+  int64_t tile_first = 0, tiles = 0;
+  int64_t pitch = 0;       // positions in a row of the output
+  int64_t dword_rows = 0;  // of a tile
+  int64_t run = 1;         // sparse: dword rows of a connection, one behind the other
+  int64_t blocks = 1;      // sparse: parts of the dword rows that are worked on one after the other
+  bool from_planes = false;     // pack: `in` is what `phases` wrote
+  int64_t slot = 0, bands = 1;  // pad_rows, rows3x3: see RowsLayout in packing.h
+  int64_t row_bytes = 0;        // the same: from one row to the next
+
+  // What sums become: y = float(sum) * multiplier (+ residual), clamped to [low, high]; bytes are
+  // then the nearest integer (ties to even) + out_zero. low and high count from out_zero.
+  Int8Type out_type = Int8Type::kBytes;
+  Int8Type residual_type = Int8Type::kNone;
+  float low = 0.0f, high = 0.0f;
+  // add: of in and residual; quantize: 1 / scale; dequantize: scale; multiply: scale.
+  float in_multiplier = 0.0f;
+  float residual_multiplier = 0.0f;
+  int32_t in_zero = 0, residual_zero = 0, out_zero = 0;
+};
+
+// Computes the work units [begin, end) of a step.
+using Int8KernelFn = void (*)(const Int8Args& args, int64_t begin, int64_t end);
+
+struct Int8Kernel {
+  const char* name;
+  Int8KernelFn run;
+};
+
+// The kernels of one instruction set. `in -> out`; units are output channels unless said otherwise.
+// Every convolution kernel that writes an activation computes the whole epilogue.
+struct Int8Kernels {
+  const char* isa;
+  int lanes;           // dwords of a vector; a tile has 4 * lanes positions
+  int dense_channels;  // output channels of a block of `dense`, at most
+
+  // --- convolutions through dword rows ---
+  Int8Kernel phases;  // activation -> padded planes, by phase of the stride; units: channels
+  Int8Kernel pack;    // activation or planes -> dword rows of a range; units: dword rows
+  Int8Kernel sparse;  // dword rows -> activation
+  Int8Kernel dense;   // dword rows -> activation; units: blocks of output channels
+  // --- 3x3, padding up to 1, no dilation: rows in bands ---
+  Int8Kernel pad_rows;                // activation -> rows; units: channels
+  Int8Kernel rows3x3_s1, rows3x3_s2;  // rows -> activation
+  // --- straight from the activation ---
+  Int8Kernel interleaved1x1;  // 1x1, stride 1
+  Int8Kernel depthwise;       // one input channel to an output channel
+  Int8Kernel linear;          // a vector to a vector (strides 1); units: blocks of `lanes` outputs
+
+  // --- other ops; units: channels of the output ---
+  Int8Kernel quantize;    // floats -> bytes
+  Int8Kernel dequantize;  // bytes -> floats
+  Int8Kernel add, multiply;
+  Int8Kernel table;     // out = table[in]
+  Int8Kernel max_pool;  // then the table, if any
+  Int8Kernel avg_pool, global_avg_pool;
+  Int8Kernel copy;  // as gather_copy; units: places along the two outermost axes
+
+  // Runs independent dot products on registers; returns how many multiply-adds it did.
+  int64_t (*dot_loop)(int64_t iterations);
+};
+
+// One symbol per kernels_int8_<isa>.cc.
+extern const Int8Kernels kInt8KernelsPortable;
+#if defined(__x86_64__) || defined(_M_X64)
+extern const Int8Kernels kInt8KernelsAvx2;
+extern const Int8Kernels kInt8KernelsAvxVnni;
+extern const Int8Kernels kInt8KernelsAvx512;
+extern const Int8Kernels kInt8KernelsAvx512Vnni;
+#endif
+
+}  // namespace kernelprune
