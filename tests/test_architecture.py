@@ -66,6 +66,7 @@ NUMPY_ONLY = [
 ]  # fmt: skip
 
 ISAS = ("portable", "avx2", "avx512")
+INT8_ISAS = (*ISAS, "avx_vnni", "avx512_vnni")
 
 
 def cpp_files(folder: str = "") -> list[Path]:
@@ -329,7 +330,11 @@ def test_isa_flags_only_on_kernel_files() -> None:
     assert len(commands) > 5
     for source, command in commands.items():
         flags = re.findall(r"\s(-m(?:avx|fma|sse|bmi|arch|tune|cpu)\S*)", command)
-        if not re.fullmatch(r"csrc/cpu/kernels/kernels_(?:ops_)?(avx2|avx512)\.cc", source):
+        name = Path(source).name.removeprefix("kernels_").removesuffix(".cc")
+        isa = name.removeprefix("ops_").removeprefix("int8_")
+        if source != f"csrc/cpu/kernels/kernels_{name}.cc" or isa not in set(INT8_ISAS) - {
+            "portable"
+        }:
             assert flags == [], source
         else:
             assert "-mfma" in flags
@@ -339,8 +344,9 @@ def test_isa_flags_only_on_kernel_files() -> None:
 def test_all_kernel_objects_are_known() -> None:
     """If this fails, a new kernel file escapes the tests below."""
     known = {prefix + isa for isa in ISAS for prefix in ("", "ops_")}
+    known |= {f"int8_{isa}" for isa in INT8_ISAS}
     assert set(kernel_objects()) <= known
-    assert {"portable", "ops_portable"} <= set(kernel_objects())
+    assert {"portable", "ops_portable", "int8_portable"} <= set(kernel_objects())
 
 
 @pytest.mark.parametrize("isa", sorted(kernel_objects()))
@@ -357,7 +363,8 @@ def test_kernel_object_exports_one_table(isa: str) -> None:
     assert len(exported) == 1, exported
     kind, symbol = exported[0]
     assert kind in "DR", "the table is data"
-    assert f"kernels{isa.removeprefix('ops_')}" in symbol.lower()
+    name = isa.removeprefix("ops_").removeprefix("int8_").replace("_", "")
+    assert f"kernels{name}" in symbol.lower()
     # Nothing of C++ comes from outside either: only functions of the C library.
     assert [symbol for symbol in undefined if symbol.startswith("_Z")] == []
 

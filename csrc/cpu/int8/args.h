@@ -22,6 +22,9 @@ enum class Int8Type : int32_t { kNone, kBytes, kFloats };
 // Multipliers are finite and at most this, so that no float of a kernel overflows.
 constexpr float kMaxMultiplier = 0x1p64f;
 
+// The widest map of `depthwise`, which keeps a few padded rows of it.
+constexpr int64_t kMaxDepthwiseWidth = 2048;
+
 // One kernel call. Pointers are resolved just before the call, everything else while planning.
 // Memory behind `in` and `residual` may be read up to 64 bytes past the last channel's end; bytes
 // between the end of a channel's map and the next multiple of 64 may be overwritten in `out`
@@ -36,10 +39,10 @@ struct Int8Args {
   const uint32_t* row_ptr = nullptr;
   const uint32_t* col = nullptr;
   const int32_t* weight = nullptr;
-  const uint32_t* sources = nullptr;  // pack: [dword_rows][4], which byte rows are interleaved
+  const uint32_t* sources = nullptr;  // pack: [dword_rows][4], see int8_source()
   const int32_t* bias = nullptr;      // [out_channels], the zero point of the input folded in
-  const float* multiplier = nullptr;  // [out_channels]; avg_pool: [taps of a window + 1]
-  const uint8_t* table = nullptr;     // [256] table, copies (null: bytes stay)
+  const float* multiplier = nullptr;  // [out_channels]; avg_pool: [taps + 1], by those that count
+  const uint8_t* table = nullptr;     // [256]; max_pool and copy: null where bytes stay
   const void* params = nullptr;       // copy: a GatherCopyParams that counts bytes
 
   // Elements from one channel to the next; bytes in what phases and pad_rows write.
@@ -50,6 +53,8 @@ struct Int8Args {
   int64_t stride_h = 1, stride_w = 1;
   int64_t dilation_h = 1, dilation_w = 1;
   int64_t pad_top = 0, pad_left = 0;
+  int64_t pad_bottom = 0, pad_right = 0;  // avg_pool
+  bool count_include_pad = false;         // the same
 
   // The range of a convolution: tiles [tile_first, tile_first + tiles); of pad_rows and rows3x3
   // rows of a band.
@@ -58,21 +63,94 @@ struct Int8Args {
   int64_t dword_rows = 0;  // of a tile
   int64_t run = 1;         // sparse: dword rows of a connection, one behind the other
   int64_t blocks = 1;      // sparse: parts of the dword rows that are worked on one after the other
-  bool from_planes = false;     // pack: `in` is what `phases` wrote
-  int64_t slot = 0, bands = 1;  // pad_rows, rows3x3: see RowsLayout in packing.h
-  int64_t row_bytes = 0;        // the same: from one row to the next
+  bool from_planes = false;  // pack: `in` is what `phases` wrote
 
   // What sums become: y = float(sum) * multiplier (+ residual), clamped to [low, high]; bytes are
   // then the nearest integer (ties to even) + out_zero. low and high count from out_zero.
   Int8Type out_type = Int8Type::kBytes;
   Int8Type residual_type = Int8Type::kNone;
   float low = 0.0f, high = 0.0f;
-  // add: of in and residual; quantize: 1 / scale; dequantize: scale; multiply: scale.
+  // Of add's two inputs; in_multiplier also of quantize (1 / scale), dequantize (scale) and
+  // multiply.
   float in_multiplier = 0.0f;
   float residual_multiplier = 0.0f;
   int32_t in_zero = 0, residual_zero = 0, out_zero = 0;
 };
 
+// What `phases` writes for a channel: the padded map, split by the phase of the stride, so that the
+// bytes that one tap reads for a row of the output are next to each other. Tap (i, j) of output
+// (y, x) is at row_offset(i) + column_offset(j) + y * pitch + x.
+struct Int8Planes {
+  int64_t phases_h, phases_w;  // that taps fall into
+  int64_t pitch, rows, bytes;  // of a plane
+
+  [[gnu::always_inline]] explicit constexpr Int8Planes(const Int8Args& a)
+      : phases_h(least(a.stride_h, (a.kernel_h - 1) * a.dilation_h + 1)),
+        phases_w(least(a.stride_w, (a.kernel_w - 1) * a.dilation_w + 1)),
+        pitch(a.out_w + (a.kernel_w - 1) * a.dilation_w / a.stride_w),
+        rows(a.out_h + (a.kernel_h - 1) * a.dilation_h / a.stride_h),
+        bytes(rows * pitch) {}
+  [[gnu::always_inline]] constexpr int64_t row_offset(const Int8Args& a, int64_t i) const {
+    const int64_t row = i * a.dilation_h;
+    return row % a.stride_h * phases_w * bytes + row / a.stride_h * pitch;
+  }
+  [[gnu::always_inline]] constexpr int64_t column_offset(const Int8Args& a, int64_t j) const {
+    const int64_t column = j * a.dilation_w;
+    return column % a.stride_w * bytes + column / a.stride_w;
+  }
+
+ private:
+  [[gnu::always_inline]] static constexpr int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+  }
+};
+
+// What `pad_rows` writes for a channel: rows of the map with padding around them. Those of a small
+// map are cut into bands that lie side by side in one row of `tile` positions, each in a slot of
+// its own; a wide map has one band, and rows as wide as it is. Column x of band b is byte kGuard +
+// row * row_bytes + b * slot * stride + x; what is left of a slot's columns is found at the end of
+// the slot before it.
+struct Int8Rows {
+  static constexpr int64_t kGuard = 64;  // bytes in front of the first row
+
+  int64_t columns;    // of the map that any window reads
+  int64_t slot;       // positions of the output; 0: a row is wider than a tile
+  bool edges;         // a slot has no room for padding: what crosses its ends has to be masked off
+  int64_t bands;      // of the output
+  int64_t band_rows;  // rows of the output in each: the tiles of Int8Args
+  int64_t row_bytes;
+
+  // `tile`: 4 * lanes.
+  [[gnu::always_inline]] constexpr Int8Rows(const Int8Args& a, int64_t tile)
+      : columns(0), slot(4), edges(false), bands(1), band_rows(0), row_bytes(0) {
+    const int64_t reach = (a.out_w - 1) * a.stride_w + a.kernel_w - a.pad_left;
+    columns = a.in_w < reach ? a.in_w : reach;
+    const int64_t left = columns + a.pad_left, span = left > reach ? left : reach;
+    while (slot <= tile && (slot < a.out_w || slot * a.stride_w < columns)) slot *= 2;
+    if (slot <= tile && slot * a.stride_w < span) {
+      edges = a.kernel_w == 3 && a.pad_left == 1;
+      while (!edges && slot <= tile && slot * a.stride_w < span) slot *= 2;
+    }
+    if (slot > tile) slot = 0, edges = false;
+    bands = slot == 0 ? 1 : tile / slot;
+    band_rows = ceil_div(a.out_h, bands);
+    row_bytes = slot == 0 ? round_up(span, int64_t{64}) : tile * a.stride_w;
+  }
+  // Rows of the map for `rows` rows of a band, and the bytes of a channel with them: an odd number
+  // of cache lines, so that channels do not fall into the same sets of the cache.
+  [[gnu::always_inline]] constexpr int64_t in_rows(const Int8Args& a, int64_t rows) const {
+    return (rows - 1) * a.stride_h + a.kernel_h;
+  }
+  [[gnu::always_inline]] constexpr int64_t channel_bytes(const Int8Args& a, int64_t rows) const {
+    const int64_t bytes = kGuard + in_rows(a, rows) * row_bytes + 64 * (a.stride_w + 1);
+    return (ceil_div(bytes, int64_t{64}) | 1) * 64;
+  }
+};
+
+// A source of `pack`: a channel at a tap (row, column).
+constexpr uint32_t int8_source(uint32_t channel, uint32_t row, uint32_t column) {
+  return channel << 12 | row << 6 | column;
+}
 // Computes the work units [begin, end) of a step.
 using Int8KernelFn = void (*)(const Int8Args& args, int64_t begin, int64_t end);
 
@@ -107,8 +185,11 @@ struct Int8Kernels {
   Int8Kernel add, multiply;
   Int8Kernel table;     // out = table[in]
   Int8Kernel max_pool;  // then the table, if any
-  Int8Kernel avg_pool, global_avg_pool;
-  Int8Kernel copy;  // as gather_copy; units: places along the two outermost axes
+  Int8Kernel avg_pool;
+  Int8Kernel global_avg_pool;  // to a vector; multiplier[0]
+  // As gather_copy, then the table, if any; fills with out_zero. Units: places along the two
+  // outermost axes.
+  Int8Kernel copy;
 
   // Runs independent dot products on registers; returns how many multiply-adds it did.
   int64_t (*dot_loop)(int64_t iterations);

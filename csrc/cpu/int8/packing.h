@@ -40,9 +40,6 @@ struct Int8Packed {
   void set(Int8Args* args) const;
 };
 
-// A source is channel * taps + tap; this one stands for none (its weight is zero).
-constexpr uint32_t kNoSource = ~uint32_t{0};
-
 // --- forms
 // -----------------------------------------------------------------------------------------
 
@@ -82,11 +79,10 @@ std::vector<float> output_multipliers(double in_scale, const float* scale, int64
 
 // How the output of a layer is cut into tiles of positions for pack, sparse and dense.
 struct TileLayout {
-  bool from_planes = false;                             // the input goes through `phases`
-  int64_t pitch = 0;                                    // positions in a row
-  int64_t tiles = 0;                                    // of the whole output
-  int64_t plane_rows = 0, plane_bytes = 0, planes = 0;  // of a channel, if from_planes
-  int64_t channel_bytes = 0;                            // from one channel's planes to the next
+  bool from_planes = false;   // the input goes through `phases`
+  int64_t pitch = 0;          // positions in a row
+  int64_t tiles = 0;          // of the whole output
+  int64_t channel_bytes = 0;  // from one channel's planes to the next, if from_planes
 
   static TileLayout of(const Int8Layer& layer, int lanes);
   int64_t planes_bytes(const Int8Layer& layer) const;  // what `phases` writes, in all
@@ -103,25 +99,19 @@ struct TileLayout {
 int64_t dword_rows_bytes(const Int8Packed& packed, int64_t tiles, int lanes);
 int64_t sparse_work_bytes(const Int8Packed& packed, int64_t out_channels, int lanes);
 
-// How pad_rows lays out a map for rows3x3: rows of the input with padding around them. A small map
-// is cut into bands of rows, side by side in one row of 4 * lanes positions, each in a slot of its
-// own; a wide map has one band and rows as wide as it is.
+// How pad_rows lays out a map for rows3x3, see Int8Rows; a tile is a row of all bands.
 struct RowsLayout {
-  int64_t slot = 0;  // positions of the output; 0: a row is wider than 4 * lanes
-  int64_t bands = 1;
-  int64_t band_rows = 0;  // rows of the output in a band: the tiles of Int8Args
-  int64_t row_bytes = 0;
+  int64_t tiles = 0;        // of the whole output
+  int64_t tile_places = 0;  // positions that are computed for each, wanted or not
 
   static RowsLayout of(const Int8Layer& layer, int lanes);
-  // Bytes of a channel for a range of so many rows of a band, and of all channels.
-  int64_t channel_bytes(const Int8Layer& layer, int64_t rows) const;
-  int64_t bytes(const Int8Layer& layer, int64_t rows) const;
-  // Positions that are computed, over those that are wanted: at least 1.
-  double waste(const Int8Layer& layer, int lanes) const;
+  // What pad_rows writes for a channel, and for all, in a range of so many tiles.
+  int64_t channel_bytes(const Int8Layer& layer, int lanes, int64_t range) const;
+  int64_t bytes(const Int8Layer& layer, int lanes, int64_t range) const;
 
-  // As in TileLayout, for all rows.
-  void set_pad_rows(const Int8Layer& layer, Int8Args* args) const;
-  void set_outputs(const Int8Layer& layer, Int8Args* args) const;
+  // As in TileLayout, for ranges of `range` tiles.
+  void set_pad_rows(const Int8Layer& layer, int lanes, int64_t range, Int8Args* args) const;
+  void set_outputs(const Int8Layer& layer, int lanes, int64_t range, Int8Args* args) const;
 };
 
 // --- which ways there are

@@ -1,0 +1,13 @@
+// Every kernel file of int8, in the order that they need each other.
+#include "cpu/kernels/int8/output.inl.h"
+#include "cpu/kernels/int8/pack.inl.h"
+#include "cpu/kernels/int8/sparse.inl.h"
+#include "cpu/kernels/int8/dense.inl.h"
+#include "cpu/kernels/int8/rows.inl.h"
+#include "cpu/kernels/int8/depthwise.inl.h"
+#include "cpu/kernels/int8/interleaved1x1.inl.h"
+#include "cpu/kernels/int8/linear.inl.h"
+#include "cpu/kernels/int8/elementwise.inl.h"
+#include "cpu/kernels/int8/pool.inl.h"
+#include "cpu/kernels/int8/copy.inl.h"
+#include "cpu/kernels/int8/table.inl.h"

@@ -1,0 +1,111 @@
+// Connection-sparse product over dword rows.
+//
+//   sum[o][p] = bias[o] + sum_k sum_j dot4(rows[col[k] + j][p], weight[k][j]),  j < run
+//
+// Layouts: rows as in pack.inl.h, out [O][out_stride]; the connections of a row are sorted by block
+// (a part of the dword rows that fits the first-level cache), row_ptr [blocks][O + 1]; between
+// blocks the sums of a tile are kept in work, [O][4 * lanes]. Units: output channels.
+// Registers: T vectors of a tile, in as many chains as hide the latency of the dot product; one
+// load a dot, always aligned.
+
+template <class V>
+struct Sparse {
+  using I = typename V::I;
+  static constexpr int64_t kTile = 4 * V::kLanes;
+
+  static void run(const Int8Args& a, int64_t begin, int64_t end) {
+    for (int64_t t = 0; t < a.tiles; ++t) {
+      const int64_t tile = a.tile_first + t;
+      const uint8_t* rows = static_cast<const uint8_t*>(a.in) + t * a.dword_rows * kTile * 4;
+      call_sized<Sized, 4>(tile_vectors<V>(a, tile), a, rows, tile, begin, end);
+    }
+  }
+
+  template <int T>
+  struct Sized {
+    static KP_INLINE void run(const Int8Args& a, const uint8_t* rows, int64_t tile, int64_t begin,
+                              int64_t end) {
+      if (a.run == 1) {
+        Tile<T, 1>::run(a, rows, tile, begin, end);
+      } else if (a.run == 3) {
+        Tile<T, 3>::run(a, rows, tile, begin, end);
+      } else {
+        Tile<T, 0>::run(a, rows, tile, begin, end);
+      }
+    }
+  };
+
+  // kRun: dword rows of a connection; 0: a.run.
+  template <int T, int kRun>
+  struct Tile {
+    static constexpr int kChains = V::kChains / T > 1 ? V::kChains / T : 1;
+
+    static void run(const Int8Args& a, const uint8_t* rows, int64_t tile, int64_t begin,
+                    int64_t end) {
+      const Output<V> output(a);
+      const TileParts parts = tile_parts<V>(a, tile);
+      int32_t* work = static_cast<int32_t*>(a.work);
+      for (int64_t block = 0; block < a.blocks; ++block) {
+        const uint32_t* row_ptr = a.row_ptr + block * (a.out_channels + 1);
+        for (int64_t o = begin; o < end; ++o) {
+          I sum[T];
+          KP_UNROLL for (int t = 0; t < T; ++t) {
+            sum[t] =
+                block == 0 ? V::broadcast(a.bias[o]) : V::load(work + o * kTile + t * V::kLanes);
+          }
+          add_connections(a, rows, row_ptr[o], row_ptr[o + 1], sum);
+          if (block + 1 < a.blocks) {
+            KP_UNROLL for (int t = 0; t < T; ++t)
+                V::store(work + o * kTile + t * V::kLanes, sum[t]);
+          } else {
+            finish_tile<V, T>(output, o, sum, parts);
+          }
+        }
+      }
+    }
+
+    static KP_INLINE void add_connections(const Int8Args& a, const uint8_t* rows, int64_t k,
+                                          int64_t last, I (&sum)[T]) {
+      I chain[kChains][T];
+      KP_UNROLL for (int u = 0; u < kChains; ++u) {
+        KP_UNROLL for (int t = 0; t < T; ++t) chain[u][t] = u == 0 ? sum[t] : V::zero();
+      }
+      const auto add = [&](int u, const uint8_t* x, int32_t weight) KP_INLINE_LAMBDA {
+        const typename V::Weight w = V::weight(weight);
+        KP_UNROLL for (int t = 0; t < T; ++t) {
+          chain[u][t] = V::dot(chain[u][t], V::quad(V::load(x + t * V::kLanes * 4)), w);
+        }
+      };
+      constexpr int64_t kRow = T * V::kLanes * 4;
+      if constexpr (kRun == 1) {
+        for (; k + kChains <= last; k += kChains) {
+          KP_UNROLL for (int u = 0; u < kChains; ++u) {
+            add(u, rows + a.col[k + u] * kRow, a.weight[k + u]);
+          }
+        }
+        for (; k < last; ++k) add(0, rows + a.col[k] * kRow, a.weight[k]);
+      } else if constexpr (kRun > 1) {
+        for (; k < last; ++k) {
+          const uint8_t* x = rows + a.col[k] * kRow;
+          KP_UNROLL for (int j = 0; j < kRun; ++j) {
+            add(j % kChains, x + j * kRow, a.weight[k * kRun + j]);
+          }
+        }
+      } else {
+        for (; k < last; ++k) {
+          const uint8_t* x = rows + a.col[k] * kRow;
+          const int32_t* weight = a.weight + k * a.run;
+          int64_t j = 0;
+          for (; j + kChains <= a.run; j += kChains) {
+            KP_UNROLL for (int u = 0; u < kChains; ++u) add(u, x + (j + u) * kRow, weight[j + u]);
+          }
+          for (; j < a.run; ++j) add(0, x + j * kRow, weight[j]);
+        }
+      }
+      KP_UNROLL for (int t = 0; t < T; ++t) {
+        sum[t] = chain[0][t];
+        KP_UNROLL for (int u = 1; u < kChains; ++u) sum[t] = V::add(sum[t], chain[u][t]);
+      }
+    }
+  };
+};

@@ -1,0 +1,12 @@
+// The same with VNNI: the dot product of four bytes is one instruction.
+struct Int8Avx512Vnni : Int8Avx512 {
+  static constexpr int kChains = 12;
+  static constexpr int kDenseChannels = 6;
+  static constexpr int kRowsOfSums = 5;
+  typedef I Quad;
+  typedef I Weight;
+  static KP_INLINE Quad quad(I x) { return x; }
+  static KP_INLINE Weight weights(I w) { return w; }
+  static KP_INLINE Weight weight(int32_t w) { return broadcast(w); }
+  static KP_INLINE I dot(I sum, Quad x, Weight w) { return _mm512_dpbusd_epi32(sum, x, w); }
+};
