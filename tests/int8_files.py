@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import model_bytes as mb
 import numpy as np
 from op_files import OpFile
+
+from kernelprune import _core
 
 Quantization = dict[str, Any]
 
@@ -70,3 +72,61 @@ def window(
         "padding": list(padding),
         "dilation": list(dilation),
     }
+
+
+FLOAT_ISAS = {"portable": "portable", "avx2": "avx2", "avx_vnni": "avx2"}
+
+
+def engines(
+    data: bytes,
+    *,
+    threads: Sequence[int] = (1, 2),
+    choices: dict[tuple[int, str], str] | None = None,
+    isas: Sequence[str] | None = None,
+) -> Iterator[tuple[str, _core.Engine]]:
+    """An engine for every kind of int8 kernels that this machine has, and what it is."""
+    for isa in isas or _core.available_int8_isas():
+        for count in threads:
+            engine = _core.Engine.load_bytes(
+                data,
+                "file",
+                count,
+                FLOAT_ISAS.get(isa, "avx512"),
+                0,
+                choices=choices or {},
+                int8_isa=isa,
+            )
+            assert engine.isa == isa
+            yield f"{isa}, {count} threads", engine
+
+
+def check_bits(data: bytes, inputs: Sequence[np.ndarray], **options: Any) -> None:
+    """Every kind of kernels gives the reference's results, bit by bit."""
+    expected: list[np.ndarray] | None = None
+    for what, engine in engines(data, **options):
+        if expected is None:
+            expected = [each.astype(np.float32) for each in engine.run_reference(list(inputs))]
+        for found, right in zip(engine.run(list(inputs)), expected, strict=True):
+            assert np.array_equal(found, right, equal_nan=True), what
+
+
+def check_file(file: Int8File, images: int = 3, **options: Any) -> None:
+    """The same for random numbers that reach all bytes of the inputs, and some beyond."""
+    check_bits(file.model().to_bytes(), numbers_for(file, images), **options)
+
+
+def numbers_for(file: Int8File, images: int, seed: int = 0) -> list[np.ndarray]:
+    """Inputs of a file: numbers around those that the bytes stand for, or bytes."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for i, shape in enumerate(file.inputs or [(1,)]):
+        quantized = file.given[i] if i < len(file.given) else None
+        size = (images, *shape)
+        if i < len(file.dtypes) and file.dtypes[i] == "u8":
+            found.append(rng.integers(0, 256, size).astype(np.float32))
+        elif quantized is None:
+            found.append(rng.standard_normal(size).astype(np.float32))
+        else:
+            steps = rng.uniform(-10, 265, size) - quantized["zero_point"]
+            found.append((steps * quantized["scale"]).astype(np.float32))
+    return found

@@ -214,7 +214,7 @@ struct AllOptions {
 AllOptions make_options(int threads, const std::string& isa, int64_t lanes,
                         const std::string& precision, const Choices& choices, int planar_nodes,
                         const Seconds& seconds, const Cuts& cuts, const std::string& device,
-                        int cuda_variant) {
+                        int cuda_variant, const std::string& int8_isa) {
   AllOptions options;
   options.engine.threads = threads;
   options.engine.isa = isa;
@@ -225,6 +225,7 @@ AllOptions make_options(int threads, const std::string& isa, int64_t lanes,
   options.tuning.seconds = seconds;
   options.tuning.cuts = cuts;
   options.tuning.cuda_variant = cuda_variant;
+  options.tuning.int8_isa = int8_isa;
   for (const auto& [layer, name] : choices) {
     options.tuning.choices[{layer.first, layer.second}] = name;
   }
@@ -296,36 +297,36 @@ PYBIND11_MODULE(_core, m) {
           "load",
           [](const std::string& path, int threads, const std::string& isa, int64_t lanes,
              const std::string& precision, const Choices& choices, int planar_nodes,
-             const Seconds& seconds, const Cuts& cuts, const std::string& device,
-             int cuda_variant) {
+             const Seconds& seconds, const Cuts& cuts, const std::string& device, int cuda_variant,
+             const std::string& int8_isa) {
             Unlocked unlocked;
             const AllOptions options =
                 make_options(threads, isa, lanes, precision, choices, planar_nodes, seconds, cuts,
-                             device, cuda_variant);
+                             device, cuda_variant, int8_isa);
             return Engine::load(path, options.engine, options.tuning);
           },
           py::arg("path"), py::arg("threads"), py::arg("isa"), py::arg("lanes"),
           py::arg("precision") = "fast", py::arg("choices") = Choices{},
           py::arg("planar_nodes") = -1, py::arg("seconds") = Seconds{}, py::arg("cuts") = Cuts{},
-          py::arg("device") = "cpu", py::arg("cuda_variant") = 0)
+          py::arg("device") = "cpu", py::arg("cuda_variant") = 0, py::arg("int8_isa") = "")
       .def_static(
           "load_bytes",
           [](const py::bytes& bytes, const std::string& name, int threads, const std::string& isa,
              int64_t lanes, const std::string& precision, const Choices& choices, int planar_nodes,
-             const Seconds& seconds, const Cuts& cuts, const std::string& device,
-             int cuda_variant) {
+             const Seconds& seconds, const Cuts& cuts, const std::string& device, int cuda_variant,
+             const std::string& int8_isa) {
             const std::string_view view = bytes;
             Unlocked unlocked;
             const AllOptions options =
                 make_options(threads, isa, lanes, precision, choices, planar_nodes, seconds, cuts,
-                             device, cuda_variant);
+                             device, cuda_variant, int8_isa);
             return Engine::load_bytes(reinterpret_cast<const uint8_t*>(view.data()), view.size(),
                                       name, options.engine, options.tuning);
           },
           py::arg("bytes"), py::arg("name"), py::arg("threads"), py::arg("isa"), py::arg("lanes"),
           py::arg("precision") = "fast", py::arg("choices") = Choices{},
           py::arg("planar_nodes") = -1, py::arg("seconds") = Seconds{}, py::arg("cuts") = Cuts{},
-          py::arg("device") = "cpu", py::arg("cuda_variant") = 0)
+          py::arg("device") = "cpu", py::arg("cuda_variant") = 0, py::arg("int8_isa") = "")
       .def_property_readonly("inputs", &Engine::inputs)
       .def_property_readonly("outputs", &Engine::outputs)
       .def_property_readonly("isa", &Engine::isa)
@@ -381,6 +382,7 @@ PYBIND11_MODULE(_core, m) {
       },
       py::arg("name"), py::arg("open"));
   m.def("available_isas", &available_isas);
+  m.def("available_int8_isas", &available_int8_isas);
   m.def("select_isa", &select_isa, py::arg("isa"));
   m.def("measure_fma_peak", &measure_fma_peak, py::arg("isa"), py::arg("seconds"),
         py::call_guard<Unlocked>());

@@ -4,6 +4,8 @@
 #include <iterator>
 
 #include "core/interruption.h"
+#include "cpu/int8/candidates.h"
+#include "cpu/int8/isa.h"
 #include "cpu/plan/layers.h"
 #include "cpu/run.h"
 
@@ -17,6 +19,16 @@ void check_options(const RunOptions& options) {
   }
 }
 
+// Those for the quantised values of a graph; null if it has none.
+const Int8Kernels* int8_kernels_for(const Graph& graph, const KernelSet& kernels,
+                                    const std::string& isa) {
+  if (!graph.is_quantized()) return nullptr;
+  if (isa.empty()) return &int8_kernels_beside(kernels.isa);
+  if (const Int8Kernels* found = find_int8_kernels(isa)) return found;
+  throw Error(ErrorKind::kDevice,
+              "int8_isa=" + isa + ": this machine or this build does not have that");
+}
+
 }  // namespace
 
 CpuBackend::CpuBackend(const Graph& graph, const KernelSet& kernels, const EngineOptions& options,
@@ -27,14 +39,11 @@ CpuBackend::CpuBackend(const Graph& graph, const KernelSet& kernels, const Engin
       lanes_(options.lanes),
       precision_(options.precision),
       choices_(tuning.choices),
-      weights_(std::make_shared<WeightStore>(options.threads)) {
+      int8_kernels_(int8_kernels_for(graph, kernels, tuning.int8_isa)),
+      weights_(std::make_shared<WeightStore>(options.threads)),
+      int8_weights_(std::make_shared<Int8WeightStore>()) {
   if (precision_ == Precision::kHalf || precision_ == Precision::kTf32) {
     throw Error(ErrorKind::kDevice, "half and tf32 are for CUDA devices; the CPU has others");
-  }
-  if (graph.is_quantized()) {
-    throw Error(ErrorKind::kUnsupported, graph.source +
-                                             ": has quantised values, which this "
-                                             "version of the engine does not compute with");
   }
   make_plans(tuning);
 }
@@ -45,7 +54,9 @@ CpuBackend::CpuBackend(const Graph& graph, const CpuBackend& other)
       threads_(other.threads_),
       lanes_(other.lanes_),
       precision_(other.precision_),
-      weights_(other.weights_) {
+      int8_kernels_(other.int8_kernels_),
+      weights_(other.weights_),
+      int8_weights_(other.int8_weights_) {
   make_plans({});  // what was tuned was tuned for the other's sizes
 }
 
@@ -66,13 +77,17 @@ PlanOptions CpuBackend::plan_options(int64_t lanes) const {
   plan.parts = threads_;
   plan.precision = precision_;
   plan.choices = &choices_;
+  plan.int8_kernels = int8_kernels_;
+  plan.int8_weights = int8_weights_.get();
   return plan;
 }
 
 void CpuBackend::make_programs() {
   std::vector<int64_t> modes;
-  for (int i = 0; i < kernels_.count; ++i) modes.push_back(kernels_.tables[i].width);
-  modes.push_back(1);
+  for (int i = 0; int8_kernels_ == nullptr && i < kernels_.count; ++i) {
+    modes.push_back(kernels_.tables[i].width);
+  }
+  modes.push_back(1);  // the only one for bytes
   std::string known;
   for (int64_t mode : modes) {
     known += (known.empty() ? "" : ", ") + std::to_string(mode);
@@ -81,7 +96,8 @@ void CpuBackend::make_programs() {
   }
   if (programs_.empty()) {
     throw Error(ErrorKind::kDevice,
-                "lanes=" + std::to_string(lanes_) + ": " + kernels_.isa + " has " + known);
+                "lanes=" + std::to_string(lanes_) + ": " + name() +
+                    (int8_kernels_ != nullptr ? " for a quantised model has " : " has ") + known);
   }
 }
 
@@ -118,14 +134,20 @@ std::vector<std::string> CpuBackend::describe(int64_t batch) const {
   std::vector<std::string> names(graph_.nodes.size());
   for (const Step& step : splitter_->split(batch).begin()->program->steps) {
     if (step.node < 0) continue;
-    const auto add = [&](int node, const Kernel& used) {
+    const auto add = [&](int node, const char* used, const char* isa) {
       std::string& kernel = names[static_cast<size_t>(node)];
       const std::string name =
-          std::string(used.name) + "/" + kernels_.isa + "x" + std::to_string(step.vector_width);
+          std::string(used) + "/" + isa + "x" + std::to_string(step.vector_width);
       if (kernel.find(name) == std::string::npos) kernel += (kernel.empty() ? "" : " + ") + name;
     };
-    add(step.node, step.kernel);
-    for (const Epilogue& epilogue : step.epilogues) add(epilogue.node, epilogue.kernel);
+    if (step.int8 != nullptr) {
+      add(step.node, step.int8->kernel.name, int8_kernels_->isa);
+      continue;
+    }
+    add(step.node, step.kernel.name, kernels_.isa);
+    for (const Epilogue& epilogue : step.epilogues) {
+      add(epilogue.node, epilogue.kernel.name, kernels_.isa);
+    }
   }
   return names;
 }
@@ -177,13 +199,17 @@ PlanInfo CpuBackend::plan() const {
     info.planar_nodes[program.lanes] = program.planar_nodes;
     bytes += program.steps.capacity() * sizeof(Step) + program.passes.capacity() * sizeof(Pass) +
              program.layers.capacity() * sizeof(PlannedLayer);
-    for (const Step& step : program.steps) bytes += step.bounds.capacity() * sizeof(int64_t);
+    for (const Step& step : program.steps) {
+      bytes += step.bounds.capacity() * sizeof(int64_t);
+      if (step.int8 != nullptr) bytes += sizeof(Int8Call);
+    }
     for (const Pass& pass : program.passes) {
       bytes += pass.pieces.capacity() * sizeof(Piece) + pass.scratch.capacity() * sizeof(int64_t);
     }
   }
   info.bytes = static_cast<int64_t>(bytes);
-  info.packed_bytes = weights_->floats() * static_cast<int64_t>(sizeof(float));
+  info.packed_bytes =
+      weights_->floats() * static_cast<int64_t>(sizeof(float)) + int8_weights_->bytes();
   info.planar_cuts = planar_cuts(graph_);
   return info;
 }

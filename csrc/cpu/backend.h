@@ -21,7 +21,9 @@ class CpuBackend : public Backend {
   CpuBackend(const Graph& graph, const KernelSet& kernels, const EngineOptions& options,
              const Tuning& tuning);
 
-  std::string name() const override { return kernels_.isa; }
+  std::string name() const override {
+    return int8_kernels_ != nullptr ? int8_kernels_->isa : kernels_.isa;
+  }
   std::vector<std::string> describe(int64_t batch) const override;
   int64_t workspace_bytes(int64_t batch) const override;
   void run(const Tensors& tensors, int64_t batch, const RunOptions& options) override;
@@ -51,7 +53,9 @@ class CpuBackend : public Backend {
   const int64_t lanes_;  // that were asked for; 0: all modes
   const Precision precision_;
   const std::map<LayerKey, std::string> choices_;
+  const Int8Kernels* const int8_kernels_;  // null without quantised values
   const std::shared_ptr<WeightStore> weights_;
+  const std::shared_ptr<Int8WeightStore> int8_weights_;
   std::vector<Program> programs_;  // widest lanes first, single-image last
   std::unique_ptr<const BatchSplitter> splitter_;
   WorkspacePool workspaces_;

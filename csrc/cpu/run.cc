@@ -71,6 +71,7 @@ void ProgramRun::run_step(const Step& step, const Turn& turn, const Place& place
     begin = step.bounds[part], end = step.bounds[part + 1];
   }
   if (begin == end || interruption_->stopped()) return;
+  if (step.int8 != nullptr) return run_int8_step(step, turn, place, begin, end);
   KernelArgs args = step.args;
   args.images = place.images;
   if (given_.weight != nullptr) args.weight = given_.weight;
@@ -106,6 +107,28 @@ void ProgramRun::run_step(const Step& step, const Turn& turn, const Place& place
       epilogue.kernel.run(own, channel(begin), channel(next));
     }
   }
+}
+
+void ProgramRun::run_int8_step(const Step& step, const Turn& turn, const Place& place,
+                               int64_t begin, int64_t end) const {
+  const Pass& pass = turn.pass;
+  Int8Args args = step.int8->args;
+  args.in = locate(step.in, pass, place);
+  args.residual = locate(step.residual, pass, place);
+  auto* out = const_cast<uint8_t*>(locate(step.out, pass, place));
+  args.work = const_cast<uint8_t*>(locate(step.work, pass, place));
+  if (!pass.pieces.empty()) {
+    const Piece& piece = pass.pieces[turn.range];
+    args.in = place.arena + piece.in;
+    out += piece.out;
+    args.in_stride = piece.in_stride, args.in_w = piece.row;
+    args.table = piece.table;
+  } else if (pass.ranges.count > 1) {
+    args.tile_first = turn.at.first;
+    args.tiles = pass.ranges.first(turn.range + 1) - turn.at.first;
+  }
+  args.out = out;
+  step.int8->kernel.run(args, begin, end);
 }
 
 void ProgramRun::run_pass(const TeamMember& member, const Program& program, const Pass& pass,

@@ -75,6 +75,9 @@ class ProgramRun {
   const uint8_t* locate(const Operand& operand, const Pass& pass, const Place& place) const;
   // Part `part` of `parts` of a step, or, with 1, all of it.
   void run_step(const Step& step, const Turn& turn, const Place& place, int part, int parts) const;
+  // Units [begin, end) of a step that computes with bytes.
+  void run_int8_step(const Step& step, const Turn& turn, const Place& place, int64_t begin,
+                     int64_t end) const;
   // All of it by one thread.
   void run_pass(const TeamMember& member, const Program& program, const Pass& pass,
                 const Place& place) const;

@@ -29,7 +29,6 @@ struct WeightGradient::Impl {
     for (size_t c = 0; c < static_cast<size_t>(in.c); ++c) {
       by_input.row_ptr[c + 1] += by_input.row_ptr[c];
     }
-    by_input.bias.assign(static_cast<size_t>(in.c), 0.0f);  // tells how many rows there are
     by_input.col.resize(pattern.col.size());
     place.resize(pattern.col.size());
     std::vector<uint32_t> next(by_input.row_ptr.begin(), by_input.row_ptr.end() - 1);

@@ -19,6 +19,7 @@ struct Concat : Op {
     if (attributes.has("axis")) op.axis = attributes.axis();
     return op;
   }
+  bool only_moves() const { return true; }
   Shape infer(const std::vector<Shape>& inputs) const {
     check_axis(axis, inputs[0]);
     int64_t side = 0;

@@ -18,6 +18,7 @@ struct DepthToSpace : Op {
     op.block = attributes.integer("block", 2, 64);
     return op;
   }
+  bool only_moves() const { return true; }
   Shape infer(const std::vector<Shape>& inputs) const {
     const Shape& in = inputs[0];
     check_map(in);

@@ -11,6 +11,7 @@ struct Flatten : Op {
   static constexpr const char* kName = "flatten";
 
   static Flatten from(const Attributes&) { return {}; }
+  bool only_moves() const { return true; }
   Shape infer(const std::vector<Shape>& inputs) const {
     return Shape::features(inputs[0].elements());
   }

@@ -20,6 +20,7 @@ struct Gather : Op {
     op.count = attributes.shape().side(op.axis);
     return op;
   }
+  bool only_moves() const { return true; }
   Shape infer(const std::vector<Shape>& inputs) const {
     check_axis(axis, inputs[0]);
     return inputs[0].with(axis, count);

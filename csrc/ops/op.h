@@ -115,6 +115,8 @@ struct Op {
   static constexpr size_t kMinInputs = 1, kMaxInputs = 1;
 
   std::vector<TensorRule> tensor_rules(const std::vector<Shape>&, const Shape&) const { return {}; }
+  // Every element of the output is one of the inputs, or a number of the node's.
+  bool only_moves() const { return false; }
 };
 
 }  // namespace kernelprune

@@ -29,6 +29,7 @@ struct Pad : Op {
     }
     return op;
   }
+  bool only_moves() const { return true; }
   Shape infer(const std::vector<Shape>& inputs) const {
     const Shape& in = inputs[0];
     const auto rank = static_cast<size_t>(in.rank);

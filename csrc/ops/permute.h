@@ -17,6 +17,7 @@ struct Permute : Op {
     op.axes = attributes.integers("axes", 0, Shape::kMaxRank - 1);
     return op;
   }
+  bool only_moves() const { return true; }
   Shape infer(const std::vector<Shape>& inputs) const {
     const Shape& in = inputs[0];
     std::vector<bool> seen(static_cast<size_t>(in.rank));

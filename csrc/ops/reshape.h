@@ -17,6 +17,7 @@ struct Reshape : Op {
     op.wanted = attributes.shape();
     return op;
   }
+  bool only_moves() const { return true; }
   Shape infer(const std::vector<Shape>& inputs) const {
     if (inputs[0].elements() != wanted.elements()) {
       throw Error(ErrorKind::kFormat, "reshapes " + inputs[0].text() + " to " + wanted.text() +

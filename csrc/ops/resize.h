@@ -44,6 +44,7 @@ struct Resize : Op {
     return op;
   }
 
+  bool only_moves() const { return taps() == 1; }
   int taps() const { return mode == Mode::kBicubic ? 4 : mode == Mode::kBilinear ? 2 : 1; }
 
   Shape infer(const std::vector<Shape>& inputs) const {

@@ -21,6 +21,7 @@ struct Slice : Op {
     op.step = attributes.integer("step", 1, kMaxExtent);
     return op;
   }
+  bool only_moves() const { return true; }
   Shape infer(const std::vector<Shape>& inputs) const {
     check_axis(axis, inputs[0]);
     const int64_t side = inputs[0].side(axis);

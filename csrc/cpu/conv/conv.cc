@@ -74,7 +74,7 @@ bool may_fill(const Connections& connections, int64_t outputs, int64_t inputs, i
 }
 
 std::vector<int64_t> balance_rows(const Connections& connections, int parts, int64_t block) {
-  const auto rows = static_cast<int64_t>(connections.bias.size());
+  const auto rows = static_cast<int64_t>(connections.row_ptr.size()) - 1;
   // A row costs its connections, and about one more for bias, activation and store.
   const auto work_before = [&](int64_t row) {
     return static_cast<int64_t>(connections.row_ptr[row]) + row;

@@ -1,5 +1,7 @@
 #include "cpu/int8/isa.h"
 
+#include "kernelprune/tuning.h"
+
 #if defined(__x86_64__) || defined(_M_X64)
 #include <cpuid.h>
 #endif
@@ -35,6 +37,12 @@ std::vector<const Int8Kernels*> available_int8_kernels() {
 #endif
   list.push_back(&kInt8KernelsPortable);
   return list;
+}
+
+std::vector<std::string> available_int8_isas() {
+  std::vector<std::string> names;
+  for (const Int8Kernels* kernels : available_int8_kernels()) names.emplace_back(kernels->isa);
+  return names;
 }
 
 const Int8Kernels& int8_kernels_beside(const std::string& isa) {

@@ -12,14 +12,14 @@ void lower(Lowering& to, const Concat& op, const Node& node) {
   const Shape& out = to.shape(node.output);
   const int64_t rows = op.axis == 0 ? 1 : out.blocks(op.axis) / out.c;
   std::vector<Piece> pieces;
-  int64_t floats = 0;
+  int64_t elements = 0;
   for (const int input : node.inputs) {
     const Shape& s = to.shape(input);
     Piece piece;
-    piece.out = floats, piece.channels = s.c;
-    piece.in_stride = channel_stride(s, to.lanes());
+    piece.out = elements, piece.channels = s.c;
+    piece.in_stride = to.step_of(s, 0);
     piece.row = s.pixels() / rows * to.lanes();
-    floats += op.axis == 0 ? s.c * piece.in_stride : piece.row;
+    elements += op.axis == 0 ? s.c * piece.in_stride : piece.row;
     pieces.push_back(piece);
   }
   const int64_t pitch = out.pixels() / rows * to.lanes();

@@ -27,10 +27,11 @@ std::vector<CopyRun> runs_of(const CopyAxis& axis, int64_t lanes) {
 
 }  // namespace
 
-void lower_gather_copy(Lowering& to, const Node& node, std::vector<CopyAxis> axes, float fill) {
+GatherCopyParams gather_copy_params(Lowering& to, int rank, std::vector<CopyAxis> axes,
+                                    float fill) {
   constexpr auto kOuter = static_cast<size_t>(GatherCopyParams::kOuter);
   // A vector's entries are channels, which lie `channel_stride` apart: an axis behind them.
-  if (to.shape(node.output).rank == 1) axes.push_back({{0}, to.lanes()});
+  if (rank == 1) axes.push_back({{0}, to.lanes()});
   while (axes.size() < kOuter + 1) axes.insert(axes.end() - 1, CopyAxis{{0}, 0});
   Tables tables;
   tables.list = runs_of(axes.back(), to.lanes());
@@ -45,10 +46,24 @@ void lower_gather_copy(Lowering& to, const Node& node, std::vector<CopyAxis> axe
     params.out_step[i] = kept->axes[i].out_step;
   }
   params.runs = kept->list.data(), params.run_count = static_cast<int64_t>(kept->list.size());
-  KernelArgs args = to.activation_args(to.shape(node.inputs[0]), to.shape(node.output));
-  args.params = to.keep(params);
-  to.add_value_step(to.kernels().gather_copy, args, node.inputs[0], -1, node.output,
-                    params.sides[0] * params.sides[1]);
+  return params;
+}
+
+void lower_gather_copy(Lowering& to, const Node& node, std::vector<CopyAxis> axes, float fill) {
+  const int in = node.inputs[0], out = node.output;
+  const auto* params = to.keep(gather_copy_params(to, to.shape(out).rank, std::move(axes), fill));
+  const int64_t units = params->sides[0] * params->sides[1];
+  if (to.moves_bytes()) {
+    Int8Args args = to.int8_args(in, out);
+    args.params = params;
+    args.table = to.requantizing_table(in, out);
+    args.out_zero = quantize(fill, *to.quantization(out));
+    to.add_int8_step(to.int8_kernels().copy, args, in, -1, out, units);
+    return;
+  }
+  KernelArgs args = to.activation_args(to.shape(in), to.shape(out));
+  args.params = params;
+  to.add_value_step(to.kernels().gather_copy, args, in, -1, out, units);
 }
 
 }  // namespace kernelprune

@@ -4,16 +4,21 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu/op_params.h"
 #include "cpu/plan/lowering.h"
 
 namespace kernelprune {
 
-// An axis of the output, or a part of one: entry i lies `out_step` floats * i after the first, and
-// in the input `in_at[i]` floats after it; negative: the entry is `fill`.
+// An axis of the output, or a part of one: entry i lies `out_step` * i elements after the first,
+// and in the input `in_at[i]` elements after it; negative: the entry is `fill`.
 struct CopyAxis {
   std::vector<int64_t> in_at;
   int64_t out_step = 0;
 };
+
+// What gather_copy is called with for an output of this rank; the program keeps it. `axes` as
+// below.
+GatherCopyParams gather_copy_params(Lowering& to, int rank, std::vector<CopyAxis> axes, float fill);
 
 // `axes`, at most 5, from the outermost to the innermost; entries of the last lie side by side.
 void lower_gather_copy(Lowering& to, const Node& node, std::vector<CopyAxis> axes,

@@ -1,5 +1,7 @@
 #include "cpu/ops/reshape.h"
 
+#include "cpu/int8/movement.h"
+
 namespace kernelprune {
 
 // The same memory, unless there are gaps between the channels of one of the two.
@@ -9,6 +11,12 @@ void lower_reshape(Lowering& to, const Node& node) {
   const bool dense = to.is_dense(in) && to.is_dense(out);
   if ((same_channels || dense) && to.may_alias(node.output)) {
     to.alias(node.output, node.inputs[0]);
+    return;
+  }
+  if (to.moves_bytes()) {
+    Int8Args args = to.int8_args(node.inputs[0], node.output);
+    args.table = to.requantizing_table(node.inputs[0], node.output);
+    to.add_int8_step(int8_reshape_kernel(), args, node.inputs[0], -1, node.output, out.c);
     return;
   }
   to.add_value_step(to.kernels().reshape_copy, to.activation_args(in, out), node.inputs[0], -1,

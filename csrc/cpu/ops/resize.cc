@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "cpu/op_params.h"
-#include "cpu/plan/lowering.h"
+#include "cpu/ops/gather_copy.h"
 
 namespace kernelprune {
 namespace {
@@ -35,6 +35,13 @@ AxisTables tables_of(const Resize& op, int64_t in, int64_t out, double scale) {
 template <>
 void lower(Lowering& to, const Resize& op, const Node& node) {
   const Shape &in = to.shape(node.inputs[0]), &out = to.shape(node.output);
+  if (to.moves_bytes()) {  // to the nearest
+    return lower_gather_copy(to, node, copy_axes(to, in, out, [&](int axis, int64_t i) {
+                               if (axis == 0) return i;
+                               const double scale = axis == 1 ? op.scale_h : op.scale_w;
+                               return op.taps_of(i, in.side(axis), out.side(axis), scale).at[0];
+                             }));
+  }
   const auto* rows = to.keep(tables_of(op, in.h, out.h, op.scale_h));
   const auto* columns = to.keep(tables_of(op, in.w, out.w, op.scale_w));
   ResizeParams params;

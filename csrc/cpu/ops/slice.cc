@@ -7,7 +7,7 @@ template <>
 void lower(Lowering& to, const Slice& op, const Node& node) {
   const Shape &in = to.shape(node.inputs[0]), &out = to.shape(node.output);
   if (op.axis == 0 && op.step == 1 && to.may_alias(node.output)) {
-    to.alias(node.output, node.inputs[0], op.start * channel_stride(in, to.lanes()));
+    to.alias(node.output, node.inputs[0], op.start * to.step_of(in, 0));
     return;
   }
   lower_gather_copy(to, node, copy_axes(to, in, out, [&](int axis, int64_t i) {

@@ -19,10 +19,10 @@ CostRates find_rates(std::string_view isa, std::string_view kernel, int width) {
 
 }  // namespace
 
-double CostModel::step(const Kernel& kernel, int width, const CostTerms& terms) {
-  const auto [entry, is_new] = rates_.try_emplace({kernel.name, width});
+double CostModel::step(const char* isa, const char* kernel, int width, const CostTerms& terms) {
+  const auto [entry, is_new] = rates_.try_emplace({kernel, width});
   CostRates& rates = entry->second;
-  if (is_new) rates = find_rates(kernels_.isa, kernel.name, width);
+  if (is_new) rates = find_rates(isa, kernel, width);
   return kCostPerStep +
          (terms.macs * rates.macs + terms.lookups * rates.lookups +
           terms.output_tiles * rates.output_tiles + terms.moved_floats * rates.moved_floats +

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "cpu/int8/args.h"
 #include "cpu/kernel_args.h"
 
 namespace kernelprune {
@@ -19,7 +20,8 @@ struct CostTerms {
   double macs = 0.0;           // multiply-adds, those of empty vector places included
   double lookups = 0.0;        // connections looked up: each once for every tile of accumulators
   double output_tiles = 0.0;   // sums started and stored: output channels times tiles
-  double moved_floats = 0.0;   // floats read or written besides: copies, transforms, pools
+  double moved_floats = 0.0;   // floats read or written besides: copies, transforms, pools; of
+                               // bytes four are one
   double uncached_macs = 0.0;  // of macs: with input that is beyond the first-level cache
 };
 
@@ -62,13 +64,22 @@ constexpr double kCostPerStep = 100.0;
 // The rates of one instruction set; looks for those of a kernel in the table once.
 class CostModel {
  public:
-  explicit CostModel(const KernelSet& kernels) : kernels_(kernels) {}
+  // `int8`: of graphs with quantised values.
+  explicit CostModel(const KernelSet& kernels, const Int8Kernels* int8 = nullptr)
+      : kernels_(kernels), int8_(int8) {}
 
   // One call by one thread, in nanoseconds. A kernel that the table lacks has the rates of the row
   // "any" of its instruction set.
-  double step(const Kernel& kernel, int width, const CostTerms& terms);
+  double step(const Kernel& kernel, int width, const CostTerms& terms) {
+    return step(kernels_.isa, kernel.name, width, terms);
+  }
+  double int8_step(const Int8Kernel& kernel, const CostTerms& terms) {
+    return step(int8_->isa, kernel.name, int8_->lanes, terms);
+  }
 
  private:
+  double step(const char* isa, const char* kernel, int width, const CostTerms& terms);
+
   // A kernel's name, by its address: there is one of each, whatever the vector width.
   using Key = std::pair<const char*, int>;
   struct Hash {
@@ -78,6 +89,7 @@ class CostModel {
   };
 
   const KernelSet& kernels_;
+  const Int8Kernels* const int8_;
   std::unordered_map<Key, CostRates, Hash> rates_;
 };
 

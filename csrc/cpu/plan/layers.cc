@@ -1,6 +1,6 @@
 #include "cpu/plan/layers.h"
 
-#include <algorithm>
+#include "cpu/int8/candidates.h"
 
 namespace kernelprune {
 
@@ -21,41 +21,35 @@ ConvProblem problem_of(const Graph& graph, const Node& node, int64_t lanes, Prec
           precision};
 }
 
-ConvCandidate* choose(const Node& node, int64_t lanes,
-                      const std::map<LayerKey, std::string>* choices,
-                      std::vector<ConvCandidate>* candidates) {
-  if (choices != nullptr && !choices->empty()) {
-    const auto wanted = choices->find({lanes, node.name});
-    if (wanted != choices->end()) {
-      for (ConvCandidate& candidate : *candidates) {
-        if (candidate.name == wanted->second) return &candidate;
-      }
-      throw Error(ErrorKind::kGeneral,
-                  "layer '" + node.name + "' with " + std::to_string(lanes) +
-                      " images side by side cannot be computed by '" + wanted->second +
-                      "': the saved plan is for another model, machine or version; tune again");
-    }
-  }
-  const auto cheaper = [](const ConvCandidate& a, const ConvCandidate& b) {
-    return a.cost < b.cost;
-  };
-  return &*std::min_element(candidates->begin(), candidates->end(), cheaper);
+void refuse_choice(const LayerKey& layer, const std::string& name) {
+  throw Error(ErrorKind::kGeneral,
+              "layer '" + layer.node + "' with " + std::to_string(layer.lanes) +
+                  " images side by side cannot be computed by '" + name +
+                  "': the saved plan is for another model, machine or version; tune again");
 }
 
 std::vector<LayerCandidates> layer_candidates(const Graph& graph, const KernelSet& kernels,
                                               const PlanOptions& options) {
   std::vector<LayerCandidates> layers;
-  CostModel costs(kernels);
+  CostModel costs(kernels, options.int8_kernels);
   for (const Node& node : graph.nodes) {
     if (!has_connections(node.op)) continue;
     LayerCandidates layer{{options.lanes, node.name}, {}, {}};
-    std::vector<ConvCandidate> candidates =
-        convolution_candidates(problem_of(graph, node, options.lanes, options.precision), kernels,
-                               table_for(kernels, options.lanes), &costs);
-    for (const ConvCandidate& candidate : candidates) {
-      layer.candidates.push_back(describe(candidate));
+    if (node.connections->is_integer()) {
+      auto candidates = int8_candidates(Int8Problem(graph, node), *options.int8_kernels, &costs);
+      for (const Int8Candidate& candidate : candidates) {
+        layer.candidates.push_back(describe(candidate, options.int8_kernels->lanes));
+      }
+      layer.chosen = choose(node, options.lanes, options.choices, &candidates)->name;
+    } else {
+      auto candidates =
+          convolution_candidates(problem_of(graph, node, options.lanes, options.precision), kernels,
+                                 table_for(kernels, options.lanes), &costs);
+      for (const ConvCandidate& candidate : candidates) {
+        layer.candidates.push_back(describe(candidate));
+      }
+      layer.chosen = choose(node, options.lanes, options.choices, &candidates)->name;
     }
-    layer.chosen = choose(node, options.lanes, options.choices, &candidates)->name;
     layers.push_back(std::move(layer));
   }
   return layers;

@@ -2,9 +2,11 @@
 #include "cpu/plan/lowering.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 #include <variant>
 
+#include "cpu/int8/layout.h"
 #include "cpu/isa.h"
 #include "cpu/plan/layers.h"
 
@@ -21,10 +23,11 @@ int64_t bytes_of(const Shape& shape, int64_t lanes) {
 }  // namespace
 
 Lowering::Lowering(const Graph& graph, const KernelSet& kernels, const PlanOptions& options)
-    : graph_(graph), kernels_(kernels), options_(options), costs_(kernels) {
+    : graph_(graph), kernels_(kernels), options_(options), costs_(kernels, options.int8_kernels) {
   program_.lanes = options.lanes;
   program_.planar_nodes = options.planar_nodes;
   storage_.resize(graph.values.size());
+  byte_storage_.resize(graph.values.size());
   last_use_ = last_uses(graph);
   // What must outlive the steps per image is laid out before them.
   if (options.planar_nodes > 0) {
@@ -41,7 +44,11 @@ Program Lowering::run() {
   for (size_t i = 0; i < graph_.nodes.size(); ++i) {
     node_ = static_cast<int>(i);
     const Node& node = graph_.nodes[i];
-    std::visit([&](const auto& op) { lower(*this, op, node); }, node.op);
+    if (options_.int8_kernels != nullptr) {
+      lower_with_bytes(node);
+    } else {
+      std::visit([&](const auto& op) { lower(*this, op, node); }, node.op);
+    }
     if (node_ + 1 == options_.planar_nodes) cross_bridge();
   }
   node_ = -1;
@@ -84,10 +91,10 @@ int Lowering::new_buffer(int64_t bytes) {
 }
 
 // `value` lies there from now on.
-Lowering::Storage Lowering::store(int value, Storage at) {
+Lowering::Storage Lowering::store(int value, Storage at, bool as_bytes) {
   int& last = buffer_last_use_[at.buffer];
   last = std::max(last, last_use_[value]);
-  return storage_[value] = at;
+  return (as_bytes ? byte_storage_ : storage_)[value] = at;
 }
 
 Lowering::Storage Lowering::new_value(int value) {
@@ -106,14 +113,17 @@ Lowering::Storage Lowering::new_value_over(int output, int input, int other) {
   return store(output, at);
 }
 
-bool Lowering::may_alias(int value) const { return !(per_image() && value == bridge_value_); }
-
-bool Lowering::is_dense(const Shape& s) const {
-  return channel_stride(s, lanes()) == s.pixels() * lanes();
+bool Lowering::may_alias(int value) const {
+  // Bytes that become others have to be written.
+  if (moves_bytes_) return *quantization(graph_.nodes[node_].inputs[0]) == *quantization(value);
+  return !(per_image() && value == bridge_value_);
 }
 
-void Lowering::alias(int value, int of, int64_t floats) {
-  store(value, {storage_[of].buffer, storage_[of].offset + floats * kFloat});
+bool Lowering::is_dense(const Shape& s) const { return step_of(s, 0) == s.pixels() * lanes(); }
+
+void Lowering::alias(int value, int of, int64_t elements) {
+  const Storage at = moves_bytes_ ? byte_storage_[of] : storage_[of];
+  store(value, {at.buffer, at.offset + elements * (moves_bytes_ ? 1 : kFloat)}, moves_bytes_);
 }
 
 // The buffer, and where it lies: until finish() knows the offsets, its number.
@@ -126,7 +136,8 @@ Operand Lowering::use(const Storage& at) {
 }
 
 int64_t Lowering::step_of(const Shape& s, int axis) const {
-  return axis == 0 ? channel_stride(s, lanes()) : s.stride(axis) * lanes();
+  if (axis > 0) return s.stride(axis) * lanes();
+  return moves_bytes_ ? int8_stride(s) : channel_stride(s, lanes());
 }
 
 // ---------------------------------------------------------------- steps
@@ -143,12 +154,18 @@ KernelArgs Lowering::activation_args(const Shape& in, const Shape& out) const {
   return args;
 }
 
-// A step that is a pass of its own.
-Step& Lowering::add_step(const Kernel& kernel, int width, const KernelArgs& args, int64_t units,
-                         const CostTerms& terms) {
+// Of the one step that is added next.
+Pass& Lowering::add_pass() {
   Pass pass;
   pass.begin = program_.steps.size(), pass.end = pass.begin + 1;
   program_.passes.push_back(std::move(pass));
+  return program_.passes.back();
+}
+
+// A step that is a pass of its own.
+Step& Lowering::add_step(const Kernel& kernel, int width, const KernelArgs& args, int64_t units,
+                         const CostTerms& terms) {
+  add_pass();
   Step& step = add_to_pass(kernel, width, args, units);
   step.cost = costs_.step(kernel, width, terms);
   return step;
@@ -211,18 +228,29 @@ Step& Lowering::add_value_step_over(const Kernel& kernel, const KernelArgs& args
 
 void Lowering::add_copies(int out, std::vector<Piece> pieces, const std::vector<int>& inputs,
                           int64_t rows, int64_t pitch) {
-  const Operand to = use(new_value(out));
-  KernelArgs args = activation_args(shape(out), shape(out));
-  args.in_h = rows, args.out_w = pitch;
-  Step& step = add_step(op_kernels_->copy, table_->width, args, 0, {});
-  step.out = to, step.cost = 0.0;
+  if (moves_bytes_) {
+    add_int8_copies(out, rows, pitch);
+  } else {
+    const Operand to = use(new_value(out));
+    KernelArgs args = activation_args(shape(out), shape(out));
+    args.in_h = rows, args.out_w = pitch;
+    add_step(op_kernels_->copy, table_->width, args, 0, {}).out = to;
+  }
+  Step& step = program_.steps.back();
+  step.cost = 0.0;
   Pass& pass = program_.passes.back();
   const auto count = static_cast<int64_t>(inputs.size());
   pass.ranges = {count, count};
+  std::map<int, const uint8_t*> tables;  // by input
   for (size_t i = 0; i < inputs.size(); ++i) {
-    const Storage& at = storage_[inputs[i]];
+    const Storage& at = moves_bytes_ ? byte_storage_[inputs[i]] : storage_[inputs[i]];
     pieces[i].buffer = at.buffer;  // until finish() knows the offset
     pieces[i].in = at.offset;
+    if (moves_bytes_) {
+      const auto [table, is_new] = tables.try_emplace(inputs[i]);
+      if (is_new) table->second = requantizing_table(inputs[i], out);
+      pieces[i].table = table->second;
+    }
     buffers_[at.buffer].last = static_cast<int>(pass.begin);
     const Shape& s = shape(inputs[i]);
     step.cost += costs_.step(op_kernels_->copy, table_->width, memory_terms(s, s));
@@ -234,6 +262,7 @@ void Lowering::add_copies(int out, std::vector<Piece> pieces, const std::vector<
 
 void Lowering::lower_input(int index) {
   const int value = graph_.inputs[index];
+  if (quantization(value) != nullptr) return lower_int8_input(index);
   const Shape& s = shape(value);
   KernelArgs args = activation_args(s, s);
   args.in_stride = s.pixels();
@@ -246,6 +275,7 @@ void Lowering::lower_input(int index) {
 
 void Lowering::lower_output(int index) {
   const int value = graph_.outputs[index];
+  if (quantization(value) != nullptr) return lower_int8_output(index);
   const Shape& s = shape(value);
   KernelArgs args = activation_args(s, s);
   args.out_stride = s.pixels();

@@ -1,5 +1,9 @@
 // What the lowering of an op may use. A graph is lowered once per lane mode: nodes are walked in
 // order, each is given to `lower()` of its op (cpu/ops/<op>.cc), which adds steps to the program.
+//
+// A quantised value is bytes in memory. Nodes that read or write such values are lowered by
+// lower_int8() of their op (cpu/int8/ops.h), where there is one for them, or else by lower() on
+// floats that the bytes are converted to, and the result back. So a value may lie in memory twice.
 #pragma once
 
 #include <algorithm>
@@ -15,6 +19,9 @@
 #include "cpu/plan/program.h"
 
 namespace kernelprune {
+
+struct Int8Candidate;
+struct Int8Stage;
 
 class Lowering {
  public:
@@ -56,8 +63,8 @@ class Lowering {
     step->cost += costs_.step(step->kernel, step->vector_width, terms) - kCostPerStep;
   }
 
-  // `value` lies in the memory of `of`, `floats` after its beginning, and no step is needed.
-  void alias(int value, int of, int64_t floats = 0);
+  // `value` lies in the memory of `of`, `elements` after its beginning, and no step is needed.
+  void alias(int value, int of, int64_t elements = 0);
   // False for a value that is wanted in a place of its own.
   bool may_alias(int value) const;
   // The elements of such a value follow each other without gaps between channels.
@@ -65,11 +72,11 @@ class Lowering {
 
   // One step, whose pass has a range for each input, since files may name hundreds of thousands:
   // each copies one of `inputs` to its piece of `out`, in whose channels `rows` rows begin `pitch`
-  // floats apart.
+  // elements apart.
   void add_copies(int out, std::vector<Piece> pieces, const std::vector<int>& inputs, int64_t rows,
                   int64_t pitch);
 
-  // Floats from one place along an axis of a value to the next.
+  // Elements of memory from one place along an axis of a value to the next.
   int64_t step_of(const Shape& shape, int axis) const;
 
   // What a step's KernelArgs::params point at; the program keeps it.
@@ -83,6 +90,35 @@ class Lowering {
   // A node with connections.
   void lower_convolution(const Node& node, Activation activation);
 
+  // ---- quantised values (cpu/int8/lowering.cc)
+
+  // Of a quantised value; null for floats.
+  const Quantization* quantization(int value) const {
+    const auto& found = graph_.values[value].quantization;
+    return found ? &*found : nullptr;
+  }
+  const Int8Kernels& int8_kernels() const { return *options_.int8_kernels; }
+
+  // Whether lower() of an op that only moves values is asked to move bytes: then these are the
+  // elements that step_of(), is_dense(), alias() and add_copies() count.
+  bool moves_bytes() const { return moves_bytes_; }
+
+  // Arguments for a kernel that maps `in` to `out`, each as the kind of value that it is.
+  Int8Args int8_args(int in, int out) const;
+  // What a byte of `in` becomes as one of `out`; null where that is itself.
+  const uint8_t* requantizing_table(int in, int out);
+  // As add_value_step() and add_value_step_over(). `time` of a copy of as many bytes.
+  Step& add_int8_step(const Int8Kernel& kernel, const Int8Args& args, int in, int second, int out,
+                      int64_t units, double time = 1.0);
+  Step& add_int8_step_over(const Int8Kernel& kernel, const Int8Args& args, int in, int second,
+                           int out, int64_t units);
+  // The same, with the bytes of `in` and `second` repeated where their sides are 1 and those of
+  // `out` are not.
+  Step& add_broadcast_int8_step(const Int8Kernel& kernel, const Int8Args& args, int in, int second,
+                                int out, int64_t units);
+  // A node with connections whose weights are integers.
+  void lower_int8_convolution(const Node& node, Activation activation);
+
  private:
   // Where a value lies: in a buffer, so many bytes after its beginning.
   struct Storage {
@@ -90,17 +126,40 @@ class Lowering {
     int64_t offset = 0;
   };
 
+  void lower_with_bytes(const Node& node);
+  // Where it lies as the kind of value that it is.
+  const Storage& own_storage(int value) const {
+    return quantization(value) != nullptr ? byte_storage_[value] : storage_[value];
+  }
+  Storage new_own_value(int value);
+  Storage new_own_value_over(int output, int input, int other);
+  Storage expanded(int value, const Shape& to);
+  void make_floats(int value);
+  void make_bytes(int value);
+  Step& add_int8_to_pass(const Int8Kernel& kernel, const Int8Args& args, int64_t units);
+  Step& add_int8_between(const Int8Kernel& kernel, const Int8Args& args, const Storage& in,
+                         const Storage& second, const Storage& out, int64_t units, double elements);
+  void add_conversion(const Int8Kernel& kernel, const Int8Args& args, const Operand& in,
+                      const Operand& out);
+  void lower_int8_input(int index);
+  void lower_int8_output(int index);
+  void add_int8_copies(int out, int64_t rows, int64_t pitch);
+  void bind_int8_weights(const Node& node, Int8Candidate* chosen);
+  Step& add_stage(const Int8Stage& stage, const Int8Args& args, const Node& node, const Pass& pass,
+                  double cost);
+
   bool per_image() const { return single_image() && options_.lanes > 1; }
   void set_lanes(int64_t lanes);
   void cross_bridge();
   int step() const { return static_cast<int>(program_.steps.size()); }
   int new_buffer(int64_t bytes);
-  Storage store(int value, Storage at);
+  Storage store(int value, Storage at, bool as_bytes = false);
   Storage new_value(int value);
   Storage new_value_over(int output, int input, int other);
   // `buffer` is needed by the step about to be added and by those that are repeated with it.
   void extend(int buffer) { buffers_[buffer].last = std::max(step(), repeated_to_); }
   Operand use(const Storage& at);
+  Pass& add_pass();
   Step& add_step(const Kernel& kernel, int width, const KernelArgs& args, int64_t units,
                  const CostTerms& terms);
   Step& add_to_pass(const Kernel& kernel, int width, const KernelArgs& args, int64_t units);
@@ -127,7 +186,9 @@ class Lowering {
   std::vector<int> buffer_last_use_;     // the last node that reads a value in it
   int repeated_to_ = -1;                 // the last step of the pass that is being made
   int finished_ = -1;                    // the value of the last step, if it takes epilogues
-  std::vector<Storage> storage_;         // of each value
+  std::vector<Storage> storage_;         // of each value, as floats
+  std::vector<Storage> byte_storage_;    // of each quantised value
+  bool moves_bytes_ = false;
   std::vector<int> last_use_;            // value -> the last node that reads it
   int bridge_value_ = -1, bridge_ = -1;  // the last single-image value and its buffer
   int64_t bridge_stride_ = 0;            // bytes from one image to the next

@@ -12,11 +12,14 @@
 #include <string>
 #include <vector>
 
+#include "cpu/int8/args.h"
 #include "cpu/kernel_args.h"
 #include "model/graph.h"
 #include "cpu/conv/conv.h"
 
 namespace kernelprune {
+
+class Int8WeightStore;
 
 // Where a step finds or leaves an activation.
 struct Operand {
@@ -37,11 +40,19 @@ struct Epilogue {
   KernelArgs args;
 };
 
+// A kernel that computes with bytes, and how it is called. `args` is complete but for the pointers
+// to activations and, if its pass has several ranges, for the tiles.
+struct Int8Call {
+  Int8Kernel kernel{};
+  Int8Args args;
+};
+
 // A kernel, and how it is called. `args` is complete but for the three activation pointers and, if
 // its pass has several ranges, for what they change.
 struct Step {
   int node = -1;  // index into Graph::nodes; -1 for conversion of inputs and outputs
   Kernel kernel{};
+  std::shared_ptr<const Int8Call> int8;  // in place of `kernel` and `args`, if it is not null
   int vector_width = 0;
   KernelArgs args;
   RangeRule rule;
@@ -60,11 +71,12 @@ struct Step {
 // by rows.
 struct Piece {
   int64_t in = 0;   // bytes from the start of the workspace
-  int64_t out = 0;  // floats from the start of the output
+  int64_t out = 0;  // elements from the start of the output
   int64_t channels = 0;
-  int64_t in_stride = 0;  // floats from one channel to the next
-  int64_t row = 0;        // floats
-  int buffer = -1;        // while planning: `in` counts from its beginning
+  int64_t in_stride = 0;           // elements from one channel to the next
+  int64_t row = 0;                 // elements
+  const uint8_t* table = nullptr;  // of bytes: what each becomes; null: they stay
+  int buffer = -1;                 // while planning: `in` counts from its beginning
 };
 
 // Steps [begin, end), all of them for each range in turn.
@@ -113,6 +125,8 @@ struct PlanOptions {
   int parts = 1;  // threads that share a step
   Precision precision = Precision::kFast;
   const std::map<LayerKey, std::string>* choices = nullptr;
+  const Int8Kernels* int8_kernels = nullptr;  // of a graph with quantised values
+  Int8WeightStore* int8_weights = nullptr;    // null: the program keeps its own
   int planar_nodes = 0;  // so many nodes at the beginning run one image at a time: a planar cut
 };
 

@@ -31,6 +31,9 @@ struct Tuning {
   // Measured times of one batch block, by lanes, to share batches among the programs by; used if
   // every program has one.
   std::map<int64_t, double> seconds;
+  // The int8 kernels of a quantised model ("avx512_vnni", "avx512", "avx_vnni", "avx2",
+  // "portable"), in place of the best that go with the engine's instruction set.
+  std::string int8_isa;
   int cuda_variant = 0;  // the way in which CUDA computes convolutions: 0 chooses by cost
 };
 
@@ -76,6 +79,9 @@ std::vector<LayerCandidates> candidates_of(const Engine& engine);
 // run on what `open` makes, a cuda::Device of its own for each of them.
 using OpenDevice = void* (*)();
 void register_device(const std::string& name, OpenDevice open);
+
+// The int8 kernels that this machine and build can use, best first.
+std::vector<std::string> available_int8_isas();
 
 // Multiply-adds per second of one core with `isa` ("" as in EngineOptions), measured for about
 // `seconds`.

@@ -1,0 +1,51 @@
+#include "cpu/int8/movement.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace kernelprune {
+namespace {
+
+void copy_bytes(const uint8_t* table, const uint8_t* in, uint8_t* out, int64_t count) {
+  if (table == nullptr) {
+    std::memmove(out, in, static_cast<size_t>(count));
+  } else {
+    for (int64_t i = 0; i < count; ++i) out[i] = table[in[i]];
+  }
+}
+
+void concat(const Int8Args& a, int64_t begin, int64_t end) {
+  const auto* in = static_cast<const uint8_t*>(a.in);
+  auto* out = static_cast<uint8_t*>(a.out);
+  if (a.in_stride == 1 && a.out_stride == 1) {
+    return copy_bytes(a.table, in + begin, out + begin, end - begin);
+  }
+  for (int64_t c = begin; c < end; ++c) {
+    for (int64_t row = 0; row < a.in_h; ++row) {
+      copy_bytes(a.table, in + c * a.in_stride + row * a.in_w,
+                 out + c * a.out_stride + row * a.out_w, a.in_w);
+    }
+  }
+}
+
+void reshape(const Int8Args& a, int64_t begin, int64_t end) {
+  const int64_t in_plane = a.in_h * a.in_w, out_plane = a.out_h * a.out_w;
+  const auto* in = static_cast<const uint8_t*>(a.in);
+  // Counted through all channels.
+  for (int64_t element = begin * out_plane, count = 0; element < end * out_plane;
+       element += count) {
+    const int64_t within_in = element % in_plane, within_out = element % out_plane;
+    count = std::min(in_plane - within_in, out_plane - within_out);
+    copy_bytes(a.table, in + element / in_plane * a.in_stride + within_in,
+               static_cast<uint8_t*>(a.out) + element / out_plane * a.out_stride + within_out,
+               count);
+  }
+}
+
+}  // namespace
+
+Int8Kernel int8_concat_kernel() { return {"int8_concat", concat}; }
+
+Int8Kernel int8_reshape_kernel() { return {"int8_reshape", reshape}; }
+
+}  // namespace kernelprune

@@ -1,0 +1,49 @@
+// How nodes that compute with bytes are lowered.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "cpu/plan/lowering.h"
+#include "ops/quantization.h"
+
+namespace kernelprune {
+
+// What each byte becomes.
+using ByteTable = std::array<uint8_t, 256>;
+
+// `compute` maps numbers of bytes of `from` to those that become bytes of `to`, in double.
+template <typename Compute>
+ByteTable table_of(const Quantization& from, const Quantization& to, const Compute& compute) {
+  ByteTable table;
+  for (int byte = 0; byte < 256; ++byte) {
+    const double x = dequantize(static_cast<uint8_t>(byte), from);
+    table[static_cast<size_t>(byte)] = quantize(static_cast<float>(compute(x)), to);
+  }
+  return table;
+}
+
+// The bytes of `to` that a kernel may leave.
+void set_range(const ByteRange& range, const Quantization& to, Int8Args* args);
+
+// Adds the steps of a node that reads or writes quantised values. Returns false, and adds none, if
+// there are no kernels for such a node: then it is computed with floats. An op without a function
+// of its own, but only_moves(), is lowered by lower(), if all its values are bytes.
+bool lower_int8(Lowering& to, const ActivationOp& op, const Node& node);
+bool lower_int8(Lowering& to, const Add& op, const Node& node);
+bool lower_int8(Lowering& to, const Affine& op, const Node& node);
+bool lower_int8(Lowering& to, const AvgPool2d& op, const Node& node);
+bool lower_int8(Lowering& to, const Binary& op, const Node& node);
+bool lower_int8(Lowering& to, const Conv2d& op, const Node& node);
+bool lower_int8(Lowering& to, const GlobalAvgPool& op, const Node& node);
+bool lower_int8(Lowering& to, const Linear& op, const Node& node);
+bool lower_int8(Lowering& to, const MaxPool2d& op, const Node& node);
+bool lower_int8(Lowering& to, const Prelu& op, const Node& node);
+bool lower_int8(Lowering& to, const Unary& op, const Node& node);
+
+template <typename Op>
+bool lower_int8(Lowering&, const Op&, const Node&) {
+  return false;
+}
+
+}  // namespace kernelprune
