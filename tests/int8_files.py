@@ -1,13 +1,15 @@
-"""Files of quantised values: of one operator, and of layers whose weights are integers."""
+"""Files of quantised values: of one operator, or networks; and what every way to run them gives."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import model_bytes as mb
 import numpy as np
+from graphs import GraphBuilder
 from op_files import OpFile
 
 from kernelprune import _core
@@ -74,6 +76,72 @@ def window(
     }
 
 
+@dataclass
+class Int8Builder(GraphBuilder):
+    """A graph whose values may be quantised: those that have an entry in ``kinds``."""
+
+    version: str = "2"
+    kinds: dict[str, Quantization] = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)  # of inputs
+
+    def quantized(self, value: str, kind: Quantization | None) -> str:
+        """The same value, quantised unless ``kind`` is None."""
+        if kind is not None:
+            self.kinds[value] = kind
+        return value
+
+    def integer_conv2d(
+        self,
+        x: str,
+        out_channels: int,
+        kind: Quantization | None,
+        *,
+        density: float = 0.5,
+        **options: Any,
+    ) -> str:
+        """A conv2d with integer weights, whose sums are of a size that ``kind`` holds."""
+        y = self.conv2d(x, out_channels, density=density, **options)
+        return self._of_integers(y, x, kind)
+
+    def integer_linear(self, x: str, out_features: int, kind: Quantization | None) -> str:
+        return self._of_integers(self.linear(x, out_features, density=0.5), x, kind)
+
+    def _of_integers(self, y: str, x: str, kind: Quantization | None) -> str:
+        name = self.nodes[-1]["name"]
+        rows = np.diff(self.tensors[f"{name}.row_ptr"].astype(int))
+        weight = self.rng.integers(-127, 128, self.tensors[f"{name}.weight"].shape)
+        self.tensors[f"{name}.weight"] = weight.astype(np.int8)
+        self.tensors[f"{name}.bias"] = self.rng.integers(-9000, 9000, len(rows)).astype(np.int32)
+        terms = max(1.0, float(rows.mean()) * weight[0:1].size)
+        size = (kind or {"scale": 0.02})["scale"] / self.kinds[x]["scale"] / np.sqrt(terms) / 80
+        scale = self.rng.uniform(0.5, 2, len(rows)) * size
+        self.tensors[f"{name}.scale"] = scale.astype(np.float32)
+        return self.quantized(y, kind)
+
+    def batch(self, count: int) -> list[np.ndarray]:
+        """Numbers that a quantised input holds, and some beyond."""
+        found = []
+        for name, numbers in zip(self.inputs, super().batch(count), strict=True):
+            if self.dtypes.get(name) == "u8":
+                numbers = self.rng.integers(0, 256, numbers.shape).astype(np.float32)
+            elif name in self.kinds:
+                numbers = numbers * np.float32(60 * self.kinds[name]["scale"])
+            found.append(numbers)
+        return found
+
+    def graph(self, *outputs: Any) -> dict[str, Any]:
+        found = copy.deepcopy(super().graph(*outputs))
+        for entry in found["inputs"]:
+            if entry["name"] in self.kinds:
+                entry["quantization"] = self.kinds[entry["name"]]
+            if entry["name"] in self.dtypes:
+                entry["dtype"] = self.dtypes[entry["name"]]
+        for node in found["nodes"]:
+            if node["output"] in self.kinds:
+                node["quantization"] = self.kinds[node["output"]]
+        return found
+
+
 FLOAT_ISAS = {"portable": "portable", "avx2": "avx2", "avx_vnni": "avx2"}
 
 
@@ -96,7 +164,6 @@ def engines(
                 choices=choices or {},
                 int8_isa=isa,
             )
-            assert engine.isa == isa
             yield f"{isa}, {count} threads", engine
 
 

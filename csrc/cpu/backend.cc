@@ -96,7 +96,7 @@ void CpuBackend::make_programs() {
   }
   if (programs_.empty()) {
     throw Error(ErrorKind::kDevice,
-                "lanes=" + std::to_string(lanes_) + ": " + name() +
+                "lanes=" + std::to_string(lanes_) + ": " + kernels_.isa +
                     (int8_kernels_ != nullptr ? " for a quantised model has " : " has ") + known);
   }
 }

@@ -21,9 +21,7 @@ class CpuBackend : public Backend {
   CpuBackend(const Graph& graph, const KernelSet& kernels, const EngineOptions& options,
              const Tuning& tuning);
 
-  std::string name() const override {
-    return int8_kernels_ != nullptr ? int8_kernels_->isa : kernels_.isa;
-  }
+  std::string name() const override { return kernels_.isa; }
   std::vector<std::string> describe(int64_t batch) const override;
   int64_t workspace_bytes(int64_t batch) const override;
   void run(const Tensors& tensors, int64_t batch, const RunOptions& options) override;
