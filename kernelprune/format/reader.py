@@ -16,6 +16,7 @@ from kernelprune.graph.connections import Connections
 from kernelprune.graph.ir import Graph, Node, Shape, Value
 from kernelprune.graph.ops import OPS
 from kernelprune.graph.ops.base import MAX_EXTENT, MAX_RANK
+from kernelprune.graph.quantization import Quantization, check_quantization
 from kernelprune.graph.validate import (
     FREE,
     MAX_JSON_VALUES,
@@ -33,6 +34,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "U16": np.dtype("<u2"),
     "U32": np.dtype("<u4"),
     "F32": np.dtype("<f4"),
+    "I32": np.dtype("<i4"),
+    "I8": np.dtype("i1"),
 }
 _NODE_KEYS = ("op", "name", "inputs", "output", "shape")
 
@@ -109,7 +112,8 @@ def _tensor(name: str, entry: Any, block: np.ndarray) -> tuple[int, int, np.ndar
         raise FormatError(f"{what} has other keys than dtype, shape, data_offsets")
     dtype = _DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     if dtype is None:
-        raise FormatError(f"{what} has an unknown dtype; this version reads U16, U32 and F32")
+        known = ", ".join(_DTYPES)
+        raise FormatError(f"{what} has an unknown dtype; this version reads {known}")
     shape = _counts(entry["shape"], f"the shape of {what}")
     offsets = _counts(entry["data_offsets"], f"data_offsets of {what}")
     if len(shape) > MAX_RANK or len(offsets) != 2:
@@ -194,7 +198,7 @@ def _graph(metadata: dict[str, str]) -> Graph:
 
 
 def _input(entry: Any, is_version_1: bool) -> Value:
-    optional = set() if is_version_1 else {"dtype", "example"}
+    optional = set() if is_version_1 else {"dtype", "example", "quantization"}
     if not isinstance(entry, dict) or set(entry) - optional != {"name", "shape"}:
         keys = ", ".join(["name", "shape", *optional])
         raise FormatError(f"an input has other keys than {keys}")
@@ -204,7 +208,22 @@ def _input(entry: Any, is_version_1: bool) -> Value:
     shape = _shape(entry.get("example", entry["shape"]), what)
     if "example" in entry:
         free = _free_sides(entry["shape"], shape, what)
-    return Value(entry["name"], shape, entry.get("dtype", "f32"), free)
+    return Value(entry["name"], shape, entry.get("dtype", "f32"), free, _quantization(entry, what))
+
+
+def _quantization(entry: dict[str, Any], what: str) -> Quantization | None:
+    """Of an input or a node, if it has one; ``what`` names it."""
+    if "quantization" not in entry:
+        return None
+    given = entry["quantization"]
+    if not isinstance(given, dict) or set(given) != {"scale", "zero_point"}:
+        raise FormatError(f"the quantization of {what} has other keys than scale, zero_point")
+    found = Quantization(given["scale"], given["zero_point"])
+    try:
+        check_quantization(found)
+    except FormatError as error:
+        raise FormatError(f"{what}: {error}") from None
+    return Quantization(float(np.float32(found.scale)), found.zero_point)
 
 
 def _free_sides(given: Any, example: Shape, what: str) -> tuple[bool, bool]:
@@ -240,17 +259,19 @@ def _node(entry: Any) -> Node:
     if not isinstance(op, str) or op not in OPS:
         raise FormatError(f"node {shown(name)}: unknown op {shown(str(op)[:80])}")
     shape = _shape(entry["shape"], f"node {shown(name)}")
-    params = {key: value for key, value in entry.items() if key not in _NODE_KEYS}
+    others = {*_NODE_KEYS, "quantization"}
+    params = {key: value for key, value in entry.items() if key not in others}
     inputs = _names(entry["inputs"], f"the inputs of node {shown(name)}")
-    return Node(op, name, inputs, entry["output"], shape, params)
+    node = Node(op, name, inputs, entry["output"], shape, params)
+    node.quantization = _quantization(entry, f"node {shown(name)}")
+    return node
 
 
-# Of a layer's tensors: types and rank.
+# Of a layer's tensors: types and rank; the bias has the type that goes with the weight's.
 _CONNECTIONS = {
     "row_ptr": (("<u4",), 1),
     "col": (("<u2", "<u4"), 1),
-    "weight": (("<f4",), 3),
-    "bias": (("<f4",), 1),
+    "weight": (("<f4", "|i1"), 3),
 }
 
 
@@ -263,7 +284,10 @@ def _take_tensors(node: Node, inputs: list[Shape], spare: dict[str, np.ndarray])
             role: _take(node, role, dtypes, rank, spare)
             for role, (dtypes, rank) in _CONNECTIONS.items()
         }
-        node.bias = found.pop("bias")
+        is_quantised = found["weight"].dtype == np.int8
+        node.bias = _take(node, "bias", ("<i4" if is_quantised else "<f4",), 1, spare)
+        if is_quantised:
+            node.weight_scale = _take(node, "scale", ("<f4",), 1, spare)
         node.connections = Connections(inputs[0][0], **found)
 
 

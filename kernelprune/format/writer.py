@@ -18,14 +18,15 @@ from kernelprune.graph.validate import FREE, check_graph, check_growth, is_used,
 MAX_HEADER_BYTES = 64 << 20
 RESERVED_KEYS = ("format", "version", "graph")
 
-_DTYPES = {"<u2": "U16", "<u4": "U32", "<f4": "F32"}
+_DTYPES = {"<u2": "U16", "<u4": "U32", "<f4": "F32", "<i4": "I32", "|i1": "I8"}
 
 
 def write(
     graph: Graph, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes ``graph`` to ``path``. Weights are stored as float32; a connection is kept when any of
-    its weights is not zero. ``metadata`` is free provenance; values become strings.
+    """Writes ``graph`` to ``path``. Weights are stored as float32, those of quantised layers as
+    signed bytes; a connection is kept when any of its weights is not zero. ``metadata`` is free
+    provenance; values become strings.
 
     An existing file stays untouched until the new one is complete on disk. Raises FormatError when
     the graph breaks a rule of FORMAT.md, Error when the file cannot be written.
@@ -61,19 +62,28 @@ def _tensors(graph: Graph) -> dict[str, np.ndarray]:
                 for role, array in node.tensors.items()
             }
             if node.has_weight():
-                kept = _connections_float32(node)
-                bias = node.bias if node.bias is not None else np.zeros(node.shape[0])
-                arrays.update(
-                    row_ptr=kept.row_ptr.astype("<u4"),
-                    col=kept.col.astype("<u2" if kept.in_channels <= 65536 else "<u4"),
-                    weight=np.ascontiguousarray(kept.weight, "<f4"),
-                    bias=np.ascontiguousarray(bias, "<f4"),
-                )
+                arrays.update(_layer_tensors(node))
         for role, array in arrays.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise FormatError(f"node '{node.name}' ({node.op}): {role} overflows float32")
         tensors.update({f"{node.name}.{role}": array for role, array in arrays.items()})
     return dict(sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize))
+
+
+def _layer_tensors(node: Node) -> dict[str, np.ndarray]:
+    """Of a layer with connections; its checks have passed."""
+    is_quantised = node.weight_scale is not None
+    kept = node.sparse() if is_quantised else _connections_float32(node)
+    bias = node.bias if node.bias is not None else np.zeros(node.shape[0])
+    arrays = {
+        "row_ptr": kept.row_ptr.astype("<u4"),
+        "col": kept.col.astype("<u2" if kept.in_channels <= 65536 else "<u4"),
+        "weight": np.ascontiguousarray(kept.weight, "i1" if is_quantised else "<f4"),
+        "bias": np.ascontiguousarray(bias, "<i4" if is_quantised else "<f4"),
+    }
+    if node.weight_scale is not None:
+        arrays["scale"] = np.ascontiguousarray(node.weight_scale, "<f4")
+    return arrays
 
 
 def _connections_float32(node: Node) -> Connections:
@@ -131,7 +141,16 @@ def _input_json(value: Value) -> dict[str, Any]:
             FREE if free else side
             for side, free in zip(value.shape, (False, *value.free), strict=True)
         ]
-    return entry if value.dtype == "f32" else {**entry, "dtype": value.dtype}
+    if value.dtype != "f32":
+        entry["dtype"] = value.dtype
+    return entry | _quantization_json(value)
+
+
+def _quantization_json(owner: Value | Node) -> dict[str, Any]:
+    if owner.quantization is None:
+        return {}
+    scale = float(np.float32(owner.quantization.scale))
+    return {"quantization": {"scale": scale, "zero_point": owner.quantization.zero_point}}
 
 
 def _node_json(node: Node) -> dict[str, Any]:
@@ -145,4 +164,4 @@ def _node_json(node: Node) -> dict[str, Any]:
     for parameter in node.rule.parameters:
         if not parameter.optional or is_used(node, parameter):
             entry[parameter.name] = node.params[parameter.name]
-    return entry
+    return entry | _quantization_json(node)

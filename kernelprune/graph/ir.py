@@ -17,6 +17,7 @@ from kernelprune.errors import ShapeError
 from kernelprune.graph.connections import Connections
 from kernelprune.graph.ops import OPS
 from kernelprune.graph.ops.base import Op, Shape
+from kernelprune.graph.quantization import Quantization
 
 DTYPES = ("f32", "u8")
 
@@ -25,12 +26,14 @@ DTYPES = ("f32", "u8")
 class Value:
     """A tensor that flows through the graph; ``shape`` is per image. Of a graph input: ``dtype``,
     one of DTYPES, is how its numbers are given, bytes with "u8"; ``free`` says whether the height
-    and the width of the map may be others in every run, ``shape`` is an example's then."""
+    and the width of the map may be others in every run, ``shape`` is an example's then; with a
+    ``quantization`` the engine keeps it as bytes, and bytes that are given are those."""
 
     name: str
     shape: Shape
     dtype: str = "f32"
     free: tuple[bool, bool] = (False, False)
+    quantization: Quantization | None = None
 
 
 class _DenseWeight:
@@ -65,6 +68,10 @@ class Node:
     ``parameters`` maps a role ("weight", "bias", ...) to the qualified name of the model's own
     parameter when nothing else uses that parameter, and ``source`` is the model's source line; all
     four are unknown to files.
+
+    ``quantization``: of the output, which is bytes then. A quantised layer has ``weight_scale``,
+    float32 ``[O]``, weights that are int8 and a bias that is int32: its weight is
+    ``weight * weight_scale``, its bias ``bias * weight_scale * scale of its input``.
     """
 
     op: str
@@ -82,6 +89,8 @@ class Node:
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
     literal: bool = False  # the model's code may hold the number of its channels
     groups: int = 1
+    quantization: Quantization | None = None
+    weight_scale: np.ndarray | None = None
 
     @property
     def rule(self) -> Op:

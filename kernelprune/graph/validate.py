@@ -14,6 +14,12 @@ from kernelprune.graph.connections import Connections
 from kernelprune.graph.ir import DTYPES, Graph, Node, Shape, infer_shape
 from kernelprune.graph.ops import OPS
 from kernelprune.graph.ops.base import MAX_EXTENT, MAX_RANK, Parameter, is_integer
+from kernelprune.graph.quantization import (
+    Quantization,
+    check_integer_layer,
+    check_quantization,
+    quantizations,
+)
 from kernelprune.text import plain
 
 MAX_NODES = 65536
@@ -43,6 +49,7 @@ def version_of(graph: Graph) -> str:
         any(not _is_of_version_1(shape) for shape in shapes)
         or any(value.dtype != "f32" or any(value.free) for value in graph.inputs)
         or graph.output_names != graph.outputs
+        or bool(quantizations(graph))
         or any(
             node.rule.since > 1 or any(is_used(node, each) for each in node.rule.parameters)
             for node in graph.nodes
@@ -79,6 +86,7 @@ def check_graph(graph: Graph, version: str | None = None, take: Take | None = No
     if sum(len(node.inputs) for node in graph.nodes) > MAX_NODE_INPUTS:
         raise FormatError(f"there are more than {MAX_NODE_INPUTS} inputs of nodes")
     shapes: dict[str, Shape] = {}
+    quantised: dict[str, Quantization] = {}
     for value in graph.inputs:
         check_name(value.name, "the name of an input")
         check_shape(value.shape, f"input {shown(value.name)}")
@@ -89,6 +97,12 @@ def check_graph(graph: Graph, version: str | None = None, take: Take | None = No
         if any(value.free) and (len(value.shape) != 3 or len(graph.inputs) > 1):
             raise FormatError("an input has free sides beside another input, or is no map")
         _define(shapes, value.name, value.shape)
+        if value.quantization is not None:
+            try:
+                check_quantization(value.quantization)
+            except FormatError as error:
+                raise FormatError(f"input {shown(value.name)}: {error}") from None
+            quantised[value.name] = value.quantization
     names: set[str] = set()
     for node in graph.nodes:
         check_name(node.name, "the name of a node")
@@ -97,6 +111,11 @@ def check_graph(graph: Graph, version: str | None = None, take: Take | None = No
         names.add(node.name)
         try:
             _check_node(node, shapes, take)
+            if node.weight_scale is not None:
+                check_integer_layer(node, quantised)
+            if node.quantization is not None:
+                check_quantization(node.quantization)
+                quantised[node.output] = node.quantization
             if version == "1":
                 _check_version_1(node)
         except (FormatError, ShapeError) as error:
@@ -125,6 +144,8 @@ def _check_version_1(node: Node) -> None:
         raise FormatError(f"the shape has rank {len(node.shape)}, not 1 or 3 as in version 1")
     if node.rule.since > 1:
         raise FormatError("the op is unknown to version 1")
+    if node.quantization is not None:
+        raise FormatError("parameter 'quantization' is unknown to version 1")
     for parameter in node.rule.parameters:
         if parameter.optional and parameter.name in node.params:
             raise FormatError(f"parameter '{parameter.name}' is unknown to version 1")
