@@ -39,5 +39,5 @@ def small(rng: np.random.Generator, density: float = 0.6) -> Graph:
     scales = {"a": (0.02, 0), "b": (0.05, 100), "p": (0.05, 100), "g": (0.04, 90), "f": (0.04, 90)}
     for node in nodes[:-1]:
         scale, zero_point = scales[node.output]
-        node.quantization = Quantization(float(np.float32(scale)), zero_point)
+        node.quantization = Quantization(scale, zero_point)
     return graph

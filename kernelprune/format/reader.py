@@ -218,12 +218,11 @@ def _quantization(entry: dict[str, Any], what: str) -> Quantization | None:
     given = entry["quantization"]
     if not isinstance(given, dict) or set(given) != {"scale", "zero_point"}:
         raise FormatError(f"the quantization of {what} has other keys than scale, zero_point")
-    found = Quantization(given["scale"], given["zero_point"])
     try:
-        check_quantization(found)
+        check_quantization(given["scale"], given["zero_point"])
     except FormatError as error:
         raise FormatError(f"{what}: {error}") from None
-    return Quantization(float(np.float32(found.scale)), found.zero_point)
+    return Quantization(given["scale"], given["zero_point"])
 
 
 def _free_sides(given: Any, example: Shape, what: str) -> tuple[bool, bool]:

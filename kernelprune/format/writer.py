@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -149,8 +150,7 @@ def _input_json(value: Value) -> dict[str, Any]:
 def _quantization_json(owner: Value | Node) -> dict[str, Any]:
     if owner.quantization is None:
         return {}
-    scale = float(np.float32(owner.quantization.scale))
-    return {"quantization": {"scale": scale, "zero_point": owner.quantization.zero_point}}
+    return {"quantization": dataclasses.asdict(owner.quantization)}
 
 
 def _node_json(node: Node) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,10 +29,14 @@ MIN_SCALE, MAX_SCALE = 2.0**-40, 2.0**40
 
 @dataclass(frozen=True)
 class Quantization:
-    """``scale``: a float32 from MIN_SCALE to MAX_SCALE. ``zero_point``: the byte for 0."""
+    """``scale``, from MIN_SCALE to MAX_SCALE, is rounded to float32. ``zero_point``: the byte that
+    stands for 0."""
 
     scale: float
     zero_point: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", float(np.float32(self.scale)))
 
     def quantize(self, numbers: np.ndarray) -> np.ndarray:
         """Float numbers as bytes, every step in float32; halves go to the even byte, what lies
@@ -69,9 +73,8 @@ def quantizations(graph: Graph) -> dict[str, Quantization]:
 # ---------------------------------------------------------------- rules of the file
 
 
-def check_quantization(quantization: Quantization) -> None:
-    """Raises FormatError unless scale and zero point, which may be anything, are as they should."""
-    scale, zero_point = quantization.scale, quantization.zero_point
+def check_quantization(scale: Any, zero_point: Any) -> None:
+    """Raises FormatError unless they, which may be anything, are those of a quantization."""
     if not is_number(scale) or not MIN_SCALE <= scale <= MAX_SCALE:
         raise FormatError("the scale of its quantization is not a number from 2^-40 to 2^40")
     if not is_integer(zero_point) or not 0 <= zero_point <= LEVELS:

@@ -99,7 +99,7 @@ def check_graph(graph: Graph, version: str | None = None, take: Take | None = No
         _define(shapes, value.name, value.shape)
         if value.quantization is not None:
             try:
-                check_quantization(value.quantization)
+                check_quantization(value.quantization.scale, value.quantization.zero_point)
             except FormatError as error:
                 raise FormatError(f"input {shown(value.name)}: {error}") from None
             quantised[value.name] = value.quantization
@@ -114,7 +114,7 @@ def check_graph(graph: Graph, version: str | None = None, take: Take | None = No
             if node.weight_scale is not None:
                 check_integer_layer(node, quantised)
             if node.quantization is not None:
-                check_quantization(node.quantization)
+                check_quantization(node.quantization.scale, node.quantization.zero_point)
                 quantised[node.output] = node.quantization
             if version == "1":
                 _check_version_1(node)

@@ -270,6 +270,6 @@ def test_bytes_come_back() -> None:
     rng = np.random.default_rng(0)
     every = np.arange(256).astype(np.uint8)
     for scale in [2.0**-40, 2.0**40, *10.0 ** rng.uniform(-12, 12, 500)]:
-        own = Quantization(float(np.float32(scale)), int(rng.integers(256)))
+        own = Quantization(scale, int(rng.integers(256)))
         numbers = own.dequantize(every)
         assert numbers.dtype == np.float32 and np.array_equal(own.quantize(numbers), every)

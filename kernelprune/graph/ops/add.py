@@ -10,6 +10,7 @@ import numpy as np
 from kernelprune.errors import ShapeError, UnsupportedOperator
 from kernelprune.graph.ops.activation import FUSED_ACTIVATION, activate, activation_module
 from kernelprune.graph.ops.base import Op, Shape, as_module
+from kernelprune.graph.ops.integers import OnIntegers, added
 
 if TYPE_CHECKING:
     from kernelprune.graph.ir import Node
@@ -51,6 +52,12 @@ class Add(Op):
         self, node: Node, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
     ) -> np.ndarray:
         return activate(inputs[0] + inputs[1], node.params["activation"])
+
+    def quantizable(self, node: Node) -> bool:
+        return True
+
+    def on_integers(self, node: Node, shapes: Sequence[Shape], to_bytes: bool) -> OnIntegers | None:
+        return added if to_bytes else None
 
     def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         return as_module(_forward, activation=activation_module(node.params["activation"]))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kernelprune.errors import FormatError, UnsupportedOperator
-from kernelprune.graph.ops.base import Op, Parameter, Shape, as_module
+from kernelprune.graph.ops.base import Op, Parameter, Shape, as_module, tensor
+from kernelprune.graph.ops.integers import OnIntegers, divided
 from kernelprune.graph.ops.window import (
     MAX_WINDOW,
     WINDOW,
@@ -114,27 +116,47 @@ class AvgPool2d(Op):
             return np.where(inputs[0] == 0, 0.0, np.nan)
         return inputs[0]
 
+    def quantizable(self, node: Node) -> bool:
+        return True
+
+    def divisors(self, node: Node, shape: Shape) -> np.ndarray:
+        """float64 [H, W] of the output for an input of ``shape``: by what each sum is divided."""
+        params = node.params
+        divisor = self.parameter(params, "divisor")
+        if divisor:
+            return np.full(node.shape[1:], float(divisor))
+        before, behind = params["padding"][:2], params["padding"][2:]
+        uncounted = self.parameter(params, "uncounted")
+        counts = []
+        for axis in (0, 1):
+            low, high = 0, shape[1 + axis]
+            if params["count_include_pad"]:
+                low, high = -before[axis], high + behind[axis] - uncounted[axis]
+            first = np.arange(node.shape[1 + axis]) * params["stride"][axis] - before[axis]
+            taps = first[:, None] + np.arange(params["kernel"][axis])
+            counts.append(((low <= taps) & (taps < high)).sum(axis=1))
+        return np.outer(*counts).astype(np.float64)
+
+    def on_integers(self, node: Node, shapes: Sequence[Shape], to_bytes: bool) -> OnIntegers | None:
+        from torch.nn import functional
+
+        pad = padding_module(node.params["padding"], 0.0)
+        kernel, stride = tuple(node.params["kernel"]), tuple(node.params["stride"])
+        divisors = tensor(self.divisors(node, shapes[0]))
+
+        def forward(values: Sequence[Any], scales: Sequence[Any], output_scale: Any) -> Any:
+            sums = functional.avg_pool2d(pad(values[0]), kernel, stride, divisor_override=1)
+            return divided(sums, scales[0], output_scale, divisors.to(sums.device))
+
+        return forward
+
     def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
-        import torch
         from torch import nn
 
         params = node.params
         pool = nn.AvgPool2d(tuple(params["kernel"]), tuple(params["stride"]))
-        padding, divisor = params["padding"], self.parameter(params, "divisor")
-        if not any(padding) and not divisor:
+        if not any(params["padding"]) and not self.parameter(params, "divisor"):
             return pool
-        pad = padding_module(padding, 0.0)
-        height, width = shapes[0][1:]
-        # Ones where a tap counts: their mean over a window corrects the divisor.
-        counted = torch.zeros(
-            1, 1, height + padding[0] + padding[2], width + padding[1] + padding[3]
-        )
-        if params["count_include_pad"]:
-            bottom, right = self.parameter(params, "uncounted")
-            counted[..., : counted.shape[2] - bottom, : counted.shape[3] - right] = 1
-        else:
-            counted[..., padding[0] : padding[0] + height, padding[1] : padding[1] + width] = 1
-        scale = 1.0 / pool(counted.double())
-        if divisor:
-            scale = torch.full_like(scale, params["kernel"][0] * params["kernel"][1] / divisor)
+        pad = padding_module(params["padding"], 0.0)
+        scale = tensor(math.prod(params["kernel"]) / self.divisors(node, shapes[0]))
         return as_module(_forward, pad=pad, pool=pool, scale=scale)

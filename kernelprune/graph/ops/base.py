@@ -20,6 +20,7 @@ from kernelprune.errors import FormatError, ShapeError, UnsupportedOperator
 
 if TYPE_CHECKING:
     from kernelprune.graph.ir import Node
+    from kernelprune.graph.ops.integers import OnIntegers
 
 Shape = tuple[int, ...]
 
@@ -151,6 +152,8 @@ class Op:
     commutes_with_monotone: ClassVar[bool] = False
     # op(x) = x + y of two values of one shape, with an activation.
     is_sum: ClassVar[bool] = False
+    # A traced node, and to_torch, may have ``groups``: a weight [O, I/groups, ...].
+    has_groups: ClassVar[bool] = False
 
     def macs_of_connection(self, node: Node) -> int:
         """Multiply-adds per image of one connection."""
@@ -184,6 +187,23 @@ class Op:
 
     def lower(self, node: Node) -> None:
         """Turns a traced node, in place, into one that a file can hold."""
+
+    # ------------------------------------------------------------ bytes
+
+    def keeps_quantization(self, node: Node) -> bool:
+        """Is every output element one of the inputs' elements or 0? Then bytes may be moved as they
+        are, where input and output have one scale and zero point."""
+        return self.rearranges or self.commutes_with_monotone
+
+    def quantizable(self, node: Node) -> bool:
+        """Does the engine compute the op on bytes? Others take bytes as numbers and are no
+        faster."""
+        return self.keeps_quantization(node) or (self.elementwise and self.max_inputs == 1)
+
+    def on_integers(self, node: Node, shapes: Sequence[Shape], to_bytes: bool) -> OnIntegers | None:
+        """The op on bytes, where FORMAT.md has a rule of its own for it: before its activation, and
+        ``to_bytes`` or to numbers. Not of ops with connections."""
+        return None
 
     # ------------------------------------------------------------ channels
 

@@ -11,6 +11,7 @@ import numpy as np
 from kernelprune.errors import UnsupportedOperator
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import Op, Parameter, Row, Shape, as_module, broadcast
+from kernelprune.graph.ops.integers import OnIntegers, added, multiplied
 from kernelprune.graph.ops.unary import powered
 
 if TYPE_CHECKING:
@@ -209,6 +210,9 @@ def _chosen(call: Any, mask: Operand, a: Operand, b: Operand) -> str:
     return as_value(call, combined(call, "add", *parts))
 
 
+_ON_INTEGERS: dict[str, OnIntegers] = {"add": added, "mul": multiplied}
+
+
 class Binary(Op):
     """``function`` of the two inputs' elements; sides of 1 are repeated."""
 
@@ -255,6 +259,12 @@ class Binary(Op):
         if function == "mul":
             found = np.where((a == 0) | (b == 0), 0.0, found)
         return np.asarray(found, np.float64)
+
+    def quantizable(self, node: Node) -> bool:
+        return node.params["function"] in _ON_INTEGERS
+
+    def on_integers(self, node: Node, shapes: Sequence[Shape], to_bytes: bool) -> OnIntegers | None:
+        return _ON_INTEGERS.get(node.params["function"]) if to_bytes else None
 
     def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch

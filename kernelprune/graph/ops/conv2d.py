@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,6 +110,7 @@ def _sparse_conv(call: Any) -> str:
 class Conv2d(LayerWithWeights):
     name = "conv2d"
     parameters = (*WINDOW, DILATION, FUSED_ACTIVATION, ALL_CONNECTIONS)
+    has_groups = True
     torch_rows = {
         "aten::conv2d": _conv2d,
         "aten::convolution": _convolution,
@@ -127,6 +128,18 @@ class Conv2d(LayerWithWeights):
     def macs_of_connection(self, node: Node) -> int:
         kernel_h, kernel_w = node.params["kernel"]
         return int(kernel_h * kernel_w * node.shape[1] * node.shape[2])
+
+    def product(self, node: Node, shapes: Sequence[Shape]) -> Callable[[Any, Any], Any]:
+        from torch.nn import functional
+
+        pad, padding = split_padding(node, 0.0)
+        stride, dilation = tuple(node.params["stride"]), tuple(node.params["dilation"])
+        groups = node.params.get("groups", 1)
+
+        def forward(x: Any, weight: Any) -> Any:
+            return functional.conv2d(pad(x), weight, None, stride, padding, dilation, groups)
+
+        return forward
 
     def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         from torch import nn

@@ -10,6 +10,7 @@ import numpy as np
 from kernelprune.errors import UnsupportedOperator
 from kernelprune.graph.ops.base import Op, Shape, need_map
 from kernelprune.graph.ops.flatten import flatten_to
+from kernelprune.graph.ops.integers import OnIntegers, divided
 
 if TYPE_CHECKING:
     from kernelprune.graph.ir import Node
@@ -43,6 +44,17 @@ class GlobalAvgPool(Op):
         self, node: Node, shapes: Sequence[Shape], inputs: Sequence[np.ndarray]
     ) -> np.ndarray:
         return inputs[0]
+
+    def quantizable(self, node: Node) -> bool:
+        return True
+
+    def on_integers(self, node: Node, shapes: Sequence[Shape], to_bytes: bool) -> OnIntegers | None:
+        pixels = shapes[0][1] * shapes[0][2]
+
+        def forward(values: Sequence[Any], scales: Sequence[Any], output_scale: Any) -> Any:
+            return divided(values[0].sum((2, 3), keepdim=True), scales[0], output_scale, pixels)
+
+        return forward
 
     def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         from torch import nn

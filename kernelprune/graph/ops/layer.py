@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kernelprune.errors import FormatError, ShapeError
+from kernelprune.errors import FormatError, ShapeError, UnsupportedOperator
 from kernelprune.graph.ops.activation import activation_module
 from kernelprune.graph.ops.base import Op, Parameter, Shape, as_module, tensor
 
@@ -27,6 +27,14 @@ class LayerWithWeights(Op):
     max_inputs = 2
     has_connections = True
     module_roles = ("weight", "bias")
+
+    def quantizable(self, node: Node) -> bool:
+        return True
+
+    def product(self, node: Node, shapes: Sequence[Shape]) -> Callable[[Any, Any], Any]:
+        """A function of torch tensors, x [N, ...] and a weight [O, I/groups, ...], without bias,
+        residual and activation."""
+        raise UnsupportedOperator(f"node '{node.name}': op '{node.op}' has no torch twin")
 
     def absorb(self, node: Node, scale: np.ndarray, shift: np.ndarray) -> bool:
         if len(node.inputs) > 1 or node.params["activation"] != "none":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,6 +62,11 @@ class Linear(LayerWithWeights):
     ) -> Shape:
         need_rank(input_shapes[0], 1)
         return check_residual(input_shapes, (declared[0],))
+
+    def product(self, node: Node, shapes: Sequence[Shape]) -> Callable[[Any, Any], Any]:
+        from torch.nn import functional
+
+        return lambda x, weight: functional.linear(x, weight)
 
     def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         from torch import nn

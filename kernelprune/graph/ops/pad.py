@@ -130,6 +130,12 @@ class Pad(Op):
         before[0] = int(live_output[: before[0]].sum())
         node.params.update(before=before, after=after)
 
+    def keeps_quantization(self, node: Node) -> bool:
+        return bool(node.params["value"] == 0)
+
+    def quantizable(self, node: Node) -> bool:
+        return True
+
     def scales_with(self, node: Node) -> bool:
         return node.params["value"] == 0 and not (
             node.params["before"][0] or node.params["after"][0]

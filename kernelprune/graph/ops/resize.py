@@ -111,6 +111,9 @@ class Resize(Op):
     ) -> np.ndarray:
         return inputs[0]  # the weights of a sample add up to 1
 
+    def keeps_quantization(self, node: Node) -> bool:
+        return str(node.params["mode"]).startswith("nearest")
+
     def scales_with(self, node: Node) -> bool:
         return True
 

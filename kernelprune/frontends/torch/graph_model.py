@@ -1,0 +1,141 @@
+"""A Graph as a torch module that computes every value as FORMAT.md defines it: bytes are the
+engine's bytes, bit by bit, wherever the definition is the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from kernelprune.errors import Error
+from kernelprune.frontends.torch.byte_steps import Bytes, Step
+from kernelprune.graph.channels import expand_groups
+from kernelprune.graph.groups import regroup
+from kernelprune.graph.ir import Graph
+from kernelprune.graph.quantization import quantizations
+
+# Told the name of every value and what was computed: bytes, or float32.
+See = Callable[[str, torch.Tensor], None]
+
+
+class GraphModel(nn.Module):
+    """Takes the graph's inputs ``[N, ...]`` in order, as the engine does, and gives its output in
+    float32, a tuple when there are several. Nothing trains; all arrays of the graph, and the scales
+    and zero points, are buffers. Copies and pickles are made from the graph.
+    """
+
+    steps: Any  # of Step
+
+    def __init__(self, graph: Graph):
+        super().__init__()
+        own = regroup(graph.copy())
+        shapes = own.shapes()
+        found = quantizations(own)
+        self.quantizations = nn.ModuleList(Bytes(each) for each in found.values())
+        self._places = {name: place for place, name in enumerate(found)}
+        self.steps = nn.ModuleList(
+            Step(node, [shapes[name] for name in node.inputs]) for node in own.nodes
+        )
+        own.nodes = []
+        self._frame = own
+        self._last = self._last_readers()
+        self.eval()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        buffer = next(self.buffers(), None)
+        return _rebuilt, (type(self), self._arguments(), buffer is not None and buffer.device)
+
+    def _arguments(self) -> tuple[Any, ...]:
+        """Those of the constructor for a copy."""
+        return (self.graph,)
+
+    @property
+    def graph(self) -> Graph:
+        """What is computed, with the arrays and scales as they are now."""
+        graph = self._frame.copy()
+        for value in graph.inputs:
+            own = self._bytes(value.name)
+            value.quantization = None if own is None else own.quantization()
+        for step in self.steps:
+            node = step.node()
+            own = self._bytes(node.output)
+            node.quantization = None if own is None else own.quantization()
+            groups = int(node.params.pop("groups", 1))
+            if node.has_weight():
+                node.weight = expand_groups(node.weight, groups)
+            graph.nodes.append(node)
+        return graph
+
+    def _bytes(self, value: str) -> Bytes | None:
+        place = self._places.get(value)
+        return None if place is None else self.quantizations[place]  # type: ignore[return-value]
+
+    def _last_readers(self) -> dict[str, int]:
+        """The step after which nobody needs a value; graph outputs are needed to the end."""
+        last = {}
+        for position, step in enumerate(self.steps):
+            for name in step.inputs:
+                last[name] = position
+        return {name: at for name, at in last.items() if name not in self._frame.outputs}
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """Float32 or whatever converts to it, bytes for an input of dtype u8."""
+        return self.run(inputs)
+
+    @torch.no_grad()
+    def run(self, inputs: tuple[torch.Tensor, ...], see: See | None = None) -> Any:
+        """``forward``, with every value shown to ``see`` as soon as it is known."""
+        wanted = self._frame.inputs
+        if len(inputs) != len(wanted):
+            raise Error(f"the model takes {len(wanted)} inputs, not {len(inputs)}")
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            values = {}
+            for value, given in zip(wanted, inputs, strict=True):
+                values[value.name] = self._given(value.name, value.dtype, given)
+            if see is not None:
+                for name, known in values.items():
+                    see(name, known)
+            for position, step in enumerate(self.steps):
+                # A constant looks at any input, for the size of the batch.
+                names = step.inputs or [wanted[0].name]
+                output = step.output
+                result = step(
+                    [values[name] for name in names],
+                    [self._bytes(name) for name in names],
+                    self._bytes(output),
+                )
+                values[output] = result
+                if see is not None:
+                    see(output, result)
+                for name in names:
+                    if self._last.get(name) == position:
+                        values.pop(name, None)
+            results = [self.numbers(name, values[name]) for name in self._frame.outputs]
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def _given(self, name: str, dtype: str, given: torch.Tensor) -> torch.Tensor:
+        own = self._bytes(name)
+        if own is None:
+            return given.float()
+        return given if dtype == "u8" else own.quantize(given.float())
+
+    def numbers(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """What a value of this name stands for."""
+        own = self._bytes(name)
+        return value if own is None else own.dequantize(value)
+
+    def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> GraphModel:
+        # half() and double() would round the scales, or not mean what they say.
+        def keep_type(tensor: torch.Tensor) -> torch.Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        super()._apply(keep_type, recurse)
+        return self
+
+
+def _rebuilt(kind: type[GraphModel], arguments: tuple[Any, ...], device: Any) -> GraphModel:
+    model = kind(*arguments)
+    return model.to(device) if device else model

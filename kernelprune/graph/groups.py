@@ -1,0 +1,49 @@
+"""Groups in a pattern of connections. A file has none, every layer reads all inputs; what computes
+layers densely wants those back that can be seen."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from kernelprune.graph.ir import Graph, Node
+
+
+def block_groups(node: Node) -> int:
+    """The most groups that hold all kept connections of a layer."""
+    kept = node.sparse()
+    rows, columns = kept.rows(), kept.col.astype(np.int64)
+    outputs, inputs = kept.out_channels, kept.in_channels
+    most = math.gcd(outputs, inputs)
+    for groups in range(most, 1, -1):
+        if (
+            most % groups == 0
+            and (rows // (outputs // groups) == columns // (inputs // groups)).all()
+        ):
+            return groups
+    return 1
+
+
+def narrowed(weight: np.ndarray, groups: int) -> np.ndarray:
+    """[O, I, ...] -> [O, I/groups, ...]: the diagonal blocks."""
+    if groups == 1:
+        return weight
+    rows, width = weight.shape[0] // groups, weight.shape[1] // groups
+    blocks = [
+        weight[group * rows : (group + 1) * rows, group * width : (group + 1) * width]
+        for group in range(groups)
+    ]
+    return np.concatenate(blocks)
+
+
+def regroup(graph: Graph) -> Graph:
+    """Gives layers that may have them, in place, the groups that their connections show: a weight
+    ``[O, I/groups, ...]`` and ``params["groups"]``, as a traced graph has them."""
+    for node in graph.nodes:
+        groups = block_groups(node) if node.rule.has_groups else 1
+        if groups > 1:
+            assert node.weight is not None
+            node.weight = narrowed(node.weight, groups)
+            node.params["groups"] = groups
+    return graph
