@@ -44,6 +44,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "data": set(),
     "frontends": {"graph", "format", "runtime"},  # export tries the engine
     "prune": {"models", "frontends", "graph", "runtime", "ops"},
+    "quantization": {"prune", "frontends", "graph", "format"},
     "train": {"models", "data", "prune", "frontends", "graph", "format"},
     "benchmarking": {"graph", "format", "frontends", "runtime"},
     "report": {"format", "runtime", "benchmarking"},

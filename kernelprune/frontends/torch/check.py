@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from kernelprune.errors import FormatError, ShapeError, UnsupportedWarning
-from kernelprune.frontends.torch.accepted import unwrapped
+from kernelprune.frontends.torch.accepted import check_inputs, unwrapped
+from kernelprune.frontends.torch.graph_model import GraphModel
 from kernelprune.frontends.torch.refusal import NO_COUNTERPART, Refusal, grouped, places
 from kernelprune.frontends.torch.trace import trace_all
 from kernelprune.graph import passes
@@ -35,7 +36,7 @@ class Check:
     ``operators``: how many nodes of each op there are, as a file has them (as traced, when there
     are unsupported ones), the most frequent first. ``connections`` and ``macs`` (multiply-adds per
     image): dense, without dead channels. ``inputs`` and ``outputs``: their names and shapes per
-    image.
+    image. ``layers``: how many have weights, ``integer_layers`` how many of them are quantised.
     """
 
     model: str
@@ -46,6 +47,8 @@ class Check:
     outputs: dict[str, tuple[int, ...]]
     unsupported: list[Refusal] = field(default_factory=list)
     fault: str | None = None
+    layers: int = 0
+    integer_layers: int = 0
 
     def __bool__(self) -> bool:
         return not self.unsupported and self.fault is None
@@ -63,6 +66,8 @@ class Check:
         lines += _wrapped(
             f"connections: {self.connections:,}; multiply-adds per image: {self.macs:,}"
         )
+        if self.integer_layers:
+            lines += _wrapped(f"int8: {self.integer_layers} of {self.layers} layers")
         if self.fault is not None:
             lines += _wrapped(f"fault: {self.fault}")
         if self.unsupported:
@@ -83,10 +88,14 @@ def check(model: nn.Module, x: torch.Tensor | tuple[torch.Tensor, ...]) -> Check
     what is to be changed in it.
     """
     model = unwrapped(model)
-    graph, refusals = trace_all(model, x)
+    refusals: list[Refusal] = []
     fault = None
-    if not refusals:
-        fault = _lowered(graph)
+    if isinstance(model, GraphModel):  # such as a quantised one: what a file holds
+        model.run(check_inputs(x))
+        graph = model.graph
+    else:
+        graph, refusals = trace_all(model, x)
+        fault = None if refusals else _lowered(graph)
     shapes = graph.shapes()
     operators = Counter(node.op for node in graph.nodes)
     return Check(
@@ -98,6 +107,8 @@ def check(model: nn.Module, x: torch.Tensor | tuple[torch.Tensor, ...]) -> Check
         outputs=_named(graph, shapes),
         unsupported=refusals,
         fault=fault,
+        layers=sum(node.has_weight() for node in graph.nodes),
+        integer_layers=sum(node.weight_scale is not None for node in graph.nodes),
     )
 
 

@@ -19,12 +19,14 @@ from kernelprune.errors import Error, SparsityWarning
 from kernelprune.format.writer import to_bytes, write
 from kernelprune.frontends.torch.accepted import as_model_wants, check_inputs, reason, unwrapped
 from kernelprune.frontends.torch.calling import call
+from kernelprune.frontends.torch.graph_model import GraphModel
 from kernelprune.frontends.torch.sizes import check_dynamic, with_free_sizes
 from kernelprune.frontends.torch.to_torch import to_torch
 from kernelprune.frontends.torch.trace import eval_mode, trace
 from kernelprune.frontends.torch.weights import check_finite, check_fits_float32, idle_zeros
 from kernelprune.graph import passes
 from kernelprune.graph.ir import Graph
+from kernelprune.graph.quantization import quantizations
 from kernelprune.runtime.trial import run_bytes
 
 TOLERANCE = 1e-4
@@ -65,6 +67,7 @@ def export(
     **provenance: Any,
 ) -> Graph:
     """Captures ``model``, checks the result on ``x`` and writes it to ``path``; returns the graph.
+    A quantised model is written as it is.
 
     ``dynamic``: ``("height", "width")`` or one of them leaves these sides of the input map free;
     the model is captured and checked at a second size too, and Error names a node that keeps to one
@@ -79,6 +82,8 @@ def export(
     infinite weights. Warns (SparsityWarning) of zeros that are no dropped connections.
     """
     model, inputs = unwrapped(model), check_inputs(x)
+    if isinstance(model, GraphModel):
+        return _export_graph(model, inputs, path, dynamic, provenance)
     graph = trace(model, x)
     check_finite(graph, inputs)
     hint = idle_zeros(graph)
@@ -95,17 +100,39 @@ def export(
             graph, check_dynamic(dynamic, inputs), inputs, lambda x: _for_engine(model, x)
         )
         _check_same(model, graph, (larger,))
+    write(graph, path, _described(graph, type(model).__name__, total) | provenance)
+    if hint is not None:
+        warnings.warn(hint, SparsityWarning, stacklevel=2)
+    return graph
+
+
+def _described(graph: Graph, source: str, total: int) -> dict[str, str]:
+    """``total``: connections of the model when dense."""
     kept = graph.kept_connections()
-    described = {
-        "source": type(model).__name__,
+    return {
+        "source": source,
         "created_by": f"kernelprune {_version()}",
         "connections": f"{kept}/{total}",
         "density": f"{kept / total if total else 1.0:.6g}",
-        **provenance,
     }
-    write(graph, path, described)
-    if hint is not None:
-        warnings.warn(hint, SparsityWarning, stacklevel=2)
+
+
+def _export_graph(
+    model: GraphModel,
+    inputs: tuple[torch.Tensor, ...],
+    path: str | os.PathLike[str],
+    dynamic: Sequence[str],
+    provenance: dict[str, Any],
+) -> Graph:
+    """Of a model that is a graph already, such as a quantised one."""
+    if dynamic:
+        raise Error("dynamic sizes: quantise a model file that was exported with them")
+    run(model, inputs)
+    graph = model.graph
+    described = _described(graph, model.source, graph.all_connections())
+    if quantizations(graph):
+        described["precision"] = "int8"
+    write(graph, path, described | provenance)
     return graph
 
 

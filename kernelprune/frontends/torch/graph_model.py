@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kernelprune.errors import Error
+from kernelprune.errors import Error, ShapeError
 from kernelprune.frontends.torch.byte_steps import Bytes, Step
 from kernelprune.graph.channels import expand_groups
 from kernelprune.graph.groups import regroup
@@ -28,8 +28,10 @@ class GraphModel(nn.Module):
 
     steps: Any  # of Step
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, source: str = "Graph"):
+        """``source``: what the graph was made of."""
         super().__init__()
+        self.source = source
         own = regroup(graph.copy())
         shapes = own.shapes()
         found = quantizations(own)
@@ -49,7 +51,7 @@ class GraphModel(nn.Module):
 
     def _arguments(self) -> tuple[Any, ...]:
         """Those of the constructor for a copy."""
-        return (self.graph,)
+        return self.graph, self.source
 
     @property
     def graph(self) -> Graph:
@@ -90,6 +92,12 @@ class GraphModel(nn.Module):
         wanted = self._frame.inputs
         if len(inputs) != len(wanted):
             raise Error(f"the model takes {len(wanted)} inputs, not {len(inputs)}")
+        for value, x in zip(wanted, inputs, strict=True):
+            if tuple(x.shape[1:]) != tuple(value.shape):
+                raise ShapeError(
+                    f"input '{value.name}' is {list(x.shape)}, the model takes [N, "
+                    f"{', '.join(map(str, value.shape))}]"
+                )
         with torch.autocast(inputs[0].device.type, enabled=False):
             values = {}
             for value, given in zip(wanted, inputs, strict=True):
