@@ -13,8 +13,9 @@ from kernelprune.lazy import resolve
 _MODULES = {
     "observers": ("Observation", "METHODS"),
     "options": ("QuantizeOptions",),
-    "post_training": ("QuantizedModel", "quantize"),
+    "post_training": ("QuantizedModel", "quantize", "quantize_sensitivity"),
     "report": ("LayerReport", "QuantizationReport"),
+    "sensitivity": ("QuantizationSensitivity",),
 }
 _PUBLIC = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -30,4 +30,17 @@ class QuantizeOptions(Options):
     per_channel: bool = option(
         True, "one scale for each output channel of a layer's weights, else one for all"
     )
+    bias_correction: bool = option(True, "move the biases so that no output channel's mean moves")
+    rounding: str = option(
+        "nearest",
+        "weights to the nearest whole number, or learned: up or down as changes the layer's output "
+        "least, which takes minutes for a large network",
+        choices=("nearest", "learned"),
+        command_line=True,
+    )
+    equalize: bool = option(
+        False,
+        "first scale channels between layers, where that is exact, so that one scale suits all",
+        command_line=True,
+    )
     samples: int = option(512, "images to measure on, at most", least=1, command_line=True)

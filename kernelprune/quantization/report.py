@@ -35,11 +35,14 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """``layers`` in the order in which they are computed, inputs first. ``print`` shows a table."""
+    """``layers`` in the order in which they are computed, inputs first. ``images``: how many were
+    measured. ``evaluated``: what ``evaluate`` gave for the float32 network and for this one.
+    ``print`` shows a table."""
 
     method: str
     images: int
     layers: tuple[LayerReport, ...]
+    evaluated: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and dictionaries (json)."""
@@ -59,13 +62,14 @@ class QuantizationReport:
         ]
         whole = [layer for layer in self.layers if layer.precision == "int8"]
         layers = sum(layer.op != "input" for layer in self.layers)
-        return "\n".join(
-            [
-                *(line.rstrip() for line in lines),
-                f"{len(whole)} of {layers} layers in int8, ranges by {self.method} of "
-                f"{self.images:,} images",
-            ]
+        lines.append(
+            f"{len(whole)} of {layers} layers in int8, ranges by {self.method} of "
+            f"{self.images:,} images"
         )
+        if self.evaluated is not None:
+            exact, value = self.evaluated
+            lines.append(f"evaluate: {exact:.4g} in float32, {value:.4g} quantised")
+        return "\n".join(line.rstrip() for line in lines)
 
 
 def _cells(layer: LayerReport) -> tuple[str, ...]:

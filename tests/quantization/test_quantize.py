@@ -27,14 +27,20 @@ def test_accuracy(task) -> None:
     """If this fails, a quantised network does not do what the trained one does."""
     dense = task.accuracy(task.model)
     assert dense > 0.93
-    for options in ({}, {"method": "minmax"}, {"method": "percentile"}, {"per_channel": False}):
+    for options in (
+        {},
+        {"method": "minmax", "bias_correction": False},
+        {"method": "percentile", "equalize": True},
+        {"per_channel": False, "rounding": "learned"},
+    ):
         quantised = kp.quantize(task.model, task.images[:128], **options)
         assert task.accuracy(quantised) >= dense - 0.01, options
 
 
 def test_pruned_network(task) -> None:
     """If this fails, a dropped connection comes back, or a kept one is written as zeros."""
-    kp.prune_connections(task.model, density=0.4, x=task.images[:2])
+    kp.prune_connections(task.model, density=0.5, x=task.images[:2], loader=None)
+    kp.prune.recalibrate(task.model, [task.images])
     dense = task.accuracy(task.model)
     quantised = kp.quantize(task.model, task.images[:128])
     assert task.accuracy(quantised) >= dense - 0.02
@@ -204,7 +210,7 @@ def test_progress(task, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a long quantisation says nothing, or a short one writes to the terminal."""
     told = []
     kp.quantize(task.model, task.images[:64], progress=lambda *what: told.append(what))
-    assert {doing for doing, _ in told} == {"measuring", "comparing"}
+    assert {doing for doing, _ in told} == {"measuring", "adjusting layers", "comparing"}
     assert all(0 <= share <= 1 for _, share in told)
     written = []
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)

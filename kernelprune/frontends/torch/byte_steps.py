@@ -66,6 +66,10 @@ class Step(nn.Module):
     """One node, whose arrays are buffers: ``step(values, what their bytes stand for, what the
     output's do)``, None for numbers."""
 
+    weight: Any  # these three are tensors, of layers alone
+    bias: Any
+    weight_scale: Any
+
     def __init__(self, node: Node, shapes: Sequence[Shape]):
         super().__init__()
         self._node = copy.copy(node)
@@ -88,6 +92,12 @@ class Step(nn.Module):
             array = array.astype(np.float32) if array.dtype.kind == "f" else array
             self.register_buffer(role, torch.from_numpy(np.array(array, order="C")))
 
+    def replace(self, **arrays: torch.Tensor) -> None:
+        """Gives buffers, by name, other numbers of the same shape."""
+        for name, array in arrays.items():
+            getattr(self, name).copy_(array)
+        self._forget()
+
     def _forget(self) -> None:
         """What was made of the arrays."""
         self._modules_made: dict[torch.dtype, nn.Module] = {}
@@ -101,6 +111,10 @@ class Step(nn.Module):
     def _load_from_state_dict(self, *arguments: Any) -> None:
         self._forget()
         super()._load_from_state_dict(*arguments)
+
+    @property
+    def is_integer_layer(self) -> bool:
+        return "weight_scale" in self._buffers
 
     def node(self) -> Node:
         """A copy of the node with its arrays as they are now."""
@@ -159,25 +173,36 @@ class Step(nn.Module):
 
     # ------------------------------------------------------------ layers
 
+    def linear(self, value: torch.Tensor, source: Bytes | None) -> torch.Tensor:
+        """Of a layer: float32 numbers before a residual and the activation."""
+        if not self.is_integer_layer:
+            x = value if source is None else source.dequantize(value)
+            y: torch.Tensor = self._product(x, self.weight)
+            return y + _by_channel(self.bias, y) if "bias" in self._buffers else y
+        assert source is not None
+        return self._scaled_sums(value, source, source.wide() * self.weight_scale.double())
+
+    def _scaled_sums(
+        self, value: torch.Tensor, source: Bytes, factor: torch.Tensor
+    ) -> torch.Tensor:
+        sums = self._sums(source.centred(value))
+        sums = sums + _by_channel(self.bias, sums)
+        return sums.float() * _by_channel(factor.float(), sums)
+
     def _layer(
         self, values: list[torch.Tensor], given: list[Bytes | None], to: Bytes | None
     ) -> torch.Tensor:
         activation = self._node.params["activation"]
-        if "weight_scale" not in self._buffers:
-            x, *residual = _numbers(values, given)
-            y = self._product(x, self.weight)
-            if "bias" in self._buffers:
-                y = y + _by_channel(self.bias, y)  # type: ignore[arg-type]
-            y = activation_module(activation)(y + residual[0] if residual else y)
+        if not self.is_integer_layer:
+            y = self.linear(values[0], given[0])
+            for residual in _numbers(values[1:], given[1:]):
+                y = y + residual
+            y = activation_module(activation)(y)
             return y if to is None else to.quantize(y)
         source = given[0]
         assert source is not None
-        sums = self._sums(source.centred(values[0]))
-        sums = (sums + _by_channel(self.bias, sums)).float()  # type: ignore[arg-type]
-        factor = source.wide() * self.weight_scale.double()  # type: ignore[operator]
-        if to is not None:
-            factor = factor / to.wide()
-        y = sums * _by_channel(factor.float(), sums)
+        factor = source.wide() * self.weight_scale.double()
+        y = self._scaled_sums(values[0], source, factor if to is None else factor / to.wide())
         if len(values) == 2:
             y = y + _residual(values[1], given[1], to)
         return activation_module(activation)(y) if to is None else to.rounded(y, activation)
@@ -185,7 +210,7 @@ class Step(nn.Module):
     def _sums(self, x: torch.Tensor) -> torch.Tensor:
         """int32: the exact sums of whole numbers ``x``, at most 255 in size."""
         if not self._parts:
-            self._parts = _exact_parts(self.weight)  # type: ignore[arg-type]
+            self._parts = _exact_parts(self.weight)
         total: Any = 0
         for factor, weight in self._parts:
             part = self._product(x.to(weight.dtype), weight).round().to(torch.int32)

@@ -58,11 +58,11 @@ class GraphModel(nn.Module):
         """What is computed, with the arrays and scales as they are now."""
         graph = self._frame.copy()
         for value in graph.inputs:
-            own = self._bytes(value.name)
+            own = self.bytes_of(value.name)
             value.quantization = None if own is None else own.quantization()
         for step in self.steps:
             node = step.node()
-            own = self._bytes(node.output)
+            own = self.bytes_of(node.output)
             node.quantization = None if own is None else own.quantization()
             groups = int(node.params.pop("groups", 1))
             if node.has_weight():
@@ -70,15 +70,16 @@ class GraphModel(nn.Module):
             graph.nodes.append(node)
         return graph
 
-    def _bytes(self, value: str) -> Bytes | None:
+    def bytes_of(self, value: str) -> Bytes | None:
+        """What the bytes of a value stand for; None for numbers."""
         place = self._places.get(value)
         return None if place is None else self.quantizations[place]  # type: ignore[return-value]
 
     def _last_readers(self) -> dict[str, int]:
         """The step after which nobody needs a value; graph outputs are needed to the end."""
         last = {}
-        for position, step in enumerate(self.steps):
-            for name in step.inputs:
+        for position in range(len(self.steps)):
+            for name in self.read_by(position):
                 last[name] = position
         return {name: at for name, at in last.items() if name not in self._frame.outputs}
 
@@ -89,49 +90,59 @@ class GraphModel(nn.Module):
     @torch.no_grad()
     def run(self, inputs: tuple[torch.Tensor, ...], see: See | None = None) -> Any:
         """``forward``, with every value shown to ``see`` as soon as it is known."""
+        values = self.given(inputs)
+        if see is not None:
+            for name, known in values.items():
+                see(name, known)
+        for position, step in enumerate(self.steps):
+            given = [values[name] for name in self.read_by(position)]
+            values[step.output] = self.compute(position, given)
+            if see is not None:
+                see(step.output, values[step.output])
+            for name in self.done_after(position):
+                values.pop(name, None)
+        results = [self.numbers(name, values[name]) for name in self._frame.outputs]
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def given(self, inputs: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+        """The graph's inputs by name, as numbers or as bytes. Raises Error or ShapeError for ones
+        that it does not take."""
         wanted = self._frame.inputs
         if len(inputs) != len(wanted):
             raise Error(f"the model takes {len(wanted)} inputs, not {len(inputs)}")
+        values = {}
         for value, x in zip(wanted, inputs, strict=True):
             if tuple(x.shape[1:]) != tuple(value.shape):
                 raise ShapeError(
                     f"input '{value.name}' is {list(x.shape)}, the model takes [N, "
                     f"{', '.join(map(str, value.shape))}]"
                 )
-        with torch.autocast(inputs[0].device.type, enabled=False):
-            values = {}
-            for value, given in zip(wanted, inputs, strict=True):
-                values[value.name] = self._given(value.name, value.dtype, given)
-            if see is not None:
-                for name, known in values.items():
-                    see(name, known)
-            for position, step in enumerate(self.steps):
-                # A constant looks at any input, for the size of the batch.
-                names = step.inputs or [wanted[0].name]
-                output = step.output
-                result = step(
-                    [values[name] for name in names],
-                    [self._bytes(name) for name in names],
-                    self._bytes(output),
-                )
-                values[output] = result
-                if see is not None:
-                    see(output, result)
-                for name in names:
-                    if self._last.get(name) == position:
-                        values.pop(name, None)
-            results = [self.numbers(name, values[name]) for name in self._frame.outputs]
-        return results[0] if len(results) == 1 else tuple(results)
+            own = self.bytes_of(value.name)
+            if own is None:
+                values[value.name] = x.float()
+            else:
+                values[value.name] = x if value.dtype == "u8" else own.quantize(x.float())
+        return values
 
-    def _given(self, name: str, dtype: str, given: torch.Tensor) -> torch.Tensor:
-        own = self._bytes(name)
-        if own is None:
-            return given.float()
-        return given if dtype == "u8" else own.quantize(given.float())
+    def compute(self, position: int, values: list[torch.Tensor]) -> torch.Tensor:
+        """The output of the step there from the values that it reads."""
+        step = self.steps[position]
+        given = [self.bytes_of(name) for name in self.read_by(position)]
+        with torch.autocast(values[0].device.type, enabled=False):
+            found: torch.Tensor = step(values, given, self.bytes_of(step.output))
+        return found
+
+    def read_by(self, position: int) -> list[str]:
+        """The values that a step takes: a constant any input, for the size of the batch."""
+        return self.steps[position].inputs or [self._frame.inputs[0].name]
+
+    def done_after(self, position: int) -> list[str]:
+        """The values that nobody needs after the step."""
+        return [name for name in self.read_by(position) if self._last.get(name) == position]
 
     def numbers(self, name: str, value: torch.Tensor) -> torch.Tensor:
         """What a value of this name stands for."""
-        own = self._bytes(name)
+        own = self.bytes_of(name)
         return value if own is None else own.dequantize(value)
 
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> GraphModel:

@@ -21,6 +21,7 @@ from kernelprune.graph.ops.window import (
     WINDOW,
     check_padding,
     check_window,
+    padding_module,
     pair,
     split_padding,
     window_shape,
@@ -140,6 +141,15 @@ class Conv2d(LayerWithWeights):
             return functional.conv2d(pad(x), weight, None, stride, padding, dilation, groups)
 
         return forward
+
+    def patches(self, node: Node, x: Any) -> Any:
+        from torch.nn import functional
+
+        kernel, dilation, stride = (
+            tuple(node.params[name]) for name in ("kernel", "dilation", "stride")
+        )
+        x = padding_module(node.params["padding"], 0.0)(x)
+        return functional.unfold(x, kernel, dilation, stride=stride)
 
     def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         from torch import nn

@@ -36,6 +36,11 @@ class LayerWithWeights(Op):
         residual and activation."""
         raise UnsupportedOperator(f"node '{node.name}': op '{node.op}' has no torch twin")
 
+    def patches(self, node: Node, x: Any) -> Any:
+        """What each output place multiplies with the weight's rows: a torch tensor x [N, I, ...] as
+        [N, I * taps, places]."""
+        raise UnsupportedOperator(f"node '{node.name}': op '{node.op}' has no torch twin")
+
     def absorb(self, node: Node, scale: np.ndarray, shift: np.ndarray) -> bool:
         if len(node.inputs) > 1 or node.params["activation"] != "none":
             return False

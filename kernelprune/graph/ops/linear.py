@@ -68,6 +68,9 @@ class Linear(LayerWithWeights):
 
         return lambda x, weight: functional.linear(x, weight)
 
+    def patches(self, node: Node, x: Any) -> Any:
+        return x[:, :, None]
+
     def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         from torch import nn
 
