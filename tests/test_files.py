@@ -349,9 +349,9 @@ def _masks(path: Path) -> object:
 
 
 def _array(path: Path) -> object:
-    from kernelprune.cli.running import _read_array
+    from kernelprune.cli.running import read_array
 
-    return _read_array(path)
+    return read_array(path)
 
 
 def test_plans_are_read_strictly(tmp_path: Path) -> None:

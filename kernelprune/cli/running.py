@@ -54,7 +54,7 @@ def run_file(
         images, labels = split.images, split.labels.numpy()
     else:
         assert input_path is not None
-        images = _read_array(input_path)
+        images = read_array(input_path)
     _check_shape(images, engine, data or str(input_path))
     parts = []
     seconds = 0.0
@@ -79,7 +79,7 @@ def run_file(
     return f"{text}, written to {output_path}"
 
 
-def _read_array(path: Path) -> np.ndarray:
+def read_array(path: Path) -> np.ndarray:
     """The array of a ``.npy`` file as float32, in memory bounded by the file's size."""
     with opened(path) as file:
         try:

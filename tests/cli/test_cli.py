@@ -22,6 +22,7 @@ from kernelprune.data import load
 from kernelprune.errors import Error, SparsityWarning
 
 COMMANDS = ["demo", "train", "prune", "export", "run", "tune", "bench", "inspect", "doctor"]
+COMMANDS += ["quantize"]
 
 
 @pytest.fixture

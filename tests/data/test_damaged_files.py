@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernelprune.cli.running import _read_array
+from kernelprune.cli.running import read_array
 from kernelprune.data.fashion_mnist import read_idx
 from kernelprune.data.image_folder import ENDINGS, ImageFiles, find_images
 from kernelprune.errors import Error, ShapeError
@@ -149,7 +149,7 @@ def test_hostile_arrays(tmp_path: Path, content: bytes, message: str) -> None:
     file.write_bytes(content)
     tracemalloc.start()
     with pytest.raises(Error, match=message):
-        _read_array(file)
+        read_array(file)
     assert tracemalloc.get_traced_memory()[1] < 10 << 20
     tracemalloc.stop()
 
@@ -161,10 +161,10 @@ def test_arrays_are_read(tmp_path: Path, version: tuple[int, int], order: str) -
     array = np.asarray(np.random.default_rng(0).random((2, 3, 4)), order=order)
     with (tmp_path / "x.npy").open("wb") as file:
         np.lib.format.write_array(file, array, version)
-    assert np.array_equal(_read_array(tmp_path / "x.npy"), array.astype(np.float32))
+    assert np.array_equal(read_array(tmp_path / "x.npy"), array.astype(np.float32))
     np.save(tmp_path / "whole.npy", np.arange(3))
     with pytest.raises(ShapeError, match="holds int64"):
-        _read_array(tmp_path / "whole.npy")
+        read_array(tmp_path / "whole.npy")
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape sequence")
@@ -178,7 +178,7 @@ def test_mutated_arrays(tmp_path: Path) -> None:
     for _ in range(400):
         file.write_bytes(mutated(content))
         try:
-            _read_array(file)
+            read_array(file)
         except Error:
             refused += 1
     assert refused > 200
