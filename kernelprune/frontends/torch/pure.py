@@ -70,11 +70,15 @@ def _pure_twin(node: Any) -> Any:
     if not name.endswith("_") or len(written) != 1 or written[0] is not schema.arguments[0]:
         return None
     packet = getattr(getattr(torch.ops, namespace), name[:-1], None)
-    twin = getattr(packet, node.target._overloadname, None)
-    same = twin is not None and [(a.name, str(a.type)) for a in twin._schema.arguments] == [
-        (a.name, str(a.type)) for a in schema.arguments
-    ]
-    return twin if same and not twin._schema.is_mutable else None
+    twin: Any = getattr(packet, node.target._overloadname, None)
+    if twin is None or twin._schema.is_mutable:
+        return None
+    same = _types(twin._schema) == _types(schema)
+    return twin if same else None
+
+
+def _types(schema: Any) -> list[tuple[str, str]]:
+    return [(argument.name, str(argument.type)) for argument in schema.arguments]
 
 
 def _owns_memory(node: Any) -> bool:
