@@ -5,14 +5,13 @@
 #include "ops/list.h"
 
 namespace kernelprune {
-namespace {
 
-ReferenceValue input_value(const Value& declared, const float* from) {
+ReferenceValue input_value(const Value& input, const float* numbers) {
   ReferenceValue value;
-  value.shape = declared.shape;
-  value.data.assign(from, from + value.shape.elements());
-  value.quantization = declared.quantization;
-  if (declared.given_as_bytes) {
+  value.shape = input.shape;
+  value.data.assign(numbers, numbers + value.shape.elements());
+  value.quantization = input.quantization;
+  if (input.given_as_bytes) {
     for (const double number : value.data) {
       value.bytes.push_back(to_byte(static_cast<float>(number), 0));
     }
@@ -20,8 +19,6 @@ ReferenceValue input_value(const Value& declared, const float* from) {
   value.settle();
   return value;
 }
-
-}  // namespace
 
 void run_reference(const Graph& graph, const std::vector<const void*>& inputs,
                    const std::vector<double*>& outputs, int64_t batch, Interruption* interruption) {

@@ -34,17 +34,17 @@ double largest(const std::vector<float>& numbers) {
 }
 
 // The most that the weights of one output channel can do to inputs of one.
-double gain(const Connections& connections) {
-  const size_t rows = connections.bias.size();
+template <typename Weight>
+double gain(const Connections& connections, const std::vector<Weight>& weights) {
   if (connections.col.empty()) return 0.0;
-  const size_t taps = connections.weight.size() / connections.col.size();
+  const size_t taps = weights.size() / connections.col.size();
   double most = 0.0;
-  for (size_t o = 0; o < rows; ++o) {
+  for (size_t o = 0; o + 1 < connections.row_ptr.size(); ++o) {
     double sum = 0.0;
     for (size_t i = connections.row_ptr[o] * taps; i < connections.row_ptr[o + 1] * taps; ++i) {
-      sum += std::fabs(static_cast<double>(connections.weight[i]));
+      sum += std::fabs(static_cast<double>(weights[i]));
     }
-    most = std::max(most, sum);
+    most = std::max(most, connections.is_integer() ? sum * connections.integers.scale[o] : sum);
   }
   return most;
 }
@@ -329,9 +329,12 @@ double error_of(const Argmax& op, const Seen& seen) {
 
 double error_of_layer(const Seen& seen) {
   const Connections& connections = seen.node.connections;
-  const double by = gain(connections);
+  const bool is_integer = connections.is_integer();
+  const double by = is_integer ? gain(connections, connections.integers.weight)
+                               : gain(connections, connections.weight);
+  const double winograd = seen.winograd && !is_integer ? kWinograd : 1.0;
   double magnitude =
-      (seen.winograd ? kWinograd : 1.0) * by * seen.most() + largest(connections.bias);
+      winograd * by * seen.most() + (is_integer ? largest(seen.out) : largest(connections.bias));
   double error = by * seen.error();
   if (seen.inputs.size() == 2) {
     error += seen.error(1);
@@ -369,17 +372,62 @@ double error_of(const AvgPool2d& op, const Seen& seen) {
 // All others copy numbers.
 double error_of(const Op&, const Seen& seen) { return seen.largest_error(); }
 
+// --- bytes ---------------------------------------------------------------------------------------
+
+// Whether the format says what becomes of exact bytes to the last bit.
+struct IsExact {
+  const Seen& seen;
+
+  bool between_bytes() const {
+    bool all = seen.out.quantization.has_value();
+    for (const ExpectedValue* input : seen.inputs) all = all && input->value.quantization;
+    return all;
+  }
+  bool of_bytes() const { return seen.inputs[0]->value.quantization.has_value(); }
+
+  bool operator()(const Conv2d&) const { return seen.node.connections->is_integer(); }
+  bool operator()(const Linear&) const { return seen.node.connections->is_integer(); }
+  bool operator()(const AvgPool2d&) const { return of_bytes(); }
+  bool operator()(const GlobalAvgPool&) const { return of_bytes(); }
+  bool operator()(const Binary& op) const {
+    const bool has_rule =
+        op.function == BinaryFunction::kAdd || op.function == BinaryFunction::kMul;
+    return has_rule && between_bytes();
+  }
+  bool operator()(const Unary&) const { return between_bytes(); }
+  bool operator()(const ActivationOp&) const { return between_bytes(); }
+  bool operator()(const Prelu&) const { return between_bytes(); }
+  bool operator()(const Affine&) const { return between_bytes(); }
+  bool operator()(const Add&) const { return between_bytes(); }
+  template <typename Other>
+  bool operator()(const Other& op) const {
+    return op.only_moves() && between_bytes();
+  }
+};
+
+// Of bytes that are made of numbers with this error: it may lead to the next one.
+double error_of_bytes(const Quantization& quantization, double error) {
+  if (error == 0.0) return 0.0;
+  return std::min(error + 1.001 * quantization.scale, 256.0 * quantization.scale);
+}
+
+double error_of_numbers(const Seen& seen) {
+  for (size_t i = 0; i < seen.inputs.size(); ++i) {
+    if (!(seen.most(i) < kLargest) || !std::isfinite(seen.error(i))) return kInfinity;
+  }
+  if (!(largest(seen.out) < kLargest)) return kInfinity;
+  const double error = std::visit([&](const auto& op) { return error_of(op, seen); }, seen.node.op);
+  return error < kLargest ? error : kInfinity;
+}
+
 }  // namespace
 
 double error_of(const Node& node, const std::vector<const ExpectedValue*>& inputs,
                 const ReferenceValue& out, bool winograd) {
   const Seen seen{node, inputs, out, winograd};
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    if (!(seen.most(i) < kLargest) || !std::isfinite(inputs[i]->error)) return kInfinity;
-  }
-  if (!(largest(out) < kLargest)) return kInfinity;
-  const double error = std::visit([&](const auto& op) { return error_of(op, seen); }, node.op);
-  return error < kLargest ? error : kInfinity;
+  if (seen.largest_error() == 0.0 && std::visit(IsExact{seen}, node.op)) return 0.0;
+  const double error = error_of_numbers(seen);
+  return out.quantization ? error_of_bytes(*out.quantization, error) : error;
 }
 
 }  // namespace kernelprune::fuzz

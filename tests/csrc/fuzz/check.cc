@@ -66,14 +66,26 @@ std::string without_details(const std::string& message) {
 struct Layout {
   std::string isa;
   int64_t lanes;
+  std::string int8_isa;
+  std::string text() const {
+    return int8_isa.empty() ? isa + ", " + std::to_string(lanes) + " lanes" : "int8 " + int8_isa;
+  }
 };
 
-std::vector<Layout> layouts() {
+// In which an engine computes; one image at a time where there are quantised values.
+std::vector<Layout> layouts(bool is_quantized) {
   static const std::map<std::string, std::vector<int64_t>> kLanes = {
       {"avx512", {16, 8, 1}}, {"avx2", {8, 1}}, {"portable", {4, 1}}};
   std::vector<Layout> all;
+  if (is_quantized) {
+    for (const std::string& isa : available_int8_isas()) {
+      const std::string beside = isa == "avx_vnni" ? "avx2" : isa.substr(0, isa.find('_'));
+      all.push_back({beside, 1, isa});
+    }
+    return all;
+  }
   for (const std::string& isa : available_isas()) {
-    for (const int64_t lanes : kLanes.at(isa)) all.push_back({isa, lanes});
+    for (const int64_t lanes : kLanes.at(isa)) all.push_back({isa, lanes, ""});
   }
   return all;
 }
@@ -140,6 +152,15 @@ class Tensors {
   std::vector<std::vector<float>> outputs_;
 };
 
+// For an input: a byte, or about as much as bytes stand for.
+float random_number(const Value& input, Random* random) {
+  if (input.given_as_bytes) return static_cast<float>(random->within(0, 255));
+  const float number = random->normal();
+  if (!input.quantization) return number;
+  const auto middle = static_cast<float>(128 - input.quantization->zero_point);
+  return (60.0f * number + middle) * input.quantization->scale;
+}
+
 // A small file that was accepted: the graph, images, and what they must give.
 struct Case {
   const std::string& file;
@@ -157,9 +178,9 @@ struct Case {
     for (int n = 0; n < kImages; ++n) {
       std::vector<std::vector<float>> image;
       for (const int input : graph.inputs) {
-        const Shape& shape = graph.values[static_cast<size_t>(input)].shape;
-        image.emplace_back(static_cast<size_t>(shape.elements()));
-        for (float& value : image.back()) value = random->normal();
+        const Value& value = graph.values[static_cast<size_t>(input)];
+        image.emplace_back(static_cast<size_t>(value.shape.elements()));
+        for (float& number : image.back()) number = random_number(value, random);
       }
       wanted.push_back(expected(graph, image, precision == Precision::kFast));
       images.push_back(std::move(image));
@@ -228,11 +249,12 @@ void check_layout(const Case& c, const Layout& layout, Random* random, Checked* 
   options.lanes = layout.lanes;
   options.precision = c.precision;
   Tuning tuning;
+  tuning.int8_isa = layout.int8_isa;
   const int64_t batches[] = {1, 3, layout.lanes + 1};
   for (int plan = 0; plan < 2; ++plan) {
     const int64_t batch = batches[random->below(3)];
-    const std::string what = layout.isa + ", " + std::to_string(layout.lanes) + " lanes, batch " +
-                             std::to_string(batch) + (plan > 0 ? ", other candidates" : "");
+    const std::string what =
+        layout.text() + ", batch " + std::to_string(batch) + (plan > 0 ? ", other candidates" : "");
     guarded(
         [&] {
           const auto* bytes = reinterpret_cast<const uint8_t*>(c.file.data());
@@ -288,7 +310,7 @@ void check_size(const Case& of_file, Random* random, Checked* result) {
   };
   const int64_t height = side(of_file.graph.free_height, own.h);
   const int64_t width = side(of_file.graph.free_width, own.w);
-  const Layout layout = random->pick(layouts());
+  const Layout layout = random->pick(layouts(of_file.graph.is_quantized()));
   Case c{of_file.file, {}, of_file.precision, {}, {}, {}, height, width};
   const auto* bytes = reinterpret_cast<const uint8_t*>(c.file.data());
   try {
@@ -310,15 +332,21 @@ void check_results(const std::string& file, bool spoil, Random* random, Checked*
   const Precision precision = random->chance(0.5) ? Precision::kFast : Precision::kStrict;
   Case c{file, read_graph_bytes(bytes, file.size(), "file"), precision, {}, {}, {}};
   for (Node& node : c.graph.nodes) {
-    if (!spoil || node.connections->weight.empty()) continue;
+    if (!spoil || node.connections->col.empty()) continue;
     Connections spoiled = *node.connections;
-    spoiled.weight[0] += 0.1f;
+    if (spoiled.is_integer()) {
+      spoiled.integers.bias[0] /= 2;
+    } else {
+      spoiled.weight[0] += 0.1f;
+    }
     node.connections = std::move(spoiled);
   }
   result->ran = c.fill(random);
   if (c.graph.free_height || c.graph.free_width) check_size(c, random, result);
   if (!result->ran) return;
-  for (const Layout& layout : layouts()) check_layout(c, layout, random, result);
+  for (const Layout& layout : layouts(c.graph.is_quantized())) {
+    check_layout(c, layout, random, result);
+  }
   if (random->chance(0.3)) check_options(c, random, result);
 }
 
@@ -327,6 +355,9 @@ int64_t places_of(const Engine& engine) {
   int64_t places = 0;
   for (const LayerInfo& layer : engine.layers(1)) {
     for (const int64_t side : layer.shape) places += side;
+    // A table for each channel takes as much as these.
+    const bool has_tables = layer.kernel.find("int8_channel_tables") != std::string::npos;
+    if (has_tables) places += 3 * layer.shape[0];
   }
   return places;
 }
@@ -371,12 +402,14 @@ void measured(const Load& load, size_t file_bytes, double slowness, const std::s
 // What is too large to run must not become too large to load when a plan file names the kernels.
 void check_choices(const uint8_t* bytes, size_t size, double slowness, Random* random,
                    Checked* result) {
-  const Layout layout = random->pick(layouts());
+  const bool is_quantized = read_graph_bytes(bytes, size, "file").is_quantized();
+  const Layout layout = random->pick(layouts(is_quantized));
   EngineOptions options;
   options.isa = layout.isa;
   options.lanes = layout.lanes;
   Tuning tuning;
-  choose_candidates(Engine::load_bytes(bytes, size, "file", options), &tuning, random);
+  tuning.int8_isa = layout.int8_isa;
+  choose_candidates(Engine::load_bytes(bytes, size, "file", options, tuning), &tuning, random);
   const auto load = [&] {
     return places_of(Engine::load_bytes(bytes, size, "file", options, tuning));
   };

@@ -5,6 +5,7 @@
 
 #include "bounds.h"
 #include "core/integers.h"
+#include "engine/reference_run.h"
 
 namespace kernelprune::fuzz {
 namespace {
@@ -53,8 +54,7 @@ std::vector<ExpectedValue> expected(const Graph& graph,
   std::vector<ExpectedValue> values(graph.values.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
     const auto index = static_cast<size_t>(graph.inputs[i]);
-    values[index].value.shape = graph.values[index].shape;
-    values[index].value.data.assign(inputs[i].begin(), inputs[i].end());
+    values[index].value = input_value(graph.values[index], inputs[i].data());
   }
   for (const Node& node : graph.nodes) {
     std::vector<const ExpectedValue*> read;
@@ -63,7 +63,8 @@ std::vector<ExpectedValue> expected(const Graph& graph,
       read.push_back(&values[static_cast<size_t>(input)]);
       plain.push_back(&read.back()->value);
     }
-    ReferenceValue out = reference(node.op, {node.connections, node.tensors, plain});
+    ReferenceValue out = reference(node.op, {node.connections, node.tensors, plain},
+                                   graph.values[static_cast<size_t>(node.output)].quantization);
     const double error = error_of(node, read, out, winograd);
     values[static_cast<size_t>(node.output)] = {std::move(out), error};
   }

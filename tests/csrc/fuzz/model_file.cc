@@ -60,6 +60,9 @@ Tensor* ModelFile::find(const std::string& name) {
 }
 
 void ModelFile::set_layer(const std::string& node, std::vector<Tensor> layer) {
+  if (const Tensor* scale = find(node + ".scale")) {  // of integers
+    tensors.erase(tensors.begin() + (scale - tensors.data()));
+  }
   for (Tensor& tensor : layer) {
     tensor.name = node + "." + tensor.name;
     if (Tensor* own = find(tensor.name)) {

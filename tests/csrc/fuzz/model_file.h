@@ -15,7 +15,7 @@ struct Tensor {
   std::vector<int64_t> shape;
   std::string bytes;
 
-  size_t width() const { return dtype == "U16" ? 2 : 4; }
+  size_t width() const { return dtype == "I8" ? 1 : dtype == "U16" ? 2 : 4; }
   size_t count() const { return bytes.size() / width(); }
   uint32_t integer(size_t index) const;
   void set_integer(size_t index, uint32_t value);
@@ -32,7 +32,7 @@ struct ModelFile {
 
   // The tensor of this name; null if there is none.
   Tensor* find(const std::string& name);
-  // The four tensors of a layer, in place of those that it has.
+  // The tensors of a layer, in place of those that it has.
   void set_layer(const std::string& node, std::vector<Tensor> tensors);
 
   // The header with this text for the graph.

@@ -22,9 +22,11 @@ void change_graph(ModelFile* model, Random* random);
 // Writes the shapes that the nodes compute, and gives layers whose shapes have changed new tensors,
 // so that the reader looks past them. As far as the graph makes sense.
 void repair(ModelFile* model, Random* random);
-// A layer's tensors with random connections.
+// A layer's tensors with random connections; `of_integers`: as for a quantised input.
 std::vector<Tensor> random_layer(int64_t out_channels, int64_t in_channels, int64_t kernel_h,
-                                 int64_t kernel_w, Random* random);
+                                 int64_t kernel_w, bool of_integers, Random* random);
+// A scale and a zero point, hardly ever ones that no file may have.
+Tree random_quantization(Random* random);
 // A tensor of a node: indices below a number, or numbers if that is 0.
 Tensor random_tensor(const std::string& name, const std::vector<int64_t>& shape, int64_t below,
                      Random* random);

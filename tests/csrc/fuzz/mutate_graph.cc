@@ -144,6 +144,18 @@ void change_ports(const Parts& parts, Random* random) {
   if (random->chance(0.8)) parts.inputs->items.resize(1);
 }
 
+// A value becomes bytes, other bytes, or floats.
+void change_quantization(const Parts& parts, Random* random) {
+  Tree* owner = &random->pick((random->chance(0.2) ? parts.inputs : parts.nodes)->items).second;
+  const auto found = std::find_if(owner->items.begin(), owner->items.end(),
+                                  [](const auto& item) { return item.first == "quantization"; });
+  if (found != owner->items.end() && random->chance(0.5)) {
+    owner->items.erase(found);
+  } else {
+    owner->set("quantization", random_quantization(random));
+  }
+}
+
 void change_wiring(const Parts& parts, Random* random) {
   const std::vector<std::string> names = value_names(parts);
   Tree* node = &random->pick(parts.nodes->items).second;
@@ -296,10 +308,24 @@ void change_nodes(const Parts& parts, Random* random) {
 
 }  // namespace
 
+Tree random_quantization(Random* random) {
+  static const std::vector<std::string> kScales = {"0.01",  "0.25", "1",     "0.0078125", "3",
+                                                   "1e-12", "1e12", "0",     "-1",        "1e-40",
+                                                   "1e300", "null", "0.1e0", "1e-13",     "2e12"};
+  static const std::vector<std::string> kZeroPoints = {"0", "255", "256", "-1", "1.0", "null"};
+  const bool is_odd = random->chance(0.1);
+  Tree found = Tree::object();
+  found.set("scale", Tree::scalar(kScales[random->below(is_odd ? kScales.size() : 5)]));
+  found.set("zero_point", Tree::scalar(is_odd ? random->pick(kZeroPoints)
+                                              : std::to_string(random->within(0, 255))));
+  if (is_odd && random->chance(0.1)) found.set("axis", Tree::scalar("0"));
+  return found;
+}
+
 void change_graph(ModelFile* model, Random* random) {
   Parts parts{};
   if (!parts_of(model, &parts)) return;
-  switch (random->below(18)) {
+  switch (random->below(20)) {
     case 0:
       change_parameter(&random->pick(parts.nodes->items).second, random);
       break;
@@ -330,6 +356,11 @@ void change_graph(ModelFile* model, Random* random) {
       break;
     case 16:
       change_ports(parts, random);
+      break;
+    case 17:
+    case 18:
+      change_quantization(parts, random);
+      if (random->chance(0.95)) model->metadata.set("version", Tree::string("2"));
       break;
     case 10:
       random->chance(0.1) ? insert_many(parts, random) : change_nodes(parts, random);

@@ -87,7 +87,7 @@ void widen(Tensor* tensor) {
 }  // namespace
 
 std::vector<Tensor> random_layer(int64_t out_channels, int64_t in_channels, int64_t kernel_h,
-                                 int64_t kernel_w, Random* random) {
+                                 int64_t kernel_w, bool of_integers, Random* random) {
   static const std::vector<double> kDensities = {0.0, 0.05, 0.3, 0.5, 0.9, 1.0, 1.0};
   // So that large layers stay small files: what the planner does with them is the question.
   const double most = 2e4 / static_cast<double>(out_channels * in_channels * kernel_h * kernel_w);
@@ -110,6 +110,19 @@ std::vector<Tensor> random_layer(int64_t out_channels, int64_t in_channels, int6
   for (float& value : weight) value = random->normal();
   for (float& value : bias) value = random->normal();
   const auto count = static_cast<int64_t>(col.size());
+  if (of_integers) {
+    std::string bytes(weight.size(), '\0');
+    for (char& value : bytes) value = static_cast<char>(random->within(-127, 127));
+    std::vector<int32_t> sums(bias.size());
+    std::vector<float> scale(bias.size());
+    for (int32_t& value : sums) value = static_cast<int32_t>(random->within(-20000, 20000));
+    for (float& value : scale) value = std::exp(0.5f * random->normal()) * 0.01f;
+    return {{"row_ptr", "U32", {out_channels + 1}, bytes_of(row_ptr)},
+            {"col", "U16", {count}, bytes_of(col)},
+            {"weight", "I8", {count, kernel_h, kernel_w}, bytes},
+            {"bias", "I32", {out_channels}, bytes_of(sums)},
+            {"scale", "F32", {out_channels}, bytes_of(scale)}};
+  }
   return {{"row_ptr", "U32", {out_channels + 1}, bytes_of(row_ptr)},
           {"col", "U16", {count}, bytes_of(col)},
           {"weight", "F32", {count, kernel_h, kernel_w}, bytes_of(weight)},
@@ -170,8 +183,8 @@ void change_tensors(ModelFile* model, Random* random) {
         }
       }
       const int64_t rows = static_cast<int64_t>(bias->count());
-      model->set_layer(layer,
-                       random_layer(rows, channels, weight->shape[1], weight->shape[2], random));
+      model->set_layer(layer, random_layer(rows, channels, weight->shape[1], weight->shape[2],
+                                           weight->dtype == "I8", random));
       break;
     }
     default:

@@ -13,7 +13,8 @@ namespace {
 Attributes attributes_of(const Tree& node, const Shape& shape) {
   Attributes attributes(/*version=*/2, shape);
   for (const auto& [key, value] : node.items) {
-    if (key == "op" || key == "name" || key == "inputs" || key == "output" || key == "shape") {
+    if (key == "op" || key == "name" || key == "inputs" || key == "output" || key == "shape" ||
+        key == "quantization") {
       continue;
     }
     int64_t number = 0;
@@ -59,7 +60,7 @@ Tree tree_of(const Shape& shape) { return Tree::numbers(shape.list()); }
 
 // Gives a layer new tensors if it has others than its shapes ask for.
 void repair_layer(ModelFile* model, const std::string& node, const OpParams& op,
-                  int64_t in_channels, int64_t out_channels, Random* random) {
+                  int64_t in_channels, int64_t out_channels, bool of_bytes, Random* random) {
   const Window window = window_of(op);
   const int64_t kernel_h = window.kernel_h, kernel_w = window.kernel_w;
   const Tensor* bias = model->find(node + ".bias");
@@ -69,8 +70,10 @@ void repair_layer(ModelFile* model, const std::string& node, const OpParams& op,
               bias->shape == std::vector<int64_t>{out_channels} && weight->shape.size() == 3 &&
               weight->shape[1] == kernel_h && weight->shape[2] == kernel_w;
   for (size_t i = 0; fits && i < col->count(); ++i) fits = col->integer(i) < in_channels;
-  if (fits) return;
-  model->set_layer(node, random_layer(out_channels, in_channels, kernel_h, kernel_w, random));
+  if (fits && (of_bytes || weight->dtype == "F32")) return;
+  const bool of_integers = of_bytes && random->chance(0.8);
+  model->set_layer(
+      node, random_layer(out_channels, in_channels, kernel_h, kernel_w, of_integers, random));
 }
 
 // Gives a node of another op those of its tensors that are missing or of another shape, and indices
@@ -125,7 +128,7 @@ Shape fitting(const std::string& op, const Tree& node, const std::vector<Shape>&
 
 void repair(ModelFile* model, Random* random) {
   std::map<std::string, Shape> shapes;
-  std::set<std::string> layers;
+  std::set<std::string> layers, bytes;  // bytes: the values that are quantised
   const Tree* inputs = model->graph.find("inputs");
   Tree* nodes = model->graph.find("nodes");
   if (inputs == nullptr || nodes == nullptr) return;
@@ -135,6 +138,7 @@ void repair(ModelFile* model, Random* random) {
     const Tree* sides = example != nullptr ? example : input.find("shape");
     if (input.find("name") == nullptr || !shape_of(sides, &shape)) return;
     shapes[input.find("name")->plain()] = shape;
+    if (input.find("quantization") != nullptr) bytes.insert(input.find("name")->plain());
   }
   for (auto& [key, node] : nodes->items) {
     for (const char* part : {"op", "name", "inputs", "output", "shape"}) {
@@ -156,8 +160,10 @@ void repair(ModelFile* model, Random* random) {
       const Shape shape = infer_shape(op, own);
       node.set("shape", tree_of(shape));
       shapes[node.find("output")->plain()] = shape;
+      if (node.find("quantization") != nullptr) bytes.insert(node.find("output")->plain());
       if (has_connections(op)) {
-        repair_layer(model, name, op, own[0].c, shape.c, random);
+        const bool of_bytes = bytes.count(node.find("inputs")->items[0].second.plain()) > 0;
+        repair_layer(model, name, op, own[0].c, shape.c, of_bytes, random);
       }
       const std::vector<TensorRule> rules = tensor_rules(op, own, shape);
       repair_tensors(model, name, rules, random);

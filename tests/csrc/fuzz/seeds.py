@@ -5,13 +5,16 @@ python tests/csrc/fuzz/seeds.py FOLDER
 
 from __future__ import annotations
 
+import copy
 import sys
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":  # as a script, out of any folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import model_bytes as mb
+import numpy as np
 from graphs import model_bytes
 from runtime.random_networks import RandomNetwork
 from runtime.sized_networks import ALL as SIZED
@@ -37,6 +40,37 @@ def seed_of(network: RandomNetwork) -> bytes:
     return model_bytes(graph, network.b.tensors, network.b.version)
 
 
+def quantised(network: RandomNetwork, seed: int) -> bytes:
+    """The same with some values quantised, and weights of their layers as integers."""
+    rng = np.random.default_rng(seed)
+    graph = copy.deepcopy(network.b.graph(*network.outputs))
+    tensors = dict(network.b.tensors)
+
+    def quantise(entry: dict[str, Any]) -> bool:
+        if rng.random() < 0.25:
+            return False
+        scale = float(2.0 ** rng.integers(-7, 0)) * rng.choice([1.0, 0.7])
+        entry["quantization"] = {"scale": scale, "zero_point": int(rng.integers(0, 256))}
+        return True
+
+    bytes_ = set()
+    for value in graph["inputs"]:
+        if quantise(value):
+            bytes_.add(value["name"])
+            value["dtype"] = str(rng.choice(["u8", "f32"]))
+    for node in graph["nodes"]:
+        name = node["name"]
+        if f"{name}.weight" in tensors and node["inputs"][0] in bytes_ and rng.random() < 0.8:
+            weight = tensors[f"{name}.weight"]
+            rows = len(tensors[f"{name}.bias"])
+            tensors[f"{name}.weight"] = np.clip(np.rint(weight * 50), -127, 127).astype(np.int8)
+            tensors[f"{name}.bias"] = rng.integers(-9000, 9000, rows).astype(np.int32)
+            tensors[f"{name}.scale"] = rng.uniform(0.005, 0.05, rows).astype(np.float32)
+        if quantise(node):
+            bytes_.add(node["output"])
+    return model_bytes(graph, tensors, "2")
+
+
 def write_seeds(folder: Path) -> None:
     """Fills the folder, which is made if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,6 +83,8 @@ def write_seeds(folder: Path) -> None:
         network = drawn.build(seed)
         if len(network.content) <= MAX_BYTES and drawn.macs <= MAX_MACS and network.nodes:
             (folder / f"network-{seed}.safetensors").write_bytes(seed_of(drawn))
+            if seed % 2 == 0:
+                (folder / f"int8-{seed}.safetensors").write_bytes(quantised(drawn, seed))
             written += 1
         seed += 1
 
