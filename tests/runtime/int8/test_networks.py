@@ -247,3 +247,24 @@ def test_a_plan_does_not_grow_with_the_map() -> None:
         plan = _core.Engine.load_bytes(b.file(x), "file", 2, "", 0).plan_size
         sizes.append(plan)
     assert len(set(sizes)) == 1
+
+
+@pytest.mark.parametrize("op", ["add", "concat", "convolution"])
+def test_a_plan_follows_the_nodes(op: str) -> None:
+    """If this fails, what the plan of a quantised model holds grows faster than the file."""
+
+    def size(count: int) -> tuple[int, int]:
+        b = Int8Builder(np.random.default_rng(0))
+        x = first = b.quantized(b.input((2, 4, 4)), RELU)
+        for _ in range(count if op != "concat" else 0):
+            if op == "add":
+                x = b.quantized(b.node("add", [x, first], (2, 4, 4), activation="none"), SIGNED)
+            else:
+                x = b.integer_conv2d(x, 2, RELU, padding=SAME, density=1.0)
+        if op == "concat":
+            x = b.quantized(b.node("concat", [x] * count, (2 * count, 4, 4), axis=0), SIGNED)
+        return _core.Engine.load_bytes(b.file(x), "file", 1, "", 0).plan_size
+
+    small, large = size(100), size(400)
+    assert large[0] <= 4 * small[0]
+    assert large[1] - small[1] <= 300 * {"add": 4000, "concat": 200, "convolution": 8000}[op]
