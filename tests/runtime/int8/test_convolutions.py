@@ -17,6 +17,8 @@ from int8_files import (
     window,
 )
 
+from kernelprune import _core
+
 IN, OUT, OTHER = quantization(0.031, 121), quantization(0.087, 130), quantization(0.05, 3)
 
 
@@ -50,14 +52,20 @@ def conv(
     return Int8File("conv2d", inputs, shape, params, tensors, quantized, result)
 
 
-def check_every_way(file: Int8File, images: int = 2) -> None:
+def layer_of(engine: _core.Engine) -> Any:
+    """The candidates of the only layer."""
+    (layer,) = engine.candidates
+    return layer.candidates
+
+
+def check_every_way(file: Int8File, images: int = 2, **options: Any) -> None:
     """All candidates of the layer, by one thread and by two."""
     names = {}
     for _, engine in engines(file.model().to_bytes(), threads=(1,)):
         names[engine.isa] = engine.candidates[0].names
     for name in {name for each in names.values() for name in each}:
         isas = [isa for isa, known in names.items() if name in known]
-        check_file(file, images, choices={(1, "node"): name}, isas=isas)
+        check_file(file, images, choices={(1, "node"): name}, isas=isas, **options)
 
 
 PAD = (1, 1, 1, 1)
@@ -99,6 +107,23 @@ FILES = {
 def test_windows(file: Int8File) -> None:
     """If this fails, a kernel or its weights take other taps than the file has."""
     check_every_way(file)
+
+
+RANGES = {
+    "3x3": conv((64, 6), (40, 41), density=0.3, padding=PAD, residual=OTHER),
+    "3x3, stride 2": conv((64, 6), (81, 80), density=0.3, padding=PAD, stride=(2, 2)),
+    "5x5": conv((48, 6), (40, 41), (5, 5), 0.3, padding=(2, 2, 2, 2), result=None),
+}
+
+
+@pytest.mark.parametrize("file", RANGES.values(), ids=RANGES)
+def test_several_ranges(file: Int8File) -> None:
+    """If this fails, a layer that is computed in pieces has seams, or threads use each other's
+    memory."""
+    for _, engine in engines(file.model().to_bytes(), threads=(1,)):
+        ways = {way.name: max(stage.calls for stage in way.stages) for way in layer_of(engine)}
+        assert max(ways.values()) > 3
+    check_every_way(file, 1, threads=(1, 2, 3))
 
 
 def depthwise(size: tuple[int, int], kernel: tuple[int, int], **geometry: Any) -> Int8File:
