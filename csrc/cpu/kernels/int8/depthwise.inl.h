@@ -38,7 +38,7 @@ struct Depthwise {
   static void channels(const Int8Args& a, int64_t begin, int64_t end) {
     alignas(64) uint8_t buffer[kBuffer];
     const Int8Rows layout(a, kTile);
-    const Output<V> output(a);
+    const Output<V> output{a};
     const SlotEdges<V> edges(layout.slot, S);
     // As many rows of the bands at a time as fit the buffer.
     const int64_t fixed = layout.channel_bytes(a, 1) + 64;
@@ -85,21 +85,22 @@ struct Depthwise {
       KP_UNROLL for (int v = 0; v < 4; ++v) sum[r][v] = V::broadcast(a.bias[o]);
     }
     if (KH == 3 && layout.edges) {
-      RowSums<V, S, 3, 1, R, true>::add(p, layout.row_bytes, weight, edges, fill, sum);
+      RowSums<V, S, 3, 1, R, true, true>::add(p, layout.row_bytes, weight, edges, fill, sum);
     } else if constexpr (KH != 0) {
-      RowSums<V, S, KH, J, R, false>::add(p, layout.row_bytes, weight, edges, fill, sum);
+      RowSums<V, S, KH, J, R, false, true>::add(p, layout.row_bytes, weight, edges, fill, sum);
     } else {
       for (int64_t i = 0; i < a.kernel_h; ++i) {
         KP_UNROLL for (int r = 0; r < R; ++r) {
           I one[1][4] = {{sum[r][0], sum[r][1], sum[r][2], sum[r][3]}};
-          RowSums<V, S, 1, J, 1, false>::add(p + (r * S + i) * layout.row_bytes, layout.row_bytes,
-                                             weight + i * J, edges, fill, one);
+          RowSums<V, S, 1, J, 1, false, false>::add(p + (r * S + i) * layout.row_bytes,
+                                                    layout.row_bytes, weight + i * J, edges, fill,
+                                                    one);
           KP_UNROLL for (int v = 0; v < 4; ++v) sum[r][v] = one[0][v];
         }
       }
     }
     TileParts parts[R];
     row_parts<V, R>(a, layout, y, x, parts);
-    KP_UNROLL for (int r = 0; r < R; ++r) output.template finish<kOrder>(o, sum[r], parts[r]);
+    output.template finish_rows<kOrder, R>(o, sum, parts);
   }
 };

@@ -32,25 +32,6 @@ KP_INLINE void store_bytes(uint8_t* out, typename V::I bytes, int64_t left, bool
   }
 }
 
-// From y, four zipped vectors that count from the zero point; none of them is NaN.
-template <class V>
-struct Rounding {
-  using I = typename V::I;
-  const typename V::F high;
-  const I zero, low_bytes;
-
-  explicit KP_INLINE Rounding(const Int8Args& a)
-      : high(V::broadcast_float(a.high)),
-        zero(V::broadcast(a.out_zero * 0x10001)),
-        low_bytes(V::broadcast_byte(static_cast<int32_t>(a.low) + a.out_zero)) {}
-
-  KP_INLINE I bytes(const typename V::F (&y)[4]) const {
-    I q[4];
-    KP_UNROLL for (int v = 0; v < 4; ++v) q[v] = V::to_int(V::min_float(y[v], high));
-    return V::max_bytes(V::pack(q[0], q[1], q[2], q[3], zero), low_bytes);
-  }
-};
-
 template <class V>
 struct Quantize {
   static constexpr int64_t kTile = 4 * V::kLanes;

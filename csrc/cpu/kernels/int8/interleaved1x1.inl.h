@@ -13,7 +13,7 @@ struct Interleaved1x1 {
   static constexpr int64_t kTile = 4 * V::kLanes;
 
   static void run(const Int8Args& a, int64_t begin, int64_t end) {
-    const Output<V> output(a);
+    const Output<V> output{a};
     const uint8_t* in = static_cast<const uint8_t*>(a.in);
     for (int64_t t = 0; t < a.tiles; ++t) {
       const int64_t tile = a.tile_first + t;

@@ -27,12 +27,25 @@ struct TilePart {
 
 struct TileParts {
   int count = 0;
-  bool is_whole = false;  // one part, and what a full vector writes behind it belongs to nobody
+  bool is_whole = false;     // one part, and what a full vector writes behind it belongs to nobody
+  bool in_quarters = false;  // all parts are whole steps of 16 positions,
+  int64_t quarter[4];        // which are outputs from here on; negative: none
   TilePart part[64];
 
   KP_INLINE void add(int64_t at, int64_t first, int64_t size) {
     if (size <= 0) return;
     part[count++] = {at, static_cast<int>(first), static_cast<int>(size)};
+  }
+
+  KP_INLINE void find_quarters() {
+    in_quarters = true;
+    for (int64_t& each : quarter) each = -1;
+    for (int i = 0; i < count; ++i) {
+      if (part[i].first % 16 != 0 || part[i].count % 16 != 0) in_quarters = false;
+      for (int q = 0; q < part[i].count / 16; ++q) {
+        quarter[(part[i].first / 16 + q) & 3] = part[i].at + 16 * q;
+      }
+    }
   }
 };
 
@@ -88,6 +101,26 @@ KP_INLINE void widen_zipped(typename V::I bytes, typename V::I (&wide)[4]) {
   wide[2] = V::zip16_low(high, V::zero()), wide[3] = V::zip16_high(high, V::zero());
 }
 
+// Four vectors y, counted from the zero point, to bytes in the order that pack() leaves them in.
+// None of them is NaN.
+template <class V>
+struct Rounding {
+  using I = typename V::I;
+  const typename V::F high;
+  const I zero, low_bytes;
+
+  explicit KP_INLINE Rounding(const Int8Args& a)
+      : high(V::broadcast_float(a.high)),
+        zero(V::broadcast(a.out_zero * 0x10001)),
+        low_bytes(V::broadcast_byte(static_cast<int32_t>(a.low) + a.out_zero)) {}
+
+  KP_INLINE I bytes(const typename V::F (&y)[4]) const {
+    I q[4];
+    KP_UNROLL for (int v = 0; v < 4; ++v) q[v] = V::to_int(V::min_float(y[v], high));
+    return V::max_bytes(V::pack(q[0], q[1], q[2], q[3], zero), low_bytes);
+  }
+};
+
 template <class V>
 struct Output {
   using I = typename V::I;
@@ -95,41 +128,56 @@ struct Output {
   static constexpr int kTile = 4 * V::kLanes;
 
   const Int8Args& a;
-  const bool plain;  // bytes, and no floats as residual
-  const F high, residual_multiplier;
-  const I zero, low_bytes, residual_zero;
 
-  explicit KP_INLINE Output(const Int8Args& args)
-      : a(args),
-        plain(args.out_type == Int8Type::kBytes && args.residual_type != Int8Type::kFloats),
-        high(V::broadcast_float(args.high)),
-        residual_multiplier(V::broadcast_float(args.residual_multiplier)),
-        zero(V::broadcast(args.out_zero * 0x10001)),
-        low_bytes(V::broadcast_byte(plain ? static_cast<int32_t>(args.low) + args.out_zero : 0)),
-        residual_zero(V::broadcast(args.residual_zero)) {}
+  // Whether outputs are bytes that bytes() can compute; finish_any() computes all others.
+  KP_INLINE bool is_plain() const {
+    return a.out_type == Int8Type::kBytes && a.residual_type != Int8Type::kFloats;
+  }
 
   // Sums of output channel o.
   template <Order kOrder>
   KP_INLINE void finish(int64_t o, const I (&sum)[4], const TileParts& parts) const {
-    if (!plain) {
-      int32_t sums[4][V::kLanes];
-      KP_UNROLL for (int v = 0; v < 4; ++v) V::store(sums[v], sum[v]);
-      finish_any(a, o, sums[0], kOrder, parts);
+    if (is_plain()) {
+      store(o, bytes<kOrder>(o, sum, parts), parts);
+    } else {
+      finish_any<kOrder>(o, sum, parts);
+    }
+  }
+
+  // Several rows of them. All residuals are read before anything is written: were they in the place
+  // of the output, a masked store would hold up the load behind it.
+  template <Order kOrder, int R>
+  KP_INLINE void finish_rows(int64_t o, const I (&sum)[R][4], const TileParts (&parts)[R]) const {
+    if (!is_plain()) {
+      KP_UNROLL for (int r = 0; r < R; ++r) finish_any<kOrder>(o, sum[r], parts[r]);
       return;
     }
+    I row[R];
+    KP_UNROLL for (int r = 0; r < R; ++r) row[r] = bytes<kOrder>(o, sum[r], parts[r]);
+    KP_UNROLL for (int r = 0; r < R; ++r) store(o, row[r], parts[r]);
+  }
+
+ private:
+  // Constants are read anew for each tile: in registers they would take the place of sums.
+  template <Order kOrder>
+  KP_INLINE I bytes(int64_t o, const I (&sum)[4], const TileParts& parts) const {
     const F multiplier = V::broadcast_float(a.multiplier[o]);
     F y[4];
     KP_UNROLL for (int v = 0; v < 4; ++v) y[v] = V::mul_float(V::to_float(sum[v]), multiplier);
     if (a.residual_type == Int8Type::kBytes) add_residual<kOrder>(o, parts, y);
-    I q[4];
-    KP_UNROLL for (int v = 0; v < 4; ++v) q[v] = V::to_int(V::min_float(y[v], high));
-    I bytes = V::max_bytes(V::pack(q[0], q[1], q[2], q[3], zero), low_bytes);
-    if (kOrder == Order::kNatural) bytes = V::natural(bytes);
-    if (kOrder == Order::kInterleaved) bytes = V::transpose_bytes(bytes);
-    if (kOrder == Order::kPaired) bytes = V::natural_pairs(bytes);
+    const I q = Rounding<V>(a).bytes(y);
+    return kOrder == Order::kNatural       ? V::natural(q)
+           : kOrder == Order::kInterleaved ? V::transpose_bytes(q)
+           : kOrder == Order::kPaired      ? V::natural_pairs(q)
+                                           : q;
+  }
+
+  KP_INLINE void store(int64_t o, I bytes, const TileParts& parts) const {
     uint8_t* out = static_cast<uint8_t*>(a.out) + o * a.out_stride;
     if (parts.is_whole) {
       V::store(out + parts.part[0].at, bytes);
+    } else if (parts.in_quarters) {
+      store_quarters<0>(out, bytes, parts);
     } else {
       for (int i = 0; i < parts.count; ++i) {
         const TilePart part = parts.part[i];
@@ -138,13 +186,23 @@ struct Output {
     }
   }
 
+  template <int Q>
+  static KP_INLINE void store_quarters(uint8_t* out, I bytes, const TileParts& parts) {
+    if (parts.quarter[Q] >= 0) V::template store_quarter<Q>(out + parts.quarter[Q], bytes);
+    if constexpr (16 * (Q + 1) < kTile) store_quarters<Q + 1>(out, bytes, parts);
+  }
+
   template <Order kOrder>
   KP_INLINE void add_residual(int64_t o, const TileParts& parts, F (&y)[4]) const {
     const uint8_t* residual = static_cast<const uint8_t*>(a.residual) + o * a.residual_stride;
     I bytes = V::zero();
-    for (int i = 0; i < parts.count; ++i) {
-      const TilePart part = parts.part[i];
-      bytes = V::insert_part(bytes, residual + part.at, part.first, part.count);
+    if (parts.is_whole) {
+      bytes = V::load(residual + parts.part[0].at);
+    } else {
+      for (int i = 0; i < parts.count; ++i) {
+        const TilePart part = parts.part[i];
+        bytes = V::insert_part(bytes, residual + part.at, part.first, part.count);
+      }
     }
     I r[4];
     if (kOrder == Order::kInterleaved) {
@@ -154,16 +212,25 @@ struct Output {
       if (kOrder == Order::kPaired) bytes = V::from_natural_pairs(bytes);
       widen_zipped<V>(bytes, r);
     }
+    const I zero = V::broadcast(a.residual_zero);
+    const F multiplier = V::broadcast_float(a.residual_multiplier);
     KP_UNROLL for (int v = 0; v < 4; ++v) {
-      const F part = V::mul_float(V::to_float(V::sub(r[v], residual_zero)), residual_multiplier);
+      const F part = V::mul_float(V::to_float(V::sub(r[v], zero)), multiplier);
       y[v] = V::add_float(y[v], part);
     }
   }
 
-  // The same for all types, one by one. sums: [4][kLanes].
-  static __attribute__((noinline)) void finish_any(const Int8Args& a, int64_t o,
-                                                   const int32_t* sums, Order order,
-                                                   const TileParts& parts) {
+  template <Order kOrder>
+  KP_INLINE void finish_any(int64_t o, const I (&sum)[4], const TileParts& parts) const {
+    int32_t sums[4][V::kLanes];
+    KP_UNROLL for (int v = 0; v < 4; ++v) V::store(sums[v], sum[v]);
+    finish_each(a, o, sums[0], kOrder, parts);
+  }
+
+  // All types, one by one. sums: [4][kLanes].
+  static __attribute__((noinline)) void finish_each(const Int8Args& a, int64_t o,
+                                                    const int32_t* sums, Order order,
+                                                    const TileParts& parts) {
     float y[kTile];
     for (int v = 0; v < 4; ++v) {
       for (int i = 0; i < V::kLanes; ++i) {
@@ -180,6 +247,7 @@ struct Output {
     }
   }
 
+ public:
   // Outputs [at, at + count) of channel o from y = sum * multiplier.
   static KP_INLINE void finish_part(const Int8Args& a, int64_t o, float* y, int64_t at,
                                     int64_t count) {

@@ -2,7 +2,7 @@
 struct Int8Avx512Vnni : Int8Avx512 {
   static constexpr int kChains = 12;
   static constexpr int kDenseChannels = 6;
-  static constexpr int kRowsOfSums = 5;
+  static constexpr int kRowsOfSums = 4;
   typedef I Quad;
   typedef I Weight;
   static KP_INLINE Quad quad(I x) { return x; }
