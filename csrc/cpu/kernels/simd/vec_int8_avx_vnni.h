@@ -7,5 +7,8 @@ struct Int8AvxVnni : Int8Avx2 {
   static KP_INLINE Quad quad(I x) { return x; }
   static KP_INLINE Weight weights(I w) { return w; }
   static KP_INLINE Weight weight(int32_t w) { return broadcast(w); }
-  static KP_INLINE I dot(I sum, Quad x, Weight w) { return _mm256_dpbusd_avx_epi32(sum, x, w); }
+  static KP_INLINE I dot(I sum, Quad x, Weight w) {  // written out, see vec_int8_avx512_vnni.h
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(x), "x"(w));
+    return sum;
+  }
 };
