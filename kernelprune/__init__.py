@@ -36,6 +36,7 @@ _PUBLIC = {
     "check": "kernelprune.frontends.torch",
     "export": "kernelprune.frontends.torch",
     "quantize": "kernelprune.quantization",
+    "QuantizationAware": "kernelprune.quantization",
     "quantize_sensitivity": "kernelprune.quantization",
     "SparseConv2d": "kernelprune.ops",
     "sparsify": "kernelprune.ops",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -120,6 +121,17 @@ def make_plain(module: nn.Module) -> None:
         weight = raw_weight(module)
         weight.masked_fill_(~mask.view(*mask.shape, *[1] * (weight.dim() - 2)), 0)
     weight.requires_grad_(trains)
+
+
+def remove_parametrisation(module: nn.Module, kind: type[nn.Module]) -> None:
+    """Takes the parametrisation of this type off the module's weight, and no other."""
+    parts: Any = module.parametrizations.weight  # type: ignore[union-attr]
+    if all(isinstance(part, kind) for part in parts):
+        _remove(module, keep_value=False)
+        return
+    for place in reversed(range(len(parts))):
+        if isinstance(parts[place], kind):
+            del parts[place]
 
 
 def _remove(module: nn.Module, *, keep_value: bool) -> None:

@@ -16,6 +16,7 @@ _MODULES = {
     "post_training": ("QuantizedModel", "quantize", "quantize_sensitivity"),
     "report": ("LayerReport", "QuantizationReport"),
     "sensitivity": ("QuantizationSensitivity",),
+    "training": ("QuantizationAware",),
 }
 _PUBLIC = {name: module for module, names in _MODULES.items() for name in names}
 

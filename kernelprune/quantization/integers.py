@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -40,24 +40,39 @@ def observe(
     return seen
 
 
-def with_integers(
+def choose_scales(
     graph: Graph,
     placement: Placement,
     seen: dict[str, Observation],
     options: QuantizeOptions,
+    known: Mapping[str, Quantization] | None = None,
+) -> dict[str, Quantization]:
+    """Of every value that becomes bytes. ``known``: of some, by the module of a layer that reads
+    the value."""
+    sharing = Sharing(graph, {name: seen[name] for name in placement.values})
+    scales = {name: quantization_of(own, options) for name, own in sharing.seen.items()}
+    for node in reversed(graph.nodes):
+        if node.name in placement.layers and node.module in (known or {}):
+            assert known is not None and node.module is not None
+            scales[sharing.set_of(node.inputs[0])] = known[node.module]
+    for value in graph.inputs:
+        if value.dtype == "u8" and value.name in placement.values:
+            scales[sharing.set_of(value.name)] = Quantization(1.0, 0)  # they are bytes as given
+    return {name: scales[sharing.set_of(name)] for name in placement.values}
+
+
+def with_integers(
+    graph: Graph,
+    placement: Placement,
+    scales: Mapping[str, Quantization],
+    options: QuantizeOptions,
 ) -> Graph:
     """A copy whose values of ``placement`` are bytes and whose layers have integer weights."""
     found = graph.copy()
-    sharing = Sharing(graph, {name: seen[name] for name in placement.values})
-    scales = {name: quantization_of(own, options) for name, own in sharing.seen.items()}
     for value in found.inputs:
-        if value.dtype == "u8" and value.name in placement.values:
-            scales[sharing.set_of(value.name)] = Quantization(1.0, 0)  # they are bytes as given
-    own = {name: scales[sharing.set_of(name)] for name in placement.values}
-    for value in found.inputs:
-        value.quantization = own.get(value.name)
+        value.quantization = scales.get(value.name)
     for node in found.nodes:
-        node.quantization = own.get(node.output)
+        node.quantization = scales.get(node.output)
         if node.name in placement.layers:
-            make_integer(node, own[node.inputs[0]], per_channel=options.per_channel)
+            make_integer(node, scales[node.inputs[0]], per_channel=options.per_channel)
     return found

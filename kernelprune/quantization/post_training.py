@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -11,11 +11,12 @@ from torch import nn
 from kernelprune.errors import Error
 from kernelprune.frontends.torch.graph_model import GraphModel
 from kernelprune.graph.ir import Graph
+from kernelprune.graph.quantization import Quantization
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.options import takes
 from kernelprune.quantization.comparison import report_of
 from kernelprune.quantization.equalization import equalized
-from kernelprune.quantization.integers import observe, with_integers
+from kernelprune.quantization.integers import choose_scales, observe, with_integers
 from kernelprune.quantization.layerwise import adjusted, correct_bias
 from kernelprune.quantization.observers import Observation
 from kernelprune.quantization.options import QuantizeOptions
@@ -94,11 +95,27 @@ def quantize(
         return _within(work, evaluate, exact, max_drop)
 
 
+def quantize_prepared(
+    start: Prepared,
+    options: QuantizeOptions,
+    tell: Progress,
+    known: Mapping[str, Quantization],
+) -> QuantizedModel:
+    """``known``: what the bytes of a layer's input stand for, by the layer's module."""
+    return _Work(start, options, tell, known).quantised(frozenset())
+
+
 class _Work:
     """Measures once, quantises as often as asked."""
 
-    def __init__(self, start: Prepared, options: QuantizeOptions, tell: Progress):
-        self._start, self._options, self._tell = start, options, tell
+    def __init__(
+        self,
+        start: Prepared,
+        options: QuantizeOptions,
+        tell: Progress,
+        known: Mapping[str, Quantization] | None = None,
+    ):
+        self._start, self._options, self._tell, self._known = start, options, tell, known
         self.layers = place(start.graph, start.ignored).layers
         if not self.layers:
             raise Error("there is no layer to quantise: the model has none, or ignore= names all")
@@ -111,7 +128,8 @@ class _Work:
         placement = place(start.graph, start.ignored | more_ignored)
         # Fewer layers never make other values bytes.
         self._seen = self._seen or observe(start.graph, placement, start.batches, tell)
-        graph = with_integers(start.graph, placement, self._seen, options)
+        scales = choose_scales(start.graph, placement, self._seen, options, self._known)
+        graph = with_integers(start.graph, placement, scales, options)
         if options.rounding == "learned":
             graph = adjusted(start.graph, graph, start.batches, round_to_outputs, tell)
         elif options.bias_correction:

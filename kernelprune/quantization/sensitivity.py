@@ -14,7 +14,7 @@ from kernelprune.frontends.torch.graph_model import GraphModel
 from kernelprune.graph.ir import Graph
 from kernelprune.prune.batches import Inputs
 from kernelprune.quantization.comparison import decibel
-from kernelprune.quantization.integers import with_integers
+from kernelprune.quantization.integers import choose_scales, with_integers
 from kernelprune.quantization.observers import Observation
 from kernelprune.quantization.options import QuantizeOptions
 from kernelprune.quantization.placement import place
@@ -63,7 +63,8 @@ def sensitivity_of(
         tell("measuring layers", position / len(layers))
         others = {node.name for node in start.graph.nodes if node.has_weight()} - {name}
         placement = place(start.graph, start.ignored | others)
-        graph = with_integers(start.graph, placement, seen, options)
+        scales = choose_scales(start.graph, placement, seen, options)
+        graph = with_integers(start.graph, placement, scales, options)
         values[name] = float(measured(GraphModel(graph, start.source)))
     order = sorted(values, key=lambda name: values[name])
     whole = float(measured(GraphModel(start.graph, start.source)))
