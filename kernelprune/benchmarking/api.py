@@ -21,9 +21,10 @@ from kernelprune.benchmarking.peers import (
     Peer,
     Refused,
     make_peer,
+    random_inputs,
 )
 from kernelprune.benchmarking.result import ENGINE, BenchmarkResult, BenchmarkRow
-from kernelprune.benchmarking.start_up import StartUp, measure_start_up, random_inputs
+from kernelprune.benchmarking.start_up import StartUp, measure_start_up
 from kernelprune.errors import Error, ShapeError
 from kernelprune.format import Graph, read
 from kernelprune.runtime import Engine, LayerProfile, fma_peak

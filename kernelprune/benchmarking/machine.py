@@ -12,7 +12,7 @@ from typing import Any
 from kernelprune.runtime import available_isas
 from kernelprune.runtime.plan import processor
 
-_PACKAGES = ("kernelprune", "numpy", "torch", "onnx", "onnxruntime", "openvino", "MNN")
+_PACKAGES = ("kernelprune", "numpy", "torch", "onnx", "onnxruntime", "openvino", "MNN", "nncf")
 
 
 def package_version(name: str) -> str | None:

@@ -7,9 +7,13 @@ from typing import Any
 
 from kernelprune.errors import Error
 
-# All that can be raced; those of them that are dense, widespread and quick to set up.
-PEERS = ("torch", "onnxruntime", "openvino", "mnn", "mnn-sparse")
+# Those that compute in float32; of them those that are dense, widespread and quick to set up.
+FLOAT32_PEERS = ("torch", "onnxruntime", "openvino", "mnn", "mnn-sparse")
 DENSE_PEERS = ("torch", "onnxruntime", "openvino")
+# All that can be raced.
+PEERS = (*FLOAT32_PEERS, "openvino-bf16", "openvino-int8", "onnxruntime-int8", "mnn-int8")
+# Whom an int8 file is raced against: what users of dense networks have.
+INT8_PEERS = ("openvino-int8", "openvino-bf16", "openvino", "onnxruntime-int8")
 
 
 @dataclass(frozen=True)

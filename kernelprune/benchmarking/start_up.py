@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from kernelprune.benchmarking.peers import KINDS, Job
+from kernelprune.benchmarking.peers import KINDS, Job, random_inputs
 from kernelprune.errors import Error
 
 # Of a stuck child; the slowest that is known is torch.compile of a large network.
@@ -41,12 +39,6 @@ class StartUp:
     load: float
     first: float
     memory: int | None
-
-
-def random_inputs(shapes: Sequence[Sequence[int]], batch: int, seed: int) -> list[np.ndarray]:
-    """Standard normal float32 ``[batch, *shape]``, the same for the same seed."""
-    random = np.random.default_rng(seed)
-    return [random.standard_normal((batch, *shape), dtype=np.float32) for shape in shapes]
 
 
 def measure_start_up(

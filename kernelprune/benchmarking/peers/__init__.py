@@ -1,4 +1,4 @@
-"""The engines to compare with, one file each. All compute in float32.
+"""The engines to compare with, one file each, in float32, bfloat16 or int8.
 
 A peer's own model file is made first (``convert``) and is not timed. Then the peer loads it and
 sets itself up for one batch size, as its own guide says it is fastest, with its threads pinned to
@@ -15,12 +15,21 @@ from pathlib import Path
 import numpy as np
 
 from kernelprune.benchmarking.peers import mnn, onnx_runtime, openvino_cpu, pytorch
-from kernelprune.benchmarking.peers.base import Job, NotInstalled, Outputs, Peer, Refused
+from kernelprune.benchmarking.peers.base import (
+    TOLERANCES,
+    Job,
+    NotInstalled,
+    Outputs,
+    Peer,
+    Refused,
+    random_inputs,
+)
 from kernelprune.errors import Error
 from kernelprune.graph.ir import Graph
 
 __all__ = [
     "KINDS",
+    "TOLERANCES",
     "Job",
     "NotInstalled",
     "Outputs",
@@ -29,7 +38,12 @@ __all__ = [
     "convert_peer",
     "load_peer",
     "make_peer",
+    "random_inputs",
 ]
+
+# Images that bytes are fitted to, unless some are given. Time does not depend on them.
+_CALIBRATION_IMAGES = 8
+_CALIBRATION_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -38,15 +52,24 @@ class Kind:
 
     Attributes:
         package: What pip calls it.
-        convert: Writes the graph as the peer's own file for a batch size; returns its path.
+        convert: Writes a float32 graph as the peer's own file for a batch size; returns its path.
+            Those that compute in int8 take float32 images ``[count, *shape]``, for each input of
+            the graph, as a fourth argument.
         load: The file to a peer, ready to run on these inputs.
         sparse: It profits from dropped kernels: it runs the pruned file, not the dense one.
+        precision: What it computes in, of ``TOLERANCES``.
     """
 
     package: str
-    convert: Callable[[Graph, int, Path], Path]
+    convert: Callable[..., Path]
     load: Callable[[Job, list[np.ndarray]], Peer]
     sparse: bool = False
+    precision: str = "float32"
+
+    @property
+    def tolerance(self) -> float:
+        """How far its outputs may be from those of float32."""
+        return TOLERANCES[self.precision]
 
 
 KINDS = {
@@ -55,6 +78,16 @@ KINDS = {
     "openvino": Kind("openvino", openvino_cpu.convert, openvino_cpu.load),
     "mnn": Kind("MNN", mnn.convert, mnn.load),
     "mnn-sparse": Kind("MNN", mnn.convert_sparse, mnn.load, sparse=True),
+    "openvino-bf16": Kind(
+        "openvino", openvino_cpu.convert, openvino_cpu.load_bf16, precision="bfloat16"
+    ),
+    "openvino-int8": Kind(
+        "openvino", openvino_cpu.convert_int8, openvino_cpu.load_int8, precision="int8"
+    ),
+    "onnxruntime-int8": Kind(
+        "onnxruntime", onnx_runtime.convert_int8, onnx_runtime.load_int8, precision="int8"
+    ),
+    "mnn-int8": Kind("MNN", mnn.convert_int8, mnn.load, precision="int8"),
 }
 
 
@@ -66,14 +99,24 @@ def convert_peer(
     *,
     threads: int = 1,
     torch_compile: bool = False,
+    calibration: Sequence[np.ndarray] | None = None,
 ) -> Job:
     """Writes the peer's own model file into ``folder``.
+
+    ``calibration``: images that int8 peers are fitted to, float32 ``[count, *shape]`` for each
+    input of the graph; None takes a few random ones.
 
     Raises:
         NotInstalled: Its package is missing.
         Refused: Its package cannot hold this model.
     """
-    path = _guarded(name, lambda: KINDS[name].convert(graph, batch, folder / f"{name}-{batch}"))
+    kind, path = KINDS[name], folder / f"{name}-{batch}"
+    images: list[list[np.ndarray]] = []
+    if kind.precision == "int8":
+        shapes = [value.shape for value in graph.inputs]
+        given = calibration or random_inputs(shapes, _CALIBRATION_IMAGES, _CALIBRATION_SEED)
+        images = [[np.ascontiguousarray(each, np.float32) for each in given]]
+    path = _guarded(name, lambda: kind.convert(graph, batch, path, *images))
     inputs = tuple(value.name for value in graph.inputs)
     return Job(name, str(path), inputs, tuple(graph.outputs), threads, torch_compile)
 
@@ -95,6 +138,7 @@ def make_peer(
     threads: int,
     *,
     torch_compile: bool = False,
+    calibration: Sequence[np.ndarray] | None = None,
     folder: Path | None = None,
 ) -> Peer:
     """Both steps at once; the file is kept only if there is a ``folder`` for it.
@@ -112,10 +156,17 @@ def make_peer(
                 arrays,
                 threads,
                 torch_compile=torch_compile,
+                calibration=calibration,
                 folder=Path(name_of_folder),
             )
     job = convert_peer(
-        name, graph, len(arrays[0]), folder, threads=threads, torch_compile=torch_compile
+        name,
+        graph,
+        len(arrays[0]),
+        folder,
+        threads=threads,
+        torch_compile=torch_compile,
+        calibration=calibration,
     )
     return load_peer(job, arrays)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,11 @@ import numpy as np
 from kernelprune.errors import Error
 
 Outputs = list[np.ndarray]
+
+# What a peer computes in -> how far its outputs may be from those of float32 (relative L2). Float32
+# in another order is far below its bound; bytes of an untrained network come close to theirs, but
+# the outputs of another network are at 1.4.
+TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1, "int8": 0.5}
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,12 @@ class NotInstalled(Error):
 
 class Refused(Error):
     """A peer cannot run a model that the engine runs."""
+
+
+def random_inputs(shapes: Sequence[Sequence[int]], batch: int, seed: int) -> list[np.ndarray]:
+    """Standard normal float32 ``[batch, *shape]``, the same for the same seed."""
+    random = np.random.default_rng(seed)
+    return [random.standard_normal((batch, *shape), dtype=np.float32) for shape in shapes]
 
 
 def quick_time(call: Callable[[], object], seconds: float = 0.3) -> float:
