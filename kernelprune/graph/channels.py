@@ -41,17 +41,14 @@ class Channels:
 def analyse(
     graph: Graph,
     pinned: Set[str] = frozenset(),
-    tied: Set[str] = frozenset(),
     kept: Mapping[str, np.ndarray] | None = None,
 ) -> Channels:
-    """``pinned``: names of nodes whose inputs and outputs keep all channels. ``tied``: names of
-    depthwise convolutions that lose an input channel only together with its output channel (a
-    module cannot have it otherwise; a connection pattern can). ``kept``: bool [O, I] by node, as
-    ``reads`` gives it, for weights that are zero elsewhere; None asks the weights."""
+    """``pinned``: names of nodes whose inputs and outputs keep all channels. ``kept``: bool [O, I]
+    by node, as ``reads`` gives it, for weights that are zero elsewhere; None asks the weights."""
     if kept is None:
         kept = {node.name: reads(node) for node in graph.nodes if node.has_weight()}
     constant = _constants(graph, kept)
-    return Channels(constant, _live(graph, constant, kept, pinned, tied))
+    return Channels(constant, _live(graph, constant, kept, pinned))
 
 
 def reads(node: Node) -> np.ndarray:
@@ -189,7 +186,6 @@ def _live(
     constant: dict[str, np.ndarray],
     kept: Mapping[str, np.ndarray],
     pinned: Set[str],
-    tied: Set[str],
 ) -> dict[str, np.ndarray]:
     shapes = graph.shapes()
     live = {name: np.zeros(width_of(shape), bool) for name, shape in shapes.items()}
@@ -217,8 +213,6 @@ def _live(
                 _spread_layer(node, live, readings[node.name])
             else:
                 _spread(live[node.output], live, linked[node.name])
-            if node.name in tied:
-                _tie(live[node.inputs[0]], live[node.output])
         if before == sum(int(mask.sum()) for mask in live.values()):
             empty = next((mask for mask in live.values() if not mask.any()), None)
             if empty is None:

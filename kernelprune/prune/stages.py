@@ -96,6 +96,6 @@ def _reader(graph: Graph, node: Node) -> Node | None:
     for reader in graph.consumers(node.output):
         calls = sum(other.module == reader.module for other in graph.nodes)
         is_module = bool(reader.module) and calls == 1
-        if len(node.shape) == 3 and is_module and reader.rule.module_class() is not None:
+        if len(node.shape) == 3 and is_module and reader.rule.module_classes():
             return reader
     return None

@@ -252,6 +252,22 @@ class Op:
             if array.ndim and array.shape[0] == live_output.size:
                 node.tensors[role] = np.ascontiguousarray(array[live_output])
 
+    # ------------------------------------------------------------ the model's code
+
+    def parts(self, node: Node, shapes: Sequence[Shape]) -> int:
+        """Into how many equal parts the model's code cuts the channels of the one input (a chunk, a
+        shuffle): it takes as many channels of each. 1: it does not cut them."""
+        return 1
+
+    def follow(self, node: Node, before: Sequence[Shape], after: Sequence[Shape]) -> None:
+        """Makes of the node, in place, what the model's code would make of inputs with fewer
+        channels: of shapes ``after``, where they had ``before``. Raises ShapeError where the code
+        holds numbers for the channels, or may hold them. Not asked of ops with connections."""
+        width = width_of(node.shape)
+        if any(array.ndim and array.shape[0] == width for array in node.tensors.values()):
+            raise ShapeError(f"node '{node.name}' has numbers for {width} channels")
+        node.shape = self.infer(after, node.params, node.shape)
+
     # ------------------------------------------------------------ torch
 
     # ATen operator -> row. A row that raises UnsupportedOperator has added nothing; then the next
@@ -266,18 +282,17 @@ class Op:
         Raises UnsupportedOperator if there is none."""
         raise UnsupportedOperator(f"node '{node.name}': op '{node.op}' has no torch twin")
 
-    def module_class(self) -> type | None:
-        """The class of torch modules that are this op, whose channels can be removed; None: none
-        is."""
-        return None
+    def module_classes(self) -> tuple[type, ...]:
+        """The classes of torch modules that are this op, whose channels can be removed."""
+        return ()
 
     def shrink_module(self, module: Any, inputs: np.ndarray, outputs: np.ndarray) -> None:
-        """What is left to do to a module of ``module_class`` when the tensors of ``module_roles``
-        have lost their output channels: ``inputs`` and ``outputs`` are bool, True where a channel
-        stays."""
+        """What is left to do to a module of ``module_classes`` when the tensors of ``module_roles``
+        have the output channels that stay, and these alone: ``inputs`` and ``outputs`` are the
+        channels that stay, in the order in which they are from now on."""
 
     def shift_input(self, module: Any, shift: Any) -> bool:
-        """Has a module of ``module_class`` take inputs that lack ``shift`` (float64 [C]) for the
+        """Has a module of ``module_classes`` take inputs that lack ``shift`` (float64 [C]) for the
         same result; False if it cannot, and is as it was."""
         return False
 
@@ -378,16 +393,23 @@ def as_module(function: Callable[..., Any], **parts: Any) -> Any:
     return Function()
 
 
-def keep_entries(module: Any, role: str, axis: int, mask: np.ndarray) -> None:
-    """Leaves a module's tensor ``role``, if it has one, the entries along ``axis`` where ``mask``
-    is True."""
+def keep_entries(module: Any, role: str, axis: int, entries: np.ndarray) -> None:
+    """Leaves a module's tensor ``role``, if it has one, the ``entries`` along ``axis``, in their
+    order. A matrix has entries of its own along axis 1 for each along axis 0."""
     import torch
 
     values = getattr(module, role)
-    if values is None or mask.all():
+    if values is None:
         return
-    index = torch.from_numpy(np.flatnonzero(mask)).to(values.device)
-    kept = values.detach().index_select(axis, index).contiguous()
+    index = torch.from_numpy(np.ascontiguousarray(entries, np.int64)).to(values.device)
+    if entries.ndim == 1:
+        kept = values.detach().index_select(axis, index)
+    else:
+        index = index.reshape(*index.shape, *[1] * (values.dim() - 2))
+        kept = values.detach().take_along_dim(index, axis)
+    if kept.shape == values.shape and kept.equal(values.detach()):
+        return
+    kept = kept.contiguous()
     if isinstance(values, torch.nn.Parameter):
         kept = torch.nn.Parameter(kept, requires_grad=values.requires_grad)
     setattr(module, role, kept)

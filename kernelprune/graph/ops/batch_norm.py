@@ -64,6 +64,10 @@ class BatchNorm(Op):
     ) -> dict[str, tuple[np.dtype[Any], Shape]]:
         return {role: (np.dtype(np.float32), (shapes[0][0],)) for role in _ROLES}
 
+    def follow(self, node: Node, before: Sequence[Shape], after: Sequence[Shape]) -> None:
+        """The numbers are a module's, which loses them with the channels."""
+        node.shape = after[0]
+
     def learned_scale(self, node: Node) -> np.ndarray | None:
         return node.tensors["weight"]
 
@@ -116,13 +120,13 @@ class BatchNorm(Op):
                 setattr(norm, role, nn.Parameter(values) if learned else values)
         return norm
 
-    def module_class(self) -> type | None:
+    def module_classes(self) -> tuple[type, ...]:
         from torch.nn.modules.batchnorm import _BatchNorm
 
-        return _BatchNorm
+        return (_BatchNorm,)
 
     def shrink_module(self, module: Any, inputs: np.ndarray, outputs: np.ndarray) -> None:
-        module.num_features = int(outputs.sum())
+        module.num_features = len(outputs)
 
     def shift_input(self, module: Any, shift: Any) -> bool:
         mean = module.running_mean

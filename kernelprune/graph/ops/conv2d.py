@@ -9,7 +9,7 @@ import numpy as np
 
 from kernelprune.errors import UnsupportedOperator
 from kernelprune.graph.ops.activation import FUSED_ACTIVATION
-from kernelprune.graph.ops.base import Shape, keep_entries
+from kernelprune.graph.ops.base import Shape
 from kernelprune.graph.ops.layer import (
     ALL_CONNECTIONS,
     LayerWithWeights,
@@ -169,14 +169,8 @@ class Conv2d(LayerWithWeights):
         )
         return layer_module(node, pad, conv)
 
-    def module_class(self) -> type | None:
+    def module_classes(self) -> tuple[type, ...]:
+        """A linear layer at each place of a map is a 1x1 convolution."""
         from torch import nn
 
-        return nn.Conv2d
-
-    def shrink_module(self, module: Any, inputs: np.ndarray, outputs: np.ndarray) -> None:
-        module.in_channels, module.out_channels = int(inputs.sum()), int(outputs.sum())
-        if module.groups > 1:  # depthwise: an input channel goes with its output channel
-            module.groups = module.in_channels
-        else:
-            keep_entries(module, "weight", 1, inputs)
+        return (nn.Conv2d, nn.Linear)

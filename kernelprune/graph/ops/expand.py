@@ -82,6 +82,10 @@ class Expand(Op):
     def ties(self, node: Node, shapes: Sequence[Shape]) -> list[bool]:
         return [shapes[0][0] == node.shape[0]]
 
+    def follow(self, node: Node, before: Sequence[Shape], after: Sequence[Shape]) -> None:
+        if before[0][0] == node.shape[0]:
+            node.shape = (after[0][0], *node.shape[1:])
+
     def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         shape = tuple(node.shape)
         return as_module(lambda x: x.expand(x.shape[0], *shape))

@@ -60,8 +60,7 @@ def _flip(call: Any) -> str:
 
 def _channel_shuffle(call: Any) -> str:
     x = call.value(call["self"])
-    channels = np.arange(call.shape(x)[0])
-    return gathered(call, x, 0, channels.reshape(int(call["groups"]), -1).T)
+    return gathered(call, x, 0, _shuffle(call.shape(x)[0], int(call["groups"])))
 
 
 def _repeat_interleave(call: Any) -> str:
@@ -72,6 +71,20 @@ def _repeat_interleave(call: Any) -> str:
     axis = rows.axis_of(call["dim"], len(rows.torch_shape(call["self"])))
     (repeats,) = rows.integers(call["repeats"], "the number of copies")
     return gathered(call, x, axis, np.arange(call.shape(x)[axis]).repeat(repeats))
+
+
+def _shuffle(side: int, groups: int) -> np.ndarray:
+    """The order of a channel shuffle: the first of every group, the second of every group, ..."""
+    return np.arange(side).reshape(groups, -1).T.reshape(-1)
+
+
+def _shuffled_groups(node: Node, side: int) -> int | None:
+    """How many groups of channels the index shuffles; None if it does something else."""
+    index = node.tensors["index"].astype(np.int64)
+    step = int(index[1]) if index.size == side > 1 else 0
+    if step <= 0 or side % step or not np.array_equal(index, _shuffle(side, side // step)):
+        return None
+    return side // step
 
 
 # ---------------------------------------------------------------- the op
@@ -123,6 +136,21 @@ class Gather(Op):
         if node.params["axis"] == 0:
             place = np.cumsum(live_inputs[0]) - 1
             node.tensors["index"] = place[node.tensors["index"][live_output]].astype(np.uint32)
+
+    def parts(self, node: Node, shapes: Sequence[Shape]) -> int:
+        side = shapes[0][0]
+        return (_shuffled_groups(node, side) or side) if node.params["axis"] == 0 else 1
+
+    def follow(self, node: Node, before: Sequence[Shape], after: Sequence[Shape]) -> None:
+        side = after[0][0]
+        if node.params["axis"] != 0:
+            node.shape = self.infer(after, node.params, node.shape)
+        elif side != before[0][0]:
+            groups = _shuffled_groups(node, before[0][0])
+            if not groups or side % groups:
+                raise ShapeError(f"node '{node.name}' gathers numbered channels")
+            node.tensors["index"] = _shuffle(side, groups).astype(np.uint32)
+            node.shape = after[0]
 
     def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         dim = node.params["axis"] + 1

@@ -9,7 +9,7 @@ import numpy as np
 
 from kernelprune.errors import FormatError, ShapeError, UnsupportedOperator
 from kernelprune.graph.ops.activation import activation_module
-from kernelprune.graph.ops.base import Op, Parameter, Shape, as_module, tensor
+from kernelprune.graph.ops.base import Op, Parameter, Shape, as_module, keep_entries, tensor
 
 if TYPE_CHECKING:
     from kernelprune.graph.ir import Node
@@ -49,6 +49,25 @@ class LayerWithWeights(Op):
         node.bias = node.bias * scale + shift
         return True
 
+    def shrink_module(self, module: Any, inputs: np.ndarray, outputs: np.ndarray) -> None:
+        """Groups lose as many channels each, or go as a whole where they have one input or one
+        output channel each."""
+        from torch import nn
+
+        if isinstance(module, nn.Linear):
+            keep_entries(module, "weight", 1, inputs)
+            module.in_features, module.out_features = len(inputs), len(outputs)
+            return
+        groups = module.groups
+        width, rows = module.in_channels // groups, module.out_channels // groups
+        if whole_groups(groups, width, rows):
+            groups = len(inputs) // width
+        own = inputs.reshape(groups, -1) % width  # by group, counted from its first channel
+        entries = own[0] if groups == 1 else own.repeat(len(outputs) // groups, axis=0)
+        keep_entries(module, "weight", 1, entries)
+        module.in_channels, module.out_channels = len(inputs), len(outputs)
+        module.groups = groups
+
     def check_tensors(self, node: Node, shapes: Sequence[Shape]) -> None:
         total = node.params.get("all_connections", 0)
         if total and not node.kept_connections() <= total <= node.shape[0] * shapes[0][0]:
@@ -56,6 +75,12 @@ class LayerWithWeights(Op):
                 f"parameter 'all_connections' is {total}, outside of {node.kept_connections()} "
                 f"kept ones to {node.shape[0] * shapes[0][0]}"
             )
+
+
+def whole_groups(groups: int, width: int, rows: int) -> bool:
+    """Do the groups of a convolution, of ``width`` input and ``rows`` output channels each, lose
+    channels only as a whole? They do where they have one of either kind (depthwise ones)."""
+    return groups > 1 and (width == 1 or rows == 1)
 
 
 def check_residual(shapes: Sequence[Shape], output: Shape) -> Shape:

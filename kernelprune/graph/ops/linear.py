@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kernelprune.errors import UnsupportedOperator
 from kernelprune.graph.ops.activation import FUSED_ACTIVATION
-from kernelprune.graph.ops.base import Shape, keep_entries, need_rank
+from kernelprune.graph.ops.base import Shape, need_rank
 from kernelprune.graph.ops.layer import (
     ALL_CONNECTIONS,
     LayerWithWeights,
@@ -78,11 +76,7 @@ class Linear(LayerWithWeights):
         linear = nn.Linear(shapes[0][0], node.shape[0], bias=has_bias, device="meta")
         return layer_module(node, nn.Identity(), linear)
 
-    def module_class(self) -> type | None:
+    def module_classes(self) -> tuple[type, ...]:
         from torch import nn
 
-        return nn.Linear
-
-    def shrink_module(self, module: Any, inputs: np.ndarray, outputs: np.ndarray) -> None:
-        keep_entries(module, "weight", 1, inputs)
-        module.in_features, module.out_features = int(inputs.sum()), int(outputs.sum())
+        return (nn.Linear,)

@@ -40,6 +40,13 @@ class Reshape(Op):
             return [width[:, None] * several + np.arange(several)]
         return [None]
 
+    def follow(self, node: Node, before: Sequence[Shape], after: Sequence[Shape]) -> None:
+        """The first side becomes smaller, all others are what they were."""
+        count, rest = elements(after[0]), elements(node.shape[1:])
+        if count % rest:
+            raise ShapeError(f"{count} elements are not channels of {rest}")
+        node.shape = (count // rest, *node.shape[1:])
+
     def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         shape = tuple(node.shape)
         return as_module(lambda x: x.reshape(x.shape[0], *shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +137,26 @@ class Slice(Op):
         if params["axis"] == 0:
             start, stop = int(live[: params["start"]].sum()), int(live[: params["stop"]].sum())
             params.update(start=start, stop=stop)
+
+    def parts(self, node: Node, shapes: Sequence[Shape]) -> int:
+        """chunk(2) and [:, : channels // 2] cut into 2; numbers that the code holds look the
+        same."""
+        params, side = node.params, shapes[0][0]
+        if params["axis"] != 0:
+            return 1
+        return (
+            side // math.gcd(side, params["start"], params["stop"]) if params["step"] == 1 else side
+        )
+
+    def follow(self, node: Node, before: Sequence[Shape], after: Sequence[Shape]) -> None:
+        params, side = node.params, after[0][0]
+        if params["axis"] == 0 and side != before[0][0]:
+            parts = self.parts(node, before)
+            if side % parts:
+                raise ShapeError(f"{side} channels are not {parts} equal parts")
+            for end in ("start", "stop"):
+                params[end] = params[end] * side // before[0][0]
+        node.shape = self.infer(after, params, node.shape)
 
     def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         params = node.params
