@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 
 from kernelprune.errors import Error
-from kernelprune.graph.footprint import Footprint
+from kernelprune.graph.footprint import Size
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.layers import Layer
 from kernelprune.prune.threshold import check_scope, comparable, select, select_fitting
 
 Masks = dict[str, torch.Tensor]
-Scores = Mapping[str, torch.Tensor]  # [O, I/groups] by layer, or [1, I] for whole input channels
+Scores = Mapping[str, torch.Tensor]  # [O, I/groups] by layer, or [1, units] by pool of channels
+
+
+class Sizes(Protocol):
+    """How large the network will be, for masks as the scores are; ``Footprint`` is one."""
+
+    dense: Size
+
+    def size(self, masks: Mapping[str, Any] | None = None) -> Size: ...
+
+    def cut_off(self, masks: Mapping[str, Any]) -> list[str]: ...
+
+    def backbone(self, scores: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, int]: ...
+
 
 # A choice that uses less of its budget than this is explained.
 _USED = 0.98
@@ -27,7 +41,7 @@ def choose(
     macs: float | None,
     scope: str,
     kept: Scores | None = None,
-    footprint: Footprint | None = None,
+    footprint: Sizes | None = None,
 ) -> tuple[Masks, list[str]]:
     """What is kept of ``scores``, and what the user should know of the choice, a line each.
 
@@ -83,7 +97,7 @@ def connected(
     scores: Scores,
     scope: str,
     kept: Scores | None,
-    footprint: Footprint | None,
+    footprint: Sizes | None,
 ) -> tuple[Masks, list[str]]:
     """The masks of ``pick(None)``; where they leave a layer without a path from the network's input
     to its output, those of ``pick(forced)``, ``forced`` being a connection of every layer such that
@@ -109,7 +123,7 @@ def _prices(
     scores: Scores,
     scope: str,
     kept: Scores | None,
-    footprint: Footprint,
+    footprint: Sizes,
 ) -> dict[str, float]:
     """About how many multiply-adds a connection costs, or a channel: there it is measured what goes
     with the weaker half of them, since the layer before loses outputs."""
@@ -119,6 +133,7 @@ def _prices(
         half = select({name: score}, density=0.5, scope=scope, kept=kept)
         gone = int(score.numel() if kept is None or name not in kept else kept[name].sum())
         gone -= int(half[name].sum())
+        costs.setdefault(name, 0.0)
         if score.shape[0] == 1 and gone:
             saved = whole - footprint.size({**(kept or {}), **half}).macs
             costs[name] = saved / gone
@@ -131,7 +146,7 @@ def _refusal(
     macs: float,
     least: float,
     layers: Sequence[Layer],
-    footprint: Footprint,
+    footprint: Sizes,
 ) -> str:
     whole = footprint.size().layer_macs
     fixed = sum(whole.get(layer.name, 0) for layer in layers if not layer.prunable)

@@ -1,84 +1,103 @@
-"""Which convolutions can lose input channels, and which batch norm scales those have."""
+"""Which layers choose input channels one layer at a time (DCP), and which batch norm scales
+these."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
-from kernelprune.graph.ir import Graph, Node
+from kernelprune.graph.ir import Graph
 from kernelprune.prune.layers import Layer
+from kernelprune.prune.pools import ChannelPools
 
 
-def _passes_on(node: Node) -> bool:
-    """Is channel c of the result made of channel c of the one input?"""
-    return len(node.inputs) == 1 and (node.rule.channelwise or node.rule.elementwise)
+@dataclass
+class Follower:
+    """``layer`` reads the channels that another one does: ``places`` has for each of its inputs the
+    input of that one, ``[I]``."""
+
+    layer: Layer
+    places: np.ndarray
+
+    def mask(self, chosen: torch.Tensor) -> torch.Tensor:
+        """bool ``[O, I]``: what is left of it when the other layer keeps ``chosen`` (bool ``[O,
+        I]``, the same in every row)."""
+        kept = chosen[0][torch.from_numpy(self.places).to(chosen.device)]
+        return kept.expand(self.layer.shape).clone()
 
 
-def _joins(node: Node) -> bool:
-    """Are the channels of the result those of several inputs?"""
-    return len(node.inputs) > 1 and node.rule.rearranges
+@dataclass
+class ChannelReaders:
+    """``layers``: the prunable convolutions without groups, and linear layers on maps, whose input
+    channels may go, in the order of the graph. ``followers``: by the name of one of these the
+    layers that read the same channels and no others, so that they lose what it does (the squeezing
+    layer of a squeeze-and-excitation).
 
-
-def channel_layers(graph: Graph, layers: Sequence[Layer]) -> list[Layer]:
-    """The prunable convolutions whose input channels may go, in the order of the graph.
-
-    Those are the readers of a map of their own: nothing else reads it, back to the convolution
-    that writes it, through batch norms, activations, pools and depthwise convolutions. So all
-    layers of a VGG, the inner ones of a residual block (basic: the second; bottleneck: the second
-    and third), the pointwise ones of a MobileNet. Sums and what shortcuts read stay whole. Readers
-    of a concatenation are included too: their connections go, and a channel itself goes once all
-    its readers have dropped it.
+    The layers are the readers of channels that go as a whole (see ChannelPools): all of a VGG, the
+    inner ones of a residual block (basic: the second; bottleneck: the second and third), those of a
+    MobileNet or EfficientNet block behind the depthwise convolution. Readers of a concatenation are
+    included too: their connections go, and a channel itself goes once all its readers have dropped
+    it. Channels that would have to go as many from each of several parts are left alone.
     """
-    by_node = {id(node): layer for layer in layers for node in layer.nodes}
-    found: list[Layer] = []
-    for node in graph.nodes:
-        layer = by_node.get(id(node))
-        plain = layer is not None and layer.prunable and layer.groups == 1
-        if layer is None or not plain or layer in found:
+
+    layers: list[Layer]
+    followers: dict[str, list[Follower]] = field(default_factory=dict)
+
+
+def channel_readers(graph: Graph, layers: Sequence[Layer]) -> ChannelReaders:
+    channels = ChannelPools(graph, layers)
+    able = [layer for layer in channels.readers if channels.alone(layer.name)]
+    led: dict[frozenset[int], list[Layer]] = {}
+    for layer in able:
+        if layer.name not in channels.joined:
+            led.setdefault(frozenset(channels.inputs[layer.name].tolist()), []).append(layer)
+    found = ChannelReaders([layer for layer in able if layer.prunable and layer.groups == 1])
+    for readers in led.values():
+        leaders = [layer for layer in readers if layer in found.layers]
+        if not leaders:
             continue
-        if len(layer.nodes) == 1 and _may_lose_inputs(graph, node):
-            found.append(layer)
+        leader = max(leaders, key=lambda layer: int(np.prod(layer.kernel)) * layer.out_channels)
+        own = channels.inputs[leader.name]
+        first = {int(number): place for place, number in reversed(list(enumerate(own)))}
+        others = [layer for layer in readers if layer is not leader]
+        found.followers[leader.name] = [
+            Follower(
+                layer, np.array([first[number] for number in channels.inputs[layer.name].tolist()])
+            )
+            for layer in others
+        ]
+        found.layers = [layer for layer in found.layers if layer not in others]
     return found
 
 
-def _may_lose_inputs(graph: Graph, reader: Node) -> bool:
-    value = reader.inputs[0]
-    alone = True
-    while True:
-        consumers = graph.consumers(value)
-        if any(_joins(node) for node in consumers):
-            return True
-        alone = alone and len(consumers) == 1 and value not in graph.outputs
-        producer = graph.producer(value)
-        if producer is None or _joins(producer):
-            return producer is not None
-        groups = producer.params.get("groups", 1)
-        if producer.has_weight() and groups == 1:
-            return alone
-        depthwise = producer.has_weight() and groups == producer.shape[0]
-        if not (depthwise or _passes_on(producer)):
-            return False
-        value = producer.inputs[0]
-
-
 def input_scales(graph: Graph, layer: Layer) -> torch.Tensor | None:
-    """gamma ``[I]`` of the batch norms that a layer's input channels come from; None where one
-    does not come from a batch norm, through activations, pools and concatenations alone."""
+    """gamma ``[I]`` of the batch norms that a layer's input channels come from; None where one does
+    not come from a batch norm through operators alone that make channel c of channel c. Of a gate's
+    product it is that of the map."""
     if len(layer.nodes) != 1:
         return None
-    return _scales(graph, layer.nodes[0].inputs[0])
+    found = _scales(graph, layer.nodes[0].inputs[0])
+    return None if found is None else torch.from_numpy(found)
 
 
-def _scales(graph: Graph, value: str) -> torch.Tensor | None:
+def _scales(graph: Graph, value: str) -> np.ndarray | None:
     node = graph.producer(value)
     if node is None:
         return None
     scale = node.rule.learned_scale(node)
     if scale is not None:
-        return torch.from_numpy(scale)
-    if _joins(node):
-        parts = [_scales(graph, name) for name in node.inputs]
-        found = [part for part in parts if part is not None]
-        return torch.cat(found) if len(found) == len(parts) else None
-    return _scales(graph, node.inputs[0]) if _passes_on(node) else None
+        return scale
+    if node.has_weight() or node.rule.is_sum:
+        return None
+    shapes = graph.shapes()
+    found = np.full(node.shape[0] if node.shape else 1, np.nan)
+    tables = node.rule.channel_sources(node, [shapes[name] for name in node.inputs])
+    for name, table in zip(node.inputs, tables, strict=True):
+        own = None if table is None or table.ndim != 1 else _scales(graph, name)
+        if own is not None and table is not None:
+            here = np.isnan(found) & (table >= 0)
+            found[here] = own[table[here]]
+    return None if np.isnan(found).any() else found

@@ -12,15 +12,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from kernelprune.errors import Error
 from kernelprune.graph.footprint import Footprint
+from kernelprune.graph.ir import Graph
 from kernelprune.prune.batches import Loss
-from kernelprune.prune.channels import channel_layers, input_scales
+from kernelprune.prune.channels import input_scales
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.criterion_options import SLIMMING_PENALTY, CriterionOptions
 from kernelprune.prune.discrimination import DiscriminationAware
 from kernelprune.prune.layers import Layer, Selector, read_graph, read_layers
 from kernelprune.prune.masks import apply_masks, attach_masks
 from kernelprune.prune.options import takes
-from kernelprune.prune.plan import Plan, make_plan, warned
+from kernelprune.prune.plan import Plan, make_plan, plan_channels, warned
+from kernelprune.prune.pools import ChannelPools, ClassScores
 from kernelprune.prune.scores import (
     CHANNEL_CRITERIA,
     CRITERIA,
@@ -113,9 +115,18 @@ def prune_channels(
     hold: bool = False,
     **options: Any,
 ) -> Plan:
-    """Prunes input channels of the layers that ``channel_layers`` names, in place.
+    """Prunes channels of ``model`` in place: all layers that read a channel lose their connections
+    to it, so that ``kp.compact`` can make the model smaller and a file lacks the channel.
 
-    ``ratio``: share of the channels of all those layers that goes. ``criterion``: as for
+    A channel is followed through whatever makes channel c of channel c: batch norms, activations,
+    pools, resizing, depthwise convolutions, gates (squeeze-and-excitation), concatenations, slices,
+    shuffles. Where the code cuts channels into equal parts (a chunk, a shuffle, the groups of a
+    convolution), as many of each part go at once. Channels stay that a sum of two values has
+    (residuals), that the model gives, or that a layer reads which is kept whole; ``plan.tied`` says
+    which and why. Of such channels in a concatenation the connections go all the same.
+
+    ``ratio``: share of all channels that may go that does; what goes at once counts once.
+    ``criterion``: as for
     ``prune_connections``, summed over the connections that read the channel; "slimming" (|gamma| of
     the batch norm before); or "reconstruction", the greedy choice of ``DiscriminationAware``
     without classification (as ThiNet): it needs ``loader`` and ``ratio``, takes the same share from
@@ -134,28 +145,24 @@ def prune_channels(
     if ratio is not None:
         check_number("ratio", ratio, least=0, below=1)
     graph, layers = read_graph(model, x, ignore=ignore, include=include, masked=True)
-    chosen = channel_layers(graph, layers)
-    if not chosen:
+    channels = ChannelPools(graph, layers)
+    if not channels.readers:
         raise Error(f"{type(model).__name__} has no layer whose input channels may go")
     for layer in layers:
-        layer.prunable = layer in chosen
-    gradients = Gradients(model, chosen, loader, settings.samples, loss)
-    scores = {}
-    for layer in chosen:
-        weight, scales = layer.module.weight.detach(), input_scales(graph, layer)
-        seen = Connections(layer.name, weight, settings.seed, gradients, scales)
-        scores[layer.name] = channel_scores(settings.criterion, seen)
-    plan = make_plan(
+        layer.prunable = layer in channels.readers
+    gradients = Gradients(model, channels.readers, loader, settings.samples, loss)
+    scores = _class_scores(graph, channels, settings, gradients)
+    plan = plan_channels(
         layers,
+        channels,
         scores,
+        Footprint(graph),
         density=None if ratio is None else 1 - ratio,
         macs=macs,
         scope=settings.scope or "layer",
-        method=f"{settings.criterion} of channels",
-        kept=_held(chosen),
-        channels=True,
-        footprint=Footprint(graph),
+        held=_held(channels.readers),
     )
+    plan.method = f"{settings.criterion} of channels"
     (attach_masks if hold else apply_masks)(model, plan.masks)
     return warned(plan)
 
@@ -180,6 +187,30 @@ def _held(layers: list[Layer]) -> dict[str, torch.Tensor]:
     """Masks that are attached already."""
     found = {layer.name: parametrisation(layer.module, Masked) for layer in layers}
     return {name: held.mask for name, held in found.items() if held is not None}
+
+
+def _class_scores(
+    graph: Graph, channels: ChannelPools, settings: CriterionOptions, gradients: Gradients
+) -> ClassScores:
+    """Raises Error for a channel of which no layer that reads it knows anything."""
+    found = {}
+    for layer in channels.readers:
+        seen = Connections(
+            layer.name,
+            layer.module.weight.detach(),
+            settings.seed,
+            gradients,
+            input_scales(graph, layer),
+            layer.groups,
+        )
+        scores = channel_scores(settings.criterion, seen)
+        if scores is not None:
+            found[layer.name] = scores
+    classes = ClassScores(channels, found, mean=settings.criterion in CHANNEL_CRITERIA)
+    unknown = classes.unknown()
+    if unknown is not None:
+        raise Error(f"criterion '{settings.criterion}': layer '{unknown}' reads no batch norm")
+    return classes
 
 
 def _reconstruct(

@@ -30,7 +30,7 @@ from kernelprune.prune.batches import (
     recalibrate,
 )
 from kernelprune.prune.budget import cut_off_line
-from kernelprune.prune.channels import channel_layers
+from kernelprune.prune.channels import Follower, channel_readers
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.discrimination_options import GRANULARITIES, DiscriminationOptions
 from kernelprune.prune.distributed import (
@@ -71,8 +71,8 @@ class DiscriminationAware:
     ``(images, targets)``, is read many times; for several inputs the images are a tuple. With
     ``discrimination=0`` nobody looks at targets or outputs: these may be anything (maps, tuples,
     dictionaries), and the loader may give images alone.
-    ``granularity``: "channel" prunes whole input channels of the layers that ``channel_layers``
-    names (``kp.compact`` then removes them), "kernel" connections of all prunable layers without
+    ``granularity``: "channel" prunes whole input channels of the layers that ``channel_readers``
+    gives (``kp.compact`` then removes them), "kernel" connections of all prunable layers without
     groups, and of those with groups that ``include`` names. Layers whose weight does not train
     (``requires_grad``) are left alone. ``loss``: a function of the model's outputs (and the
     classifiers' scores) and the targets, for any task. ``progress``: called as ``Progress`` says.
@@ -112,8 +112,10 @@ class DiscriminationAware:
         self._footprint = Footprint(graph)  # as it was given
         if chosen.epochs_of_a_stage and not any(p.requires_grad for p in model.parameters()):
             raise Error("no parameter of the model is trained: stages cannot be fine-tuned")
+        self.followers: dict[str, list[Follower]] = {}
         if granularity == "channel":
-            able = channel_layers(graph, self.layers)
+            readers = channel_readers(graph, self.layers)
+            able, self.followers = readers.layers, readers.followers
         else:
             able = [layer for layer in self.layers if layer.prunable]
             able = [layer for layer in able if layer.groups == 1 or layer.named]
@@ -122,8 +124,14 @@ class DiscriminationAware:
             raise Error("all layers that may go are frozen (requires_grad is False): nothing to do")
         if not self.chosen:
             raise Error(f"{type(model).__name__} has no layer whose {granularity}s may go")
+        self.followers = {
+            name: [each for each in found if each.layer.module.weight.requires_grad]
+            for name, found in self.followers.items()
+            if name in {layer.name for layer in self.chosen}
+        }
+        led = {each.layer.name for found in self.followers.values() for each in found}
         for layer in self.layers:
-            layer.prunable = layer in self.chosen
+            layer.prunable = layer in self.chosen or layer.name in led
         # Without classification only the last stage matters: there is nothing to cut for.
         cuts = chosen.losses if chosen.discrimination else 0
         self.stages = find_stages(graph, self.chosen, cuts)
@@ -195,6 +203,7 @@ class DiscriminationAware:
             order = torch.randperm(available, generator=torch.Generator().manual_seed(0))
             rows = 1 if self.granularity == "channel" else layer.out_channels
             drawn[layer.name] = (order < number).reshape(rows, -1).expand(layer.shape)
+            drawn |= self._led(layer, drawn[layer.name])
         plan = self._plan_of(drawn, self._footprint)
         plan.masks.clear()
         return plan
@@ -243,7 +252,7 @@ class DiscriminationAware:
 
     def masks(self) -> dict[str, torch.Tensor]:
         """bool ``[O, I]`` by pruned layer: True where a connection is left."""
-        names = {layer.name for layer in self.chosen}
+        names = {layer.name for layer in self.layers if layer.prunable}
         return {name: mask for name, mask in masks_of(self.model).items() if name in names}
 
     def finalize(self) -> nn.Module:
@@ -316,12 +325,16 @@ class DiscriminationAware:
 
         found = greedy.choose(objective, layer, number, adaptive, show)
         self.history.append({"layer": layer.name, "taken": found.taken, "losses": found.losses})
-        attach_masks(self.model, {layer.name: found.mask})
+        attach_masks(self.model, {layer.name: found.mask, **self._led(layer, found.mask)})
         if not channels:
             # Few connections leave maps of another mean and variance, which batch norms in eval
             # mode would pass on to later layers, each less like the network as it was given.
             images = ((images,) for images, _ in objective.batches())
             recalibrate(self.model, images)
+
+    def _led(self, layer: Layer, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Masks of the layers that lose the channels which ``layer`` does."""
+        return {each.layer.name: each.mask(mask) for each in self.followers.get(layer.name, [])}
 
     def _available(self, layer: Layer) -> int:
         rows, columns = layer.shape

@@ -27,9 +27,10 @@ Selector = str | type | nn.Module
 
 @dataclass
 class Layer:
-    """A convolution or linear layer. ``cost``: multiply-adds per image of one connection, summed
+    """A convolution, or a linear layer. ``cost``: multiply-adds per image of one connection, summed
     over all calls of the module; it and ``map_size`` (of the output) are None without a graph.
-    ``named``: ``include`` selects it."""
+    ``named``: ``include`` selects it. ``follows``: a linear layer on vectors, between others: it is
+    not pruned, but does without the channels of a map that all other readers do without."""
 
     name: str
     module: nn.Conv2d | nn.Linear
@@ -38,6 +39,15 @@ class Layer:
     nodes: list[Node] = field(default_factory=list)
     prunable: bool = False
     named: bool = False
+    follows: bool = False
+
+    @property
+    def on_map(self) -> bool:
+        """A convolution, or a linear layer that every call applies at each place of a map
+        (ConvNeXt's between two permutes), which is a 1x1 convolution. Not known without a graph."""
+        if isinstance(self.module, nn.Conv2d):
+            return True
+        return bool(self.nodes) and all(len(node.shape) > 1 for node in self.nodes)
 
     @property
     def groups(self) -> int:
@@ -141,12 +151,13 @@ def find_layers(
 ) -> list[Layer]:
     """All convolutions and linear layers, in the order of the graph (else of the modules).
 
-    Prunable are the convolutions but the first ones (those that read the model's input), the
-    classifier (the last layers before the output, linear or not), depthwise ones, those that share
-    a weight with another module, and what ``ignore`` selects; ``include`` selects first, last and
-    depthwise convolutions that are prunable all the same. Linear layers never are.
+    Prunable are the convolutions, and with a graph the linear layers that work at each place of a
+    map, but the first ones (those that read the model's input), the classifier (the last layers
+    before the output, linear or not), depthwise ones, those that share a weight with another
+    module, and what ``ignore`` selects; ``include`` selects first, last and depthwise ones that are
+    prunable all the same. Linear layers on vectors never are.
     Raises Error when a selector is a name or module that the model does not have, when ``include``
-    selects a convolution that shares its weight, or when nothing is left to prune.
+    selects a layer that shares its weight, or when nothing is left to prune.
     """
     check_model(model)
     modules = dict(model.named_modules())
@@ -166,7 +177,8 @@ def find_layers(
         layer.named = layer.name in included
         left_out = layer.name in ignored or layer.name in shared
         kept_whole = (layer.name in ends or layer.depthwise) and not layer.named
-        layer.prunable = isinstance(layer.module, nn.Conv2d) and not (kept_whole or left_out)
+        layer.prunable = layer.on_map and not (kept_whole or left_out)
+        layer.follows = not (layer.on_map or kept_whole or left_out)
         if layer.named and layer.name in shared and layer.name not in ignored:
             raise Error(
                 f"include: layer '{layer.name}' shares its weight with '{shared[layer.name]}': "

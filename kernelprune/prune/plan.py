@@ -14,6 +14,7 @@ from kernelprune.graph.footprint import Footprint
 from kernelprune.prune.budget import choose
 from kernelprune.prune.histogram import Histogram, histogram
 from kernelprune.prune.layers import Layer
+from kernelprune.prune.pools import ChannelPools, ClassScores, PooledFootprint
 from kernelprune.text import plain
 
 _THIN = 0.01  # a layer below this density gets a warning
@@ -59,6 +60,7 @@ class Plan:
     and layers without a module.
     ``prunable_density`` counts the layers that may be pruned, as the argument ``density`` does.
     ``notes``: what should be known of the choice, a line each.
+    ``tied``: of pruned channels, by layer how many input channels stay in any case, by the reason.
     ``histogram``: how the scores are spread and what is kept of them; ``print`` it too.
     ``milliseconds``: of the whole network per batch, as measured, if the plan is for a time limit.
     """
@@ -71,6 +73,7 @@ class Plan:
     milliseconds: float | None = None
     unfolded: tuple[int, int] = (0, 0)
     notes: list[str] = field(default_factory=list)
+    tied: dict[str, dict[str, int]] = field(repr=False, default_factory=dict)
 
     @property
     def connections(self) -> int:
@@ -157,6 +160,7 @@ class Plan:
                 for row in self.rows
             ],
             "warnings": self.warnings,
+            "tied": self.tied,
             "histogram": None if self.histogram is None else self.histogram.to_dict(),
         }
 
@@ -251,29 +255,71 @@ def make_plan(
     scope: str,
     method: str,
     kept: Mapping[str, torch.Tensor] | None = None,
-    channels: bool = False,
     footprint: Footprint | None = None,
 ) -> Plan:
     """What to keep of ``layers`` by ``scores`` (``[O, I/groups]`` per prunable layer).
 
     ``density``: kept share of the connections of all prunable layers. ``macs``: at most this share
-    of the multiply-adds of the dense network, both as exported. ``channels``: whole input channels
-    are kept or dropped, ``scores`` are ``[1, I]`` and ``density`` counts them. ``footprint``: of
-    the model; None where there was no example input. Raises Error as ``budget.choose``.
+    of the multiply-adds of the dense network, both as exported. ``footprint``: of the model; None
+    where there was no example input. Raises Error as ``budget.choose``.
     """
-    if channels:
-        kept = {name: mask.any(0, keepdim=True) for name, mask in (kept or {}).items()}
     masks, notes = choose(
         layers, scores, density=density, macs=macs, scope=scope, kept=kept, footprint=footprint
     )
-    spread = histogram(scores, masks, scope)
-    if channels:
-        rows = {layer.name: layer.out_channels for layer in layers}
-        masks = {name: mask.repeat(rows[name], 1) for name, mask in masks.items()}
     plan = plan_of(layers, masks, method=method, scope=scope, footprint=footprint)
-    plan.histogram = spread
+    plan.histogram = histogram(scores, masks, scope)
     plan.notes = notes
     return plan
+
+
+def plan_channels(
+    layers: Sequence[Layer],
+    channels: ChannelPools,
+    scores: ClassScores,
+    footprint: Footprint,
+    *,
+    density: float | None,
+    macs: float | None,
+    scope: str,
+    held: Mapping[str, torch.Tensor],
+) -> Plan:
+    """Which channels to keep.
+
+    ``density``: kept share of what may go; ``macs``: as ``make_plan``; ``held``: masks that some
+    layers have already. Raises Error as ``budget.choose``.
+    """
+    pools = channels.pools(scores)
+    compared = channels.unit_scores(pools, scores)
+    kept, notes = choose(
+        layers,
+        compared,
+        density=density,
+        macs=macs,
+        scope=scope,
+        kept=channels.left_of(pools, held),
+        footprint=PooledFootprint(footprint, channels, pools),
+    )
+    masks = channels.layer_masks(pools, kept)
+    masks = {name: mask & held[name] if name in held else mask for name, mask in masks.items()}
+    plan = plan_of(layers, masks, method="", scope=scope, footprint=footprint)
+    plan.histogram = histogram(compared, kept, scope)
+    plan.tied = channels.tied
+    plan.notes = notes
+    if density is not None and density < 1 and channels.tied:
+        plan.notes.append(_tied_line(channels))
+    return plan
+
+
+def _tied_line(channels: ChannelPools) -> str:
+    total: dict[str, int] = {}
+    for reasons in channels.tied.values():
+        for reason, count in reasons.items():
+            total[reason] = total.get(reason, 0) + count
+    parts = ", ".join(f"{reason}: {count:,}" for reason, count in total.items())
+    return (
+        f"{sum(total.values()):,} of {channels.counted:,} input channels stay whatever the ratio, in "
+        f"{len(channels.tied)} layers ({parts}); plan.tied has them by layer"
+    )
 
 
 def plan_of(

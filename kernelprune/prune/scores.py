@@ -20,7 +20,7 @@ from kernelprune.frontends.torch.trace import eval_mode
 from kernelprune.prune.batches import Loss, compute, device_of, labelled, loss_of
 from kernelprune.prune.distributed import sum_over_ranks
 from kernelprune.prune.layers import Layer
-from kernelprune.prune.weights import raw_weight
+from kernelprune.prune.weights import kernels_of, raw_weight
 
 
 @dataclass
@@ -67,20 +67,25 @@ class Gradients:
                     weight.requires_grad_(trains)
         images_seen = sum_over_ranks(images_seen)
         for layer, total in zip(self.layers, sums, strict=True):
-            self.found[layer.name] = sum_over_ranks(total) / images_seen
+            self.found[layer.name] = kernels_of(sum_over_ranks(total) / images_seen)
 
 
 @dataclass
 class Connections:
-    """What a criterion sees of one layer: weight ``[O, I/groups, kh, kw]``, a generator of its own
-    (it depends on the seed and the layer's name alone), the gradient of the loss by the weight, and
-    the scales ``[I]`` of the batch norm that the input comes from (None without one)."""
+    """What a criterion sees of one layer: weight ``[O, I/groups, kh, kw]`` (made of the ``[O, I]``
+    of a linear layer), a generator of its own (it depends on the seed and the layer's name alone),
+    the gradient of the loss by the weight, and the scales ``[I]`` of the batch norm that the input
+    comes from (None without one)."""
 
     name: str
     weight: torch.Tensor
     seed: int
     gradients: Gradients
     scales: torch.Tensor | None = None
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        self.weight = kernels_of(self.weight)
 
     @property
     def generator(self) -> torch.Generator:
@@ -109,14 +114,13 @@ CRITERIA: dict[str, Callable[[Connections], torch.Tensor]] = {
 }
 
 
-def _slimming(layer: Connections) -> torch.Tensor:
-    if layer.scales is None:
-        raise Error(f"criterion 'slimming': layer '{layer.name}' reads no batch norm")
-    return layer.scales.abs()
+def _slimming(layer: Connections) -> torch.Tensor | None:
+    return None if layer.scales is None else layer.scales.abs()
 
 
-# Scores ``[I]``. Slimming: |gamma| of the batch norm before (Liu et al., ICCV 2017).
-CHANNEL_CRITERIA: dict[str, Callable[[Connections], torch.Tensor]] = {"slimming": _slimming}
+# Scores ``[I]``, or None for what the layer does not know of its input channels; another layer that
+# reads the same ones may. Slimming: |gamma| of the batch norm before (Liu et al., ICCV 2017).
+CHANNEL_CRITERIA: dict[str, Callable[[Connections], torch.Tensor | None]] = {"slimming": _slimming}
 
 
 def connection_scores(criterion: str, layer: Connections) -> torch.Tensor:
@@ -126,11 +130,13 @@ def connection_scores(criterion: str, layer: Connections) -> torch.Tensor:
     return CRITERIA[criterion](layer)
 
 
-def channel_scores(criterion: str, layer: Connections) -> torch.Tensor:
-    """``[1, I]``. Raises Error for an unknown criterion."""
+def channel_scores(criterion: str, layer: Connections) -> torch.Tensor | None:
+    """``[I]``, None where ``CHANNEL_CRITERIA`` say nothing. Raises Error for an unknown
+    criterion."""
     if criterion in CHANNEL_CRITERIA:
-        return CHANNEL_CRITERIA[criterion](layer).reshape(1, -1)
+        return CHANNEL_CRITERIA[criterion](layer)
     if criterion not in CRITERIA:
         names = ", ".join([*CRITERIA, *CHANNEL_CRITERIA])
         raise Error(f"criterion '{criterion}': must be one of {names}")
-    return CRITERIA[criterion](layer).sum(0, keepdim=True)
+    connections = CRITERIA[criterion](layer)  # [O, I/groups]
+    return connections.reshape(layer.groups, -1, connections.shape[1]).sum(1).reshape(-1)

@@ -36,6 +36,7 @@ from kernelprune.prune.batches import (
 from kernelprune.prune.distributed import average_gradients, sum_over_ranks
 from kernelprune.prune.layers import Layer
 from kernelprune.prune.scores import kernel_norms
+from kernelprune.prune.weights import kernels_of
 
 
 def kept_number(available: int, ratio: float) -> int:
@@ -274,7 +275,7 @@ class Greedy:
 
     def _best(self, chosen: torch.Tensor, gradient: torch.Tensor, number: int) -> torch.Tensor:
         """bool ``[O, I]``: the ``number`` best that are not chosen yet; equal ones by position."""
-        scores = kernel_norms(gradient)
+        scores = kernel_norms(kernels_of(gradient))
         best = torch.zeros_like(chosen)
         if self.channels:
             scores = scores.sum(0).masked_fill(chosen[0], -1)
@@ -296,7 +297,7 @@ class Greedy:
                 average_gradients([weight])
                 if weight.grad is None:
                     raise Error(f"layer '{layer.name}': the loss has no gradient for its weight")
-                weight.grad.mul_(chosen[..., None, None])
+                weight.grad.mul_(chosen.view(*chosen.shape, *[1] * (weight.dim() - 2)))
                 optimiser.step()
 
 

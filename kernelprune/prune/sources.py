@@ -152,7 +152,7 @@ def _multiply_inputs(reading: Reading, factor: torch.Tensor) -> None:
     layer, first = reading.layer, reading.first
     weight = layer.module.weight
     factors = factor.repeat_interleave(reading.columns)
-    if isinstance(layer.module, nn.Linear):
+    if weight.dim() == 2:
         weight[:, first : first + len(factors)].mul_(factors)
         return
     all_inputs = factor.new_ones(layer.in_channels)

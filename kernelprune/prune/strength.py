@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from kernelprune.prune.distributed import mean_over_ranks
-from kernelprune.prune.weights import Masked
+from kernelprune.prune.weights import Masked, kernels_of
 
 
 def expand(channels: torch.Tensor, groups: int, out_channels: int) -> torch.Tensor:
@@ -76,7 +76,8 @@ class _Kernels(torch.autograd.Function):
 
 
 class Strength(Masked):
-    """Parametrisation of a convolution's weight ``[O, I/groups, kh, kw]``.
+    """Parametrisation of a convolution's weight ``[O, I/groups, kh, kw]``, or of the weight ``[O,
+    I]`` of a linear layer, whose channels are the last axis of its input.
 
     ``strength`` (parameter) is ``[O, I/groups]`` as the mask, ``scale`` (buffer) is ``[I]``,
     ``measured`` (buffer ``[I]``, a number for the same reason as ``dropped``) is above 0 where the
@@ -106,6 +107,8 @@ class Strength(Masked):
         self._watching: RemovableHandle | None = None
 
     def forward(self, direction: torch.Tensor) -> torch.Tensor:
+        if direction.dim() == 2:
+            return self.forward(direction[:, :, None, None])[:, :, 0, 0]
         mask = self.mask
         if direction.shape[2:] == (1, 1) and not direction.requires_grad:
             # The direction of a number is its sign: no norm, and gradients in one pass.
@@ -151,32 +154,39 @@ class Strength(Masked):
 
     def _see(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if module.training:
-            self.observe(inputs[0])
+            self.observe(channels_second(module, inputs[0]))
 
     def observe(self, x: torch.Tensor, images: int = 8) -> None:
-        """Takes the first ``images`` of a batch ``[N, I, H, W]`` into the running mean square.
+        """Takes the first ``images`` of a batch ``[N, I, ...]`` into the running mean square.
 
         The mean over the first 20 batches, then an average with weight 1/20 on the newest. A few
         images are enough for a number per map, and they cost next to nothing.
         """
         with torch.no_grad():
             sample = x.detach()[:images].to(self.scale.dtype)
-            square = mean_over_ranks(sample.square().mean((0, 2, 3)))
+            places = [axis for axis in range(sample.dim()) if axis != 1]
+            square = mean_over_ranks(sample.square().mean(places))
             self.batches += 1
             weight = self.batches.to(square.dtype).reciprocal().clamp_min(0.05)
             moved = self.scale.square().lerp_(square, weight).sqrt_()
             self.scale.copy_(torch.where(self.measured.gt(0), moved, self.scale))
 
 
+def channels_second(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The input of a convolution or linear layer with its channels as axis 1."""
+    return x.movedim(-1, 1) if isinstance(module, nn.Linear) else x
+
+
 def start(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """direction V, norm ``[O, I]`` and mask ``[O, I]`` for given kernels.
+    """direction V, norm ``[O, I]`` and mask ``[O, I]`` for given kernels, or a matrix ``[O, I]``.
 
     V starts as K itself, which keeps the step sizes of plain training. A kernel that is all zero
     has been pruned before and stays pruned, unless the whole layer is zero; its V is any unit
     vector, so that nothing divides by zero.
     """
-    mask = weight.detach().flatten(2).ne(0).any(2)
-    norm = norms(weight) * mask
+    kernels = kernels_of(weight)
+    mask = kernels.detach().flatten(2).ne(0).any(2)
+    norm = norms(kernels) * mask
     direction = weight.clone()
-    direction[~mask] = 1 / (weight.shape[2] * weight.shape[3]) ** 0.5
+    direction[~mask] = 1 / (kernels.shape[2] * kernels.shape[3]) ** 0.5
     return direction, norm, mask if bool(mask.any()) else torch.ones_like(mask)

@@ -34,7 +34,7 @@ from kernelprune.prune.masks import make_plain, masks_of, unchanged_on_failure
 from kernelprune.prune.options import takes
 from kernelprune.prune.plan import Plan, make_plan, plan_of, warned
 from kernelprune.prune.sources import find_rescalings, rescale
-from kernelprune.prune.strength import Strength, start
+from kernelprune.prune.strength import Strength, channels_second, start
 from kernelprune.prune.synaptic_options import LatencyOptions, SynapticOptions
 from kernelprune.prune.threshold import select
 from kernelprune.prune.weights import parametrisation
@@ -50,7 +50,8 @@ def default_penalty(connections: int) -> float:
 
 
 class SynapticStrength:
-    """Reparametrises every prunable convolution of ``model``, in place and exactly.
+    """Reparametrises every prunable layer of ``model``, in place and exactly: convolutions, and
+    linear layers on maps.
 
     ``model`` computes the same function before and after (to float rounding); build the optimiser
     afterwards, from ``parameter_groups``. ``x``: an example input ``[N, C, H, W]``, or a tuple for
@@ -161,8 +162,8 @@ class SynapticStrength:
             stack.enter_context(torch.no_grad())
             for name, part in measured.items():
 
-                def see(_: nn.Module, args: tuple[Any, ...], part: Strength = part) -> None:
-                    part.observe(args[0], images=args[0].shape[0])
+                def see(module: nn.Module, args: tuple[Any, ...], part: Strength = part) -> None:
+                    part.observe(channels_second(module, args[0]), images=args[0].shape[0])
 
                 hook = self.model.get_submodule(name).register_forward_pre_hook(see)
                 stack.callback(hook.remove)

@@ -104,6 +104,11 @@ def raw_weight(module: nn.Module) -> torch.Tensor:
     return weight
 
 
+def kernels_of(weight: torch.Tensor) -> torch.Tensor:
+    """A layer's weight as ``[O, I/groups, kh, kw]``: that of a linear layer has kernels of 1x1."""
+    return weight[:, :, None, None] if weight.dim() == 2 else weight
+
+
 def check_model(model: Any) -> None:
     """Raises Error unless ``model`` is a module of one's own that can be changed."""
     check_module(model)

@@ -190,9 +190,9 @@ class FromScratch(Method):
         self.example = example
         self.layers = find_layers(model, trace(model, example, opaque=True))
         self.masks = {
-            name: module.weight.detach().flatten(2).ne(0).any(2)
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Conv2d)
+            layer.name: layer.present()
+            for layer in self.layers
+            if layer.on_map or not bool(layer.present().all())
         }
         if all(bool(mask.all()) for mask in self.masks.values()):
             raise Error("'scratch' trains what a pruned network keeps, and this one is not pruned")

@@ -15,7 +15,7 @@ import kernelprune as kp
 from kernelprune.errors import Error
 from kernelprune.frontends.torch.trace import trace
 from kernelprune.prune.batches import recalibrate
-from kernelprune.prune.channels import channel_layers
+from kernelprune.prune.channels import channel_readers
 from kernelprune.prune.compact import compact
 from kernelprune.prune.layers import find_layers
 from kernelprune.prune.selection import Greedy, Objective, kept_number
@@ -41,7 +41,9 @@ def pruner(
 STYLES = {
     "vgg": {"features.4", "features.7", "features.10"},
     "resnet": {"layer1.0.conv2", "layer2.0.conv2", "layer2.1.conv2"},
-    "bottleneck": {f"layer{i}.0.conv{j}" for i in (1, 2) for j in (2, 3)},
+    # And what reads the first map: the larger of two layers chooses for both.
+    "bottleneck": {f"layer{i}.0.conv{j}" for i in (1, 2) for j in (2, 3)}
+    | {"layer1.0.downsample.0"},
     "densenet": {f"blocks.{i}_{j}.conv" for i in (1, 2, 3) for j in (0, 1)}
     | {"blocks.transition1.conv", "blocks.transition2.conv"},
     "mobilenet_v1": {"features.6", "features.12", "features.18"},
@@ -49,8 +51,10 @@ STYLES = {
     # last convolution but one.
     "mobilenet_v2": {"features.3.layers.3", "features.4.layers.0", "features.4.layers.6"}
     | {"features.5.layers.6", "features.6.layers.6", "features.7"},
-    # Inside a branch, and what reads the joined branches of the module before.
-    "inception": {f"features.{i}.branch{j}.1.0" for i in (0, 2) for j in (3, 5)}
+    # Inside a branch, what reads the joined branches of the module before, and the one of four
+    # readers of the first map that chooses for all.
+    "inception": {"features.0.branch1.0"}
+    | {f"features.{i}.branch{j}.1.0" for i in (0, 2) for j in (3, 5)}
     | {f"features.2.{name}.0" for name in ("branch1", "branch3.0", "branch5.0", "pool.1")},
 }
 
@@ -171,7 +175,7 @@ def test_stages_are_spread_as_in_the_paper() -> None:
     assert pivots(3, 0) == [] and pivots(1) == [] and pivots(2) == [1]
     model = build("resnet")
     graph = trace(model, torch.randn(1, 3, 8, 8))
-    stages = find_stages(graph, channel_layers(graph, find_layers(model, graph)))
+    stages = find_stages(graph, channel_readers(graph, find_layers(model, graph)).layers)
     # Three blocks: their outputs are read at the input of the next block.
     assert [[layer.name for layer in stage.layers] for stage in stages] == [
         ["layer1.0.conv2", "layer2.0.conv2"],
