@@ -60,9 +60,7 @@ def open_network(
     return Network(graph, path, int8)
 
 
-def write_int8(
-    graph: Graph, path: Path, calibration: Sequence[np.ndarray] | None = None
-) -> Graph:
+def write_int8(graph: Graph, path: Path, calibration: Sequence[np.ndarray] | None = None) -> Graph:
     """Quantises a float32 graph and writes the file; returns the graph in bytes.
 
     ``calibration``: images ``[count, *shape]`` for each input; None takes a few random ones, of

@@ -317,8 +317,8 @@ def _tied_line(channels: ChannelPools) -> str:
             total[reason] = total.get(reason, 0) + count
     parts = ", ".join(f"{reason}: {count:,}" for reason, count in total.items())
     return (
-        f"{sum(total.values()):,} of {channels.counted:,} input channels stay whatever the ratio, in "
-        f"{len(channels.tied)} layers ({parts}); plan.tied has them by layer"
+        f"{sum(total.values()):,} of {channels.counted:,} input channels stay whatever the ratio, "
+        f"in {len(channels.tied)} layers ({parts}); plan.tied has them by layer"
     )
 
 
