@@ -1,4 +1,5 @@
-"""Measures the rates of the cost model: ``python -m bench.calibrate --isa avx512``.
+"""Measures the rates of the cost model: ``python -m bench.calibrate --isa avx512``, or those of the
+kernels of quantised models: ``--int8 avx512_vnni``.
 
 Layers of all kinds and sizes are computed in every way that the engine knows, in every lane mode.
 The time of a candidate is modelled as a sum over its kernel calls of rates times counts
@@ -26,6 +27,7 @@ from kernelprune import _core
 from kernelprune.benchmarking import describe_machine
 from kernelprune.files import write_text
 from kernelprune.format import Graph, Node, Value, write
+from kernelprune.graph.quantization import Quantization
 
 RESULTS = Path(__file__).parent / "results"
 PLAN = Path(__file__).parent.parent / "csrc" / "cpu" / "plan"
@@ -76,6 +78,42 @@ class Layer:
     def floats(self) -> int:
         return int(np.prod(self.in_shape) + np.prod(self.out_shape))
 
+    def moved(self, target: Target, lanes: int) -> float:
+        """What the engine counts for a layer without weights: floats, or four bytes for each."""
+        if not target.int8:
+            return float(self.floats * lanes)
+        taps = 2 * self.kernel if self.op in ("max_pool2d", "avg_pool2d") else 1
+        return 0.25 * self.floats * taps
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is measured: ``int8`` names the kernels of quantised models, beside those of ``isa``."""
+
+    isa: str
+    int8: str = ""
+
+    @staticmethod
+    def of_int8(name: str) -> Target:
+        beside = "avx2" if name == "avx_vnni" else name.partition("_")[0]
+        return Target(beside, name)
+
+    @property
+    def name(self) -> str:
+        """As in the table of rates."""
+        return self.int8 or self.isa
+
+    @property
+    def lanes(self) -> tuple[int, ...]:
+        """Images side by side."""
+        if self.int8:
+            return (1,)
+        return {"avx512": (16, 8, 1), "avx2": (8, 1), "portable": (4, 1)}[self.isa]
+
+
+# Of every value of a quantised network.
+_BYTES = Quantization(2.0**-5, 10)
+
 
 def conv(channels: int, out: int, side: int, kernel: int = 3, stride: int = 1) -> Layer:
     return Layer("conv2d", channels, out, side, kernel, stride)
@@ -107,8 +145,22 @@ OTHERS = [
 ]
 
 
-def network(layers: Sequence[Layer], density: float) -> Graph:
+def network(layers: Sequence[Layer], density: float, *, quantised: bool = False) -> Graph:
     """Each layer with an input of its own, written by an activation right before it."""
+    graph = _float_network(layers, density)
+    if quantised:
+        for value in graph.inputs:
+            value.quantization = _BYTES
+        for node in graph.nodes:
+            node.quantization = _BYTES
+            if node.weight is not None:
+                node.weight = node.weight.astype(np.int8)
+                node.weight_scale = np.full(node.shape[0], 2.0**-6, np.float32)
+                node.bias = np.zeros(node.shape[0], np.int32)
+    return graph
+
+
+def _float_network(layers: Sequence[Layer], density: float) -> Graph:
     random = np.random.default_rng(0)
     inputs, outputs, nodes = [], [], []
     for i, layer in enumerate(layers):
@@ -171,8 +223,10 @@ class Measurement:
 class Group:
     """Layers that are measured together, in one network and one lane mode."""
 
-    def __init__(self, layers: Sequence[Layer], density: float, lanes: int, isa: str, path: Path):
-        self.lanes, self.isa, self.path = lanes, isa, path
+    def __init__(
+        self, layers: Sequence[Layer], density: float, lanes: int, target: Target, path: Path
+    ):
+        self.lanes, self.target, self.path = lanes, target, path
         engine = self.load({})
         self.inputs = [
             _IMAGES[: lanes * int(np.prod(info.shape))].reshape(lanes, *info.shape)
@@ -186,16 +240,17 @@ class Group:
             if node in ways:
                 found = [(way.name, _calls(way.stages)) for way in ways[node]]
             else:
-                kernel, _, target = kernels[node].partition("/")
-                values = (0.0, 0.0, 0.0, float(layer.floats * lanes), 0.0)
-                found = [("", [Call(kernel, int(target.rpartition("x")[2]), 1, values)])]
+                kernel, _, where = kernels[node].partition("/")
+                values = (0.0, 0.0, 0.0, layer.moved(target, lanes), 0.0)
+                found = [("", [Call(kernel, int(where.rpartition("x")[2]), 1, values)])]
             self.ways.append(
                 [Measurement(layer, density, lanes, name, calls) for name, calls in found]
             )
         self.ranks = max(len(ways) for ways in self.ways)
 
     def load(self, choices: dict[tuple[int, str], str]) -> _core.Engine:
-        return _core.Engine.load(str(self.path), 1, self.isa, self.lanes, choices=choices)
+        isa, int8 = self.target.isa, self.target.int8
+        return _core.Engine.load(str(self.path), 1, isa, self.lanes, choices=choices, int8_isa=int8)
 
     def measure(self, rank: int, repeats: int) -> None:
         """Every layer with its candidate of this rank, counted round; keeps the shortest times."""
@@ -225,27 +280,26 @@ def _calls(stages: Sequence[Any]) -> list[Call]:
     ]
 
 
-def groups(isa: str, folder: Path) -> Iterator[Group]:
+def groups(target: Target, folder: Path) -> Iterator[Group]:
     """All layers, densities and lane modes."""
-    widths = {"avx512": (16, 8, 1), "avx2": (8, 1), "portable": (4, 1)}[isa]
     order = np.random.default_rng(1).permutation(len(WEIGHTED))
     mixed = [WEIGHTED[i] for i in order]
     sets = [(mixed, density) for density in DENSITIES] + [(OTHERS, 1.0)]
     for number, (layers, density) in enumerate(sets):
-        for lanes in widths:
+        for lanes in target.lanes:
             fitting = [layer for layer in layers if layer.floats * lanes <= MOST_FLOATS]
             for first in range(0, len(fitting), LAYERS_PER_NETWORK):
                 some = fitting[first : first + LAYERS_PER_NETWORK]
                 path = folder / f"{number}-{lanes}-{first}.safetensors"
-                write(network(some, density), path)
-                yield Group(some, density, lanes, isa, path)
+                write(network(some, density, quantised=bool(target.int8)), path)
+                yield Group(some, density, lanes, target, path)
 
 
-def measure_all(isa: str, minutes: float, repeats: int) -> list[Measurement]:
+def measure_all(target: Target, minutes: float, repeats: int) -> list[Measurement]:
     """Rounds over everything until the time is over; the first round is always whole."""
     end = time.perf_counter() + 60 * minutes
     with tempfile.TemporaryDirectory() as folder:
-        everything = list(groups(isa, Path(folder)))
+        everything = list(groups(target, Path(folder)))
         turns = [(group, rank) for group in everything for rank in range(group.ranks)]
         np.random.default_rng(2).shuffle(turns)  # type: ignore[arg-type]
         for number in range(_MOST_ROUNDS):
@@ -405,13 +459,17 @@ def write_table(isa: str, rows: Sequence[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.calibrate", description=__doc__)
     parser.add_argument("--isa", default=_core.select_isa(""), choices=_core.available_isas())
+    parser.add_argument(
+        "--int8", choices=_core.available_int8_isas(), help="measure kernels of quantised models"
+    )
     parser.add_argument("--minutes", type=float, default=5.0, help="begin no round after that")
     parser.add_argument("--repeats", type=int, default=3, help="runs to take the median of")
     parser.add_argument("--fit", type=Path, help="fit the measurements of this file again")
     parser.add_argument("--write", action="store_true", help="put the rates into the C++ table")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the json file")
     options = parser.parse_args()
-    isa, step, before = options.isa, step_nanoseconds(), table_rates(options.isa)
+    target = Target.of_int8(options.int8) if options.int8 else Target(options.isa)
+    isa, step, before = target.name, step_nanoseconds(), table_rates(target.name)
     if options.fit is not None:
         stored = json.loads(options.fit.read_text(encoding="utf-8"))
         isa, machine = stored["isa"], stored["machine"]
@@ -419,7 +477,7 @@ def main() -> None:
         ways = [_from_json(entry) for entry in stored["measurements"]]
     else:
         machine = describe_machine()
-        ways = measure_all(isa, options.minutes, options.repeats)
+        ways = measure_all(target, options.minutes, options.repeats)
     rates = fit(ways, before, step)
     result = {
         "isa": isa,
@@ -434,7 +492,8 @@ def main() -> None:
         "measurements": [_to_json(way) for way in ways],
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    write_text(options.out / f"cost-{isa}.json", json.dumps(result) + "\n")
+    kind = "cost-int8" if options.int8 else "cost"
+    write_text(options.out / f"{kind}-{isa}.json", json.dumps(result) + "\n")
     rows = table_rows(isa, rates, before)
     print("\n".join(rows))
     print(f"{len(ways)} measurements; before {result['before']}, fitted {result['fitted']}")
