@@ -253,3 +253,50 @@ def test_refuses_twice_and_other_shapes(task) -> None:
     with pytest.raises(Error, match="NaN"):
         task.model.head.weight.data[0, 0] = np.nan
         kp.quantize(task.model, task.images[:8])
+
+
+# ---------------------------------------------------------------- the engine
+
+
+def outputs_of(path: Path, x: torch.Tensor, **options) -> np.ndarray:
+    return np.asarray(kp.Engine(path, **options).run(x.numpy()))
+
+
+@pytest.mark.parametrize("density", [1.0, 0.3])
+@pytest.mark.parametrize("batch", [1, 5, 33])
+def test_engine_computes_the_same_bytes(task, tmp_path: Path, density: float, batch: int) -> None:
+    """If this fails, the accuracy that was measured in torch is not that of the file."""
+    if density < 1:
+        kp.prune_connections(task.model, density=density, x=task.images[:2])
+    quantised = kp.quantize(task.model, task.images[:64])
+    kp.export(quantised, task.images[:2], tmp_path / "m")
+    x = task.test_images[:batch]
+    found = outputs_of(tmp_path / "m", x)
+    assert np.array_equal(found, quantised(x).numpy())
+    assert np.array_equal(outputs_of(tmp_path / "m", x, isa="portable"), found)
+
+
+def test_export_compares_with_the_engine(task, tmp_path: Path, monkeypatch) -> None:
+    """If this fails, a file is written that the engine computes wrongly."""
+    quantised = kp.quantize(task.model, task.images[:64])
+    genuine = GraphModel.compute
+    broken = lambda self, position, values: genuine(self, position, values) // 2  # noqa: E731
+    monkeypatch.setattr(GraphModel, "compute", broken)
+    with pytest.raises(
+        Error, match="does not compute what the model computes.*from node 'stem' on"
+    ):
+        kp.export(quantised, task.images[:2], tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_free_sizes(tmp_path: Path) -> None:
+    """If this fails, a file with free sizes loses them when it is quantised."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
+    x = torch.randn(8, 3, 16, 16)
+    kp.export(model, x[:1], tmp_path / "m", dynamic=("height", "width"))
+    quantised = kp.quantize(tmp_path / "m", x)
+    kp.export(quantised, x[:1], tmp_path / "q")
+    other = torch.randn(2, 3, 40, 24)
+    found = outputs_of(tmp_path / "q", other)
+    want = model(other).detach().numpy()
+    assert np.linalg.norm(found - want) < 0.03 * np.linalg.norm(want)

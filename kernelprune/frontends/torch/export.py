@@ -67,7 +67,7 @@ def export(
     **provenance: Any,
 ) -> Graph:
     """Captures ``model``, checks the result on ``x`` and writes it to ``path``; returns the graph.
-    A quantised model is written as it is.
+    A quantised model is written as it is; the engine's bytes must be its bytes.
 
     ``dynamic``: ``("height", "width")`` or one of them leaves these sides of the input map free;
     the model is captured and checked at a second size too, and Error names a node that keeps to one
@@ -127,8 +127,12 @@ def _export_graph(
     """Of a model that is a graph already, such as a quantised one."""
     if dynamic:
         raise Error("dynamic sizes: quantise a model file that was exported with them")
-    run(model, inputs)
     graph = model.graph
+    images = tuple(tensor.detach().cpu().contiguous() for tensor in inputs)
+    # The same bytes, but for those made by ops whose float32 sums have no one order.
+    error = difference(run(model, inputs), _by_engine(graph, images)[0])
+    if error > _MAX_TOLERANCE:
+        raise Error(_fault_of_the_engine(graph, images, error))
     described = _described(graph, model.source, graph.all_connections())
     if quantizations(graph):
         described["precision"] = "int8"

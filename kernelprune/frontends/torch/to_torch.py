@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from kernelprune.frontends.torch.graph_model import GraphModel
 from kernelprune.graph.ir import Graph
+from kernelprune.graph.quantization import quantizations
 
 
 def to_torch(graph: Graph, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -16,8 +18,11 @@ def to_torch(graph: Graph, dtype: torch.dtype = torch.float32) -> nn.Module:
     Takes the graph's inputs ``[N, C, H, W]`` or ``[N, F]`` in order and returns its output (a tuple
     when there are several). It consists of torch.nn modules and torch's functions, so
     torch.compile, channels_last and ONNX export apply. Also runs traced graphs (batch_norm,
-    groups). Raises UnsupportedOperator for an op that has no torch twin.
+    groups). Raises UnsupportedOperator for an op that has no torch twin. Of a quantised graph it is
+    a ``GraphModel``, which computes the engine's bytes.
     """
+    if quantizations(graph):
+        return GraphModel(graph)
     root = nn.Module()
     fx_graph = torch.fx.Graph()
     shapes = graph.shapes()
