@@ -25,25 +25,16 @@ def block_groups(node: Node) -> int:
     return 1
 
 
-def narrowed(weight: np.ndarray, groups: int) -> np.ndarray:
-    """[O, I, ...] -> [O, I/groups, ...]: the diagonal blocks."""
-    if groups == 1:
-        return weight
-    rows, width = weight.shape[0] // groups, weight.shape[1] // groups
-    blocks = [
-        weight[group * rows : (group + 1) * rows, group * width : (group + 1) * width]
-        for group in range(groups)
-    ]
-    return np.concatenate(blocks)
-
-
 def regroup(graph: Graph) -> Graph:
     """Gives layers that may have them, in place, the groups that their connections show: a weight
     ``[O, I/groups, ...]`` and ``params["groups"]``, as a traced graph has them."""
     for node in graph.nodes:
         groups = block_groups(node) if node.rule.has_groups else 1
         if groups > 1:
-            assert node.weight is not None
-            node.weight = narrowed(node.weight, groups)
+            kept = node.sparse()
+            width = kept.in_channels // groups
+            weight = np.zeros((kept.out_channels, width, *kept.weight.shape[1:]), kept.weight.dtype)
+            weight[kept.rows(), kept.col.astype(np.int64) % width] = kept.weight
+            node.weight = weight
             node.params["groups"] = groups
     return graph

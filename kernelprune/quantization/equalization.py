@@ -114,9 +114,13 @@ def _scale(pair: Pair, largest: np.ndarray) -> None:
     weights = np.zeros_like(largest)
     one_each = True
     for node, channels in pair.readers:
-        sizes, row = _sizes(node)
-        np.maximum.at(weights, channels, (sizes / np.maximum(row, 1e-300)[:, None]).max(axis=0))
-        one_each &= bool(((sizes > 0).sum(axis=1) <= 1).all())
+        kept = node.sparse()
+        rows, sizes = kept.rows(), np.abs(kept.weight).max(axis=(1, 2), initial=0.0)
+        most = np.zeros(node.shape[0])
+        np.maximum.at(most, rows, sizes)
+        own = channels[kept.col.astype(np.int64)]
+        np.maximum.at(weights, own, sizes / np.maximum(most[rows], 1e-300))
+        one_each &= bool((np.diff(kept.row_ptr.astype(np.int64)) <= 1).all())
     usable = (largest > 0) & (weights > 0)
     if not usable.any():
         return
@@ -124,23 +128,21 @@ def _scale(pair: Pair, largest: np.ndarray) -> None:
     ratio = largest[usable] if one_each else np.sqrt(largest[usable] / weights[usable])
     ratio = ratio / np.exp(np.log(ratio).mean())
     factors[usable] = np.clip(ratio, 1 / _MOST, _MOST)
-    writer = pair.writer
-    writer.weight = _times(writer.weight, 1 / factors, 0)
-    if writer.bias is not None:
-        writer.bias = (writer.bias / factors).astype(writer.bias.dtype)
+    _scale_layer(pair.writer, 1 / factors, None)
     for node, channels in pair.readers:
-        node.weight = _times(node.weight, factors[channels], 1)
+        _scale_layer(node, None, factors[channels])
 
 
-def _sizes(node: Node) -> tuple[np.ndarray, np.ndarray]:
-    """The largest weight of each connection [O, I], and of each row [O]."""
-    assert node.weight is not None
-    sizes = np.abs(node.weight.astype(np.float64)).reshape(*node.weight.shape[:2], -1).max(axis=2)
-    return sizes, sizes.max(axis=1, initial=0.0)
-
-
-def _times(weight: np.ndarray | None, factors: np.ndarray, axis: int) -> np.ndarray:
-    assert weight is not None
-    sides = [1] * weight.ndim
-    sides[axis] = -1
-    return np.asarray(weight * factors.reshape(sides)).astype(weight.dtype)
+def _scale_layer(node: Node, outputs: np.ndarray | None, inputs: np.ndarray | None) -> None:
+    """Multiplies weights by a factor of their output channel, and the bias with them, or of their
+    input channel."""
+    kept = node.sparse()
+    if outputs is not None:
+        factors = outputs[kept.rows()]
+        if node.bias is not None:
+            node.bias = (node.bias * outputs).astype(node.bias.dtype)
+    else:
+        assert inputs is not None
+        factors = inputs[kept.col.astype(np.int64)]
+    weight = kept.weight * factors[:, None, None]
+    node.set_sparse(kept.with_weight(weight.astype(kept.weight.dtype)))

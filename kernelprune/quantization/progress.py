@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 # Called with what is being done and the share of it that is done, 0..1.
@@ -21,7 +22,7 @@ def told(progress: Progress | None) -> Iterator[Progress]:
     if progress is not None:
         yield progress
         return
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or find_spec("rich") is None:
         yield lambda doing, share: None
         return
     with ExitStack() as stack:

@@ -11,7 +11,7 @@ from torch import nn
 
 from kernelprune.errors import Error, ShapeError
 from kernelprune.frontends.torch.byte_steps import Bytes, Step
-from kernelprune.graph.channels import expand_groups
+from kernelprune.graph.connections import Connections
 from kernelprune.graph.groups import regroup
 from kernelprune.graph.ir import Graph
 from kernelprune.graph.quantization import quantizations
@@ -65,8 +65,8 @@ class GraphModel(nn.Module):
             own = self.bytes_of(node.output)
             node.quantization = None if own is None else own.quantization()
             groups = int(node.params.pop("groups", 1))
-            if node.has_weight():
-                node.weight = expand_groups(node.weight, groups)
+            if groups > 1:
+                node.set_sparse(Connections.from_groups(node.weight, groups))
             graph.nodes.append(node)
         return graph
 
