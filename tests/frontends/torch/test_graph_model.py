@@ -253,3 +253,11 @@ def test_golden_file_stays_the_same() -> None:
     want = np.array([[float.fromhex(number) for number in row] for row in GOLDEN_OUTPUT])
     assert np.array_equal(GraphModel(graph)(torch.from_numpy(x)).numpy(), want)
     assert np.array_equal(Engine(GOLDEN).run(x), want)
+
+
+def test_to_torch_of_bytes() -> None:
+    """If this fails, the readable twin of a quantised graph computes with integers as if they were
+    its numbers."""
+    graph = small(np.random.default_rng(14))
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(to_torch(graph)(x), GraphModel(graph)(x))
