@@ -8,40 +8,38 @@
 
 namespace kernelprune {
 
-// Consecutive entries of the innermost axis that lie next to each other in the input too.
+// Entries of an axis one after the other, in floats: the first lies `in` floats after where the
+// other axes lead, and each next one `in_step` after the one before; a negative `in`: a fill.
 struct CopyRun {
-  int64_t in = 0;     // floats from where the outer axes lead; negative: a fill
-  int64_t count = 0;  // entries
+  int64_t count = 1, in = 0, in_step = 0;
+};
+
+// An axis of an output, or a part of one: its runs, or the entries that `index` names, which lie
+// runs[0].in_step floats apart.
+struct CopyAxis {
+  static constexpr int kMostRuns = 3;
+  int64_t side = 1, out_step = 0;
+  CopyRun runs[kMostRuns];
+  int run_count = 1;
+  const uint32_t* index = nullptr;  // [side]
 };
 
 // gather_copy: every entry of the output is an entry of the input, or a number. Where it is found
 // follows from the place along each axis alone.
 struct GatherCopyParams {
-  static constexpr int kOuter = 4;
-  int64_t sides[kOuter] = {1, 1, 1, 1};  // the outer axes
-  const int64_t* in_at[kOuter] = {};     // [side]: floats; negative: a fill
-  int64_t out_step[kOuter] = {};         // floats from one place to the next
-  const CopyRun* runs = nullptr;         // of the innermost axis
-  int64_t run_count = 0;
+  static constexpr int kAxes = 5;
+  CopyAxis axes[kAxes];  // from the outermost to the innermost, whose entries lie side by side
   float fill = 0.0f;
 };
 
-// resize: sample y of the output is the weighted sum of rows row_at[tap][y], and so for columns.
+// resize: what sample i of an axis is made of, the sum of weight[tap][i] * row at[tap][i]. The step
+// in front writes it to KernelArgs::work, so a plan has none of it, however large a map is: for the
+// rows, then, from `columns` on, for the columns `taps` rows of places, whole numbers, and as many
+// of weights.
 struct ResizeParams {
-  static constexpr int kMaxTaps = 4;
-  int taps = 1;  // 1, 2 or 4
-  const uint32_t* row_at[kMaxTaps] = {};
-  const float* row_weight[kMaxTaps] = {};
-  const uint32_t* column_at[kMaxTaps] = {};  // with room for a vector behind the last
-  const float* column_weight[kMaxTaps] = {};
-};
-
-// adaptive_avg_pool, adaptive_max_pool: where the windows begin and end.
-struct AdaptivePoolParams {
-  const int64_t* row_begin = nullptr;
-  const int64_t* row_end = nullptr;
-  const int64_t* column_begin = nullptr;
-  const int64_t* column_end = nullptr;
+  int taps = 1;                             // 1, 2 or 4
+  int64_t row_pitch = 0, column_pitch = 0;  // floats from one row of a table to the next
+  int64_t columns = 0;
 };
 
 // unary.

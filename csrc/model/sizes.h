@@ -13,8 +13,8 @@ namespace kernelprune {
 // proportion.
 void check_growth(const Shape& shape, int64_t given);
 
-// Counts the places along the axes of nodes' shapes: plans have tables of them. Throws Error
-// (kFormat) when with this shape there are more than 2^24 in a graph.
+// Counts the places along the axes of nodes' shapes. Throws Error (kFormat) when with this shape
+// there are more than 2^24 in a graph.
 void count_places(const Shape& shape, int64_t* places);
 
 // The graph for maps of height x width at its only input, whose shapes are all inferred anew. It

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "ops/moved_axes.h"
 #include "ops/op.h"
 
 namespace kernelprune {
@@ -27,6 +28,12 @@ struct DepthToSpace : Op {
                                           std::to_string(block * block) + " channels");
     }
     return Shape::map(in.c / (block * block), in.h * block, in.w * block);
+  }
+  // Rows and columns of the result are blocks, and places in them.
+  MovedAxes moved_axes(const Shape& in, const Shape& out) const {
+    return {moved_axis(0, 0, {out.c, 0, block * block}), moved_axis(1, 1, {in.h, 0, 1}),
+            moved_axis(1, 0, {block, 0, block}), moved_axis(2, 2, {in.w, 0, 1}),
+            moved_axis(2, 0, {block, 0, 1})};
   }
   void reference(const ReferenceInputs& in, ReferenceValue* out) const {
     for_each_element(out->shape, [&](const Position& at, int64_t index) {

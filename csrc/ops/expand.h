@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "ops/moved_axes.h"
 #include "ops/op.h"
 
 namespace kernelprune {
@@ -30,6 +31,7 @@ struct Expand : Op {
     }
     return wanted;
   }
+  MovedAxes moved_axes(const Shape& in, const Shape& out) const { return expanded_axes(in, out); }
   void reference(const ReferenceInputs& in, ReferenceValue* out) const {
     for_each_element(out->shape, [&](const Position& at, int64_t index) {
       Position from = at;

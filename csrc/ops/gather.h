@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "ops/moved_axes.h"
 #include "ops/op.h"
 
 namespace kernelprune {
@@ -27,6 +28,11 @@ struct Gather : Op {
   }
   std::vector<TensorRule> tensor_rules(const std::vector<Shape>& inputs, const Shape&) const {
     return {{"index", {count}, inputs[0].side(axis)}};
+  }
+  MovedAxes moved_axes(const Shape&, const Shape& out, const OpTensors& tensors) const {
+    MovedAxes axes = unmoved_axes(out);
+    axes[static_cast<size_t>(axis)].index = tensors[0].indices.data();
+    return axes;
   }
   void reference(const ReferenceInputs& in, ReferenceValue* out) const {
     for_each_element(out->shape, [&](const Position& at, int64_t index) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "ops/moved_axes.h"
 #include "ops/op.h"
 
 namespace kernelprune {
@@ -47,6 +48,26 @@ struct Pad : Op {
       sides.push_back(before[axis] + side + after[axis]);
     }
     return Shape::of(sides);
+  }
+  MovedAxes moved_axes(const Shape& in, const Shape&) const {
+    MovedAxes axes;
+    for (int axis = 0; axis < in.rank; ++axis) {
+      const int64_t side = in.side(axis);
+      const int64_t front = before[static_cast<size_t>(axis)];
+      const int64_t back = after[static_cast<size_t>(axis)];
+      MovedAxis moved = moved_axis(axis, axis, {});
+      moved.add(mode == Mode::kConstant    ? MovedRun{front, -1, 0}
+                : mode == Mode::kReflect   ? MovedRun{front, front, -1}
+                : mode == Mode::kReplicate ? MovedRun{front, 0, 0}
+                                           : MovedRun{front, side - front, 1});
+      moved.add({side, 0, 1});
+      moved.add(mode == Mode::kConstant    ? MovedRun{back, -1, 0}
+                : mode == Mode::kReflect   ? MovedRun{back, side - 2, -1}
+                : mode == Mode::kReplicate ? MovedRun{back, side - 1, 0}
+                                           : MovedRun{back, 0, 1});
+      axes.push_back(moved);
+    }
+    return axes;
   }
   // The place along an axis of `side` entries that place `at` of the result shows; -1 for none.
   int64_t source(int axis, int64_t at, int64_t side) const {

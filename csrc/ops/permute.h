@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "ops/moved_axes.h"
 #include "ops/op.h"
 
 namespace kernelprune {
@@ -32,6 +33,13 @@ struct Permute : Op {
       throw Error(ErrorKind::kFormat, "axes does not hold every axis of " + in.text() + " once");
     }
     return Shape::of(sides);
+  }
+  MovedAxes moved_axes(const Shape&, const Shape& out) const {
+    MovedAxes moved = unmoved_axes(out);
+    for (MovedAxis& axis : moved) {
+      axis.in_axis = static_cast<int>(axes[static_cast<size_t>(axis.out_axis)]);
+    }
+    return moved;
   }
   void reference(const ReferenceInputs& in, ReferenceValue* out) const {
     for_each_element(out->shape, [&](const Position& at, int64_t index) {

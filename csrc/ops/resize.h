@@ -65,12 +65,16 @@ struct Resize : Op {
     return Shape::map(in.c, side(in.h, scale_h, declared.h), side(in.w, scale_w, declared.w));
   }
 
-  // The taps of sample `to` of `out` along an axis with `in` entries.
-  Taps taps_of(int64_t to, int64_t in, int64_t out, double scale) const {
-    const double step =
-        align_corners ? (out > 1 ? static_cast<double>(in - 1) / static_cast<double>(out - 1) : 0.0)
-        : scale > 0.0 ? 1.0 / scale
-                      : static_cast<double>(in) / static_cast<double>(out);
+  // From one of `out` samples along an axis with `in` entries to the next, in entries.
+  double step(int64_t in, int64_t out, double scale) const {
+    if (align_corners) {
+      return out > 1 ? static_cast<double>(in - 1) / static_cast<double>(out - 1) : 0.0;
+    }
+    return scale > 0.0 ? 1.0 / scale : static_cast<double>(in) / static_cast<double>(out);
+  }
+
+  // The taps of sample `to`, `step` from one to the next, along an axis with `in` entries.
+  Taps taps_of(int64_t to, int64_t in, double step) const {
     Taps taps;
     const auto clamped = [&](int64_t at) { return std::clamp<int64_t>(at, 0, in - 1); };
     const auto place = static_cast<double>(to);
@@ -104,8 +108,8 @@ struct Resize : Op {
   void reference(const ReferenceInputs& in, ReferenceValue* out) const {
     const Shape &from = in[0].shape, &to = out->shape;
     for_each_element(to, [&](const Position& at, int64_t index) {
-      const Taps rows = taps_of(at[1], from.h, to.h, scale_h);
-      const Taps columns = taps_of(at[2], from.w, to.w, scale_w);
+      const Taps rows = taps_of(at[1], from.h, step(from.h, to.h, scale_h));
+      const Taps columns = taps_of(at[2], from.w, step(from.w, to.w, scale_w));
       double sum = 0.0;
       for (int i = 0; i < taps(); ++i) {
         for (int j = 0; j < taps(); ++j) {

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "ops/moved_axes.h"
 #include "ops/op.h"
 
 namespace kernelprune {
@@ -30,6 +31,11 @@ struct Slice : Op {
                                           std::to_string(stop) + " of " + std::to_string(side));
     }
     return inputs[0].with(axis, ceil_div(stop - start, step));
+  }
+  MovedAxes moved_axes(const Shape&, const Shape& out) const {
+    MovedAxes axes = unmoved_axes(out);
+    axes[static_cast<size_t>(axis)] = moved_axis(axis, axis, {out.side(axis), start, step});
+    return axes;
   }
   void reference(const ReferenceInputs& in, ReferenceValue* out) const {
     for_each_element(out->shape, [&](const Position& at, int64_t index) {

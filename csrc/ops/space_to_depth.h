@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "ops/moved_axes.h"
 #include "ops/op.h"
 
 namespace kernelprune {
@@ -26,6 +27,12 @@ struct SpaceToDepth : Op {
                                           std::to_string(block));
     }
     return Shape::map(in.c * block * block, in.h / block, in.w / block);
+  }
+  // Channels of the result are channels of the input, and rows and columns in a block.
+  MovedAxes moved_axes(const Shape& in, const Shape& out) const {
+    return {moved_axis(0, 0, {in.c, 0, 1}), moved_axis(0, 1, {block, 0, 1}),
+            moved_axis(0, 2, {block, 0, 1}), moved_axis(1, 1, {out.h, 0, block}),
+            moved_axis(2, 2, {out.w, 0, block})};
   }
   void reference(const ReferenceInputs& in, ReferenceValue* out) const {
     for_each_element(out->shape, [&](const Position& at, int64_t index) {

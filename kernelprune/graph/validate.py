@@ -28,7 +28,7 @@ MAX_ELEMENTS = 1 << 31
 MAX_JSON_VALUES = 1 << 22  # in the header, and in the graph
 MAX_NODE_INPUTS = 1 << 20  # of all nodes
 MAX_GROWTH = 4096  # see check_growth
-MAX_PLACES = 1 << 24  # along the axes of nodes' shapes: plans have tables of them
+MAX_PLACES = 1 << 24  # along the axes of nodes' shapes
 MAX_NAME_BYTES = 200
 
 VERSIONS = ("1", "2")

@@ -196,15 +196,14 @@ Lowering::Storage Lowering::expanded(int value, const Shape& to) {
   const Shape& from = shape(value);
   if (from == to) return byte_storage_[value];
   moves_bytes_ = true;  // so count the steps of the axes
-  const std::vector<CopyAxis> axes =
-      copy_axes(*this, from, to, [&](int axis, int64_t i) { return from.side(axis) == 1 ? 0 : i; });
+  const GatherCopyParams params =
+      gather_copy_params(*this, from, to, expanded_axes(from, to), 0.0f);
   moves_bytes_ = false;
-  const GatherCopyParams params = gather_copy_params(*this, to.rank, axes, 0.0f);
   Int8Args args = int8_args(value, value);
   args.params = keep(params);
   const Storage at{new_buffer(int8_bytes(to)), 0};
   add_int8_between(int8_kernels().copy, args, byte_storage_[value], {}, at,
-                   params.sides[0] * params.sides[1], static_cast<double>(to.elements()));
+                   gather_copy_units(params), static_cast<double>(to.elements()));
   return at;
 }
 

@@ -1,6 +1,7 @@
 #include "cpu/int8/movement.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 namespace kernelprune {
@@ -42,10 +43,41 @@ void reshape(const Int8Args& a, int64_t begin, int64_t end) {
   }
 }
 
+void resize(const Int8Args& a, int64_t begin, int64_t end) {
+  const auto& p = *static_cast<const Int8ResizeParams*>(a.params);
+  constexpr int64_t kColumns = 256;  // whose places are worked out at once
+  std::array<int64_t, kColumns> from{};
+  for (int64_t first = 0; first < a.out_w; first += kColumns) {
+    const int64_t count = std::min(kColumns, a.out_w - first);
+    for (int64_t i = 0; i < count; ++i) {
+      from[static_cast<size_t>(i)] = p.op.taps_of(first + i, a.in_w, p.column_step).at[0];
+    }
+    for (int64_t c = begin; c < end; ++c) {
+      const auto* in = static_cast<const uint8_t*>(a.in) + c * a.in_stride;
+      auto* out = static_cast<uint8_t*>(a.out) + c * a.out_stride + first;
+      int64_t last_row = -1;
+      for (int64_t y = 0; y < a.out_h; ++y, out += a.out_w) {
+        const int64_t row = p.op.taps_of(y, a.in_h, p.row_step).at[0];
+        if (row == last_row) {
+          std::memcpy(out, out - a.out_w, static_cast<size_t>(count));
+          continue;
+        }
+        for (int64_t i = 0; i < count; ++i) {
+          const uint8_t byte = in[row * a.in_w + from[static_cast<size_t>(i)]];
+          out[i] = a.table == nullptr ? byte : a.table[byte];
+        }
+        last_row = row;
+      }
+    }
+  }
+}
+
 }  // namespace
 
 Int8Kernel int8_concat_kernel() { return {"int8_concat", concat}; }
 
 Int8Kernel int8_reshape_kernel() { return {"int8_reshape", reshape}; }
+
+Int8Kernel int8_resize_kernel() { return {"int8_resize", resize}; }
 
 }  // namespace kernelprune

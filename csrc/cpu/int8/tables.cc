@@ -52,6 +52,7 @@ bool lower_channel_tables(Lowering& to, const Node& node, const Compute& compute
   Int8Args args = to.int8_args(in, out);
   ChannelTables tables;
   tables.table = to.int8_kernels().table.run;
+  tables.tables.reserve(static_cast<size_t>(args.out_channels));
   for (size_t c = 0; c < static_cast<size_t>(args.out_channels); ++c) {
     tables.tables.push_back(table_of(*to.quantization(in), *to.quantization(out),
                                      [&](double x) { return compute(c, x); }));

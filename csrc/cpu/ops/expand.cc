@@ -3,11 +3,8 @@
 namespace kernelprune {
 
 template <>
-void lower(Lowering& to, const Expand&, const Node& node) {
-  const Shape &in = to.shape(node.inputs[0]), &out = to.shape(node.output);
-  lower_gather_copy(to, node, copy_axes(to, in, out, [&](int axis, int64_t i) {
-                      return in.side(axis) == 1 ? 0 : i;
-                    }));
+void lower(Lowering& to, const Expand& op, const Node& node) {
+  lower_moved(to, op, node);
 }
 
 }  // namespace kernelprune

@@ -1,58 +1,56 @@
 #include "cpu/ops/gather_copy.h"
 
-#include <utility>
+#include <algorithm>
+#include <vector>
 
 #include "cpu/op_params.h"
 
 namespace kernelprune {
 namespace {
 
-// What the parameters point at, kept with them.
-struct Tables : GatherCopyParams {
-  std::vector<CopyAxis> axes;
-  std::vector<CopyRun> list;
-};
-
-std::vector<CopyRun> runs_of(const CopyAxis& axis, int64_t lanes) {
-  std::vector<CopyRun> runs;
-  int64_t next = -1;  // what would lengthen the last run
-  for (const int64_t at : axis.in_at) {
-    const bool joins = !runs.empty() && (at < 0 ? runs.back().in < 0 : at == next);
-    if (!joins) runs.push_back({at, 0});
-    ++runs.back().count;
-    next = at < 0 ? -2 : at + lanes;
+// In floats, `in_step` from one entry of the input to the next.
+CopyAxis copy_axis(const MovedAxis& axis, int64_t in_step, int64_t out_step) {
+  CopyAxis copied;
+  copied.side = axis.side(), copied.out_step = out_step;
+  copied.index = axis.index;
+  copied.run_count = axis.run_count;
+  for (int i = 0; i < axis.run_count; ++i) {
+    const MovedRun& run = axis.runs[static_cast<size_t>(i)];
+    copied.runs[i] = {run.count, run.first < 0 ? -1 : run.first * in_step, run.step * in_step};
   }
-  return runs;
+  return copied;
 }
 
 }  // namespace
 
-GatherCopyParams gather_copy_params(Lowering& to, int rank, std::vector<CopyAxis> axes,
-                                    float fill) {
-  constexpr auto kOuter = static_cast<size_t>(GatherCopyParams::kOuter);
-  // A vector's entries are channels, which lie `channel_stride` apart: an axis behind them.
-  if (rank == 1) axes.push_back({{0}, to.lanes()});
-  while (axes.size() < kOuter + 1) axes.insert(axes.end() - 1, CopyAxis{{0}, 0});
-  Tables tables;
-  tables.list = runs_of(axes.back(), to.lanes());
-  axes.pop_back();
-  tables.axes = std::move(axes);
-  tables.fill = fill;
-  const auto* kept = to.keep(std::move(tables));
-  GatherCopyParams params = *kept;
-  for (size_t i = 0; i < kOuter; ++i) {
-    params.sides[i] = static_cast<int64_t>(kept->axes[i].in_at.size());
-    params.in_at[i] = kept->axes[i].in_at.data();
-    params.out_step[i] = kept->axes[i].out_step;
+GatherCopyParams gather_copy_params(const Lowering& to, const Shape& in, const Shape& out,
+                                    const MovedAxes& axes, float fill) {
+  constexpr auto kAxes = static_cast<size_t>(GatherCopyParams::kAxes);
+  std::vector<CopyAxis> copied;
+  for (size_t i = 0; i < axes.size(); ++i) {
+    int64_t out_step = to.step_of(out, axes[i].out_axis);
+    for (size_t j = i + 1; j < axes.size() && axes[j].out_axis == axes[i].out_axis; ++j) {
+      out_step *= axes[j].side();  // the parts within this one
+    }
+    copied.push_back(copy_axis(axes[i], to.step_of(in, axes[i].in_axis), out_step));
   }
-  params.runs = kept->list.data(), params.run_count = static_cast<int64_t>(kept->list.size());
+  // A vector's entries are channels, which lie `channel_stride` apart: an axis behind them.
+  if (out.rank == 1) copied.push_back({});
+  while (copied.size() < kAxes) copied.insert(copied.end() - 1, CopyAxis{});
+  GatherCopyParams params;
+  std::copy(copied.begin(), copied.end(), params.axes);
+  params.fill = fill;
   return params;
 }
 
-void lower_gather_copy(Lowering& to, const Node& node, std::vector<CopyAxis> axes, float fill) {
+int64_t gather_copy_units(const GatherCopyParams& params) {
+  return params.axes[0].side * params.axes[1].side;
+}
+
+void lower_gather_copy(Lowering& to, const Node& node, const MovedAxes& axes, float fill) {
   const int in = node.inputs[0], out = node.output;
-  const auto* params = to.keep(gather_copy_params(to, to.shape(out).rank, std::move(axes), fill));
-  const int64_t units = params->sides[0] * params->sides[1];
+  const auto* params = to.keep(gather_copy_params(to, to.shape(in), to.shape(out), axes, fill));
+  const int64_t units = gather_copy_units(*params);
   if (to.moves_bytes()) {
     Int8Args args = to.int8_args(in, out);
     args.params = params;

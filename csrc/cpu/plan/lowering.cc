@@ -226,6 +226,22 @@ Step& Lowering::add_value_step_over(const Kernel& kernel, const KernelArgs& args
   return add_between(kernel, args, in, second, out, true, units);
 }
 
+int Lowering::add_scratch_step(const Kernel& kernel, const KernelArgs& args, int64_t floats,
+                               int64_t units) {
+  const int scratch = new_buffer(floats * kFloat);
+  const Operand to = use({scratch, 0});
+  CostTerms terms;
+  terms.moved_floats = static_cast<double>(floats);
+  add_step(kernel, table_->width, args, units, terms).out = to;
+  return scratch;
+}
+
+// `step` is the last one.
+void Lowering::read_scratch(int scratch, Step* step) {
+  buffers_[scratch].last = this->step() - 1;
+  step->work = {Operand::Place::kWorkspace, scratch};
+}
+
 void Lowering::add_copies(int out, std::vector<Piece> pieces, const std::vector<int>& inputs,
                           int64_t rows, int64_t pitch) {
   if (moves_bytes_) {

@@ -53,6 +53,11 @@ class Lowering {
   Step& add_value_step_over(const Kernel& kernel, const KernelArgs& args, int in, int second,
                             int out, int64_t units);
 
+  // A step that reads no value and writes `floats` of memory that lives until the last step that
+  // read_scratch() gives it to, as KernelArgs::work. Returns its number.
+  int add_scratch_step(const Kernel& kernel, const KernelArgs& args, int64_t floats, int64_t units);
+  void read_scratch(int scratch, Step* step);
+
   // Over the memory of the node's one input a kernel that maps each element to one, and takes
   // `time` times as long as a copy: a step, or an epilogue of the convolution that has made the
   // input, if nothing else reads that.

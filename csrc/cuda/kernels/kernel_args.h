@@ -23,6 +23,27 @@ struct AxisSteps {
   int32_t side = 1, in = 0, out = 0;
 };
 
+// Entries of an axis one after the other: the first of them is `first` activations after where the
+// other axes lead, each next one `step` after the one before; a negative `first`: a fill.
+struct CopyRun {
+  uint32_t count = 0;
+  int32_t first = 0, step = 0;
+};
+
+// An axis, or a part of one, of what is copied: its runs, or what OpArgs::table names, which is
+// runs[0].step activations from one entry to the next.
+struct CopyAxis {
+  uint32_t side = 1;
+  CopyRun runs[3] = {{1, 0, 0}, {}, {}};
+  bool is_indexed = false;
+};
+
+// How many samples of `side` entries are taken, `step` apart.
+struct SampledAxis {
+  double step = 1.0;
+  int32_t side = 1, samples = 1;
+};
+
 // What kernels other than those of convolutions are given besides (cuda/kernels/ops). Places in an
 // image are counted in 32 bits.
 struct OpArgs {
@@ -30,9 +51,17 @@ struct OpArgs {
   float alpha = 0.0f, beta = 0.0f;
   int32_t image_blocks = 1;    // blocks of threads that share an image
   int64_t residual_image = 0;  // as in_image
-  // Of the node: places (kNowhere: none), and numbers.
-  Span<const uint32_t> tables[4];
-  Span<const float> numbers[4];
+  // Of the node: places and numbers.
+  Span<const uint32_t> table;
+  Span<const float> numbers[2];
+
+  // What an output is copied from: parts of its channels, its rows and its columns.
+  static constexpr int kChannelParts = 3, kRowParts = 2, kColumnParts = 2;
+  CopyAxis channels[kChannelParts], rows[kRowParts], columns[kColumnParts];
+
+  // resize: its rows and its columns.
+  SampledAxis sampled[2];
+  bool align_corners = false;
 
   // Rows of activations, which `lanes` threads take together, 1 or a warp: there is one for each
   // place along `kept`; its elements are the places along `along`. Outermost axis first.

@@ -1,40 +1,24 @@
-#include <vector>
-
 #include "cuda/plan/lowering.h"
 
 namespace kernelprune {
-namespace {
-
-// The taps of every sample along one axis, [tap][sample]: table and numbers of this index.
-void set_axis(CudaLowering& to, const Resize& op, int64_t in, int64_t out, double scale, int index,
-              cuda::Args* args) {
-  const auto each = [&](const auto& visit) {
-    for (int i = 0; i < op.taps(); ++i) {
-      for (int64_t at = 0; at < out; ++at) visit(op.taps_of(at, in, out, scale), i);
-    }
-  };
-  args->op.tables[index] = to.upload<uint32_t>([&] {
-    std::vector<uint32_t> places;
-    each([&](const Taps& taps, int i) { places.push_back(static_cast<uint32_t>(taps.at[i])); });
-    return places;
-  });
-  args->op.numbers[index] = to.upload<float>([&] {
-    std::vector<float> weights;
-    each([&](const Taps& taps, int i) { weights.push_back(static_cast<float>(taps.weight[i])); });
-    return weights;
-  });
-}
-
-}  // namespace
 
 template <>
 void lower(CudaLowering& to, const Resize& op, const Node& node) {
   const Shape &in = to.shape(node.inputs[0]), &out = to.shape(node.output);
+  const auto axis = [&](int64_t side, int64_t samples, double scale) {
+    return cuda::SampledAxis{op.step(side, samples, scale), static_cast<int32_t>(side),
+                             static_cast<int32_t>(samples)};
+  };
   cuda::Args args = to.activation_args(node.inputs[0], node.output);
-  args.op.function = op.taps();
-  set_axis(to, op, in.h, out.h, op.scale_h, 0, &args);
-  set_axis(to, op, in.w, out.w, op.scale_w, 1, &args);
+  args.op.function = static_cast<int32_t>(op.mode);
+  args.op.align_corners = op.align_corners;
+  args.op.sampled[0] = axis(in.h, out.h, op.scale_h);
+  args.op.sampled[1] = axis(in.w, out.w, op.scale_w);
+  const int64_t samples = out.h + out.w;
+  const int scratch =
+      to.add_scratch_step(to.kernels().resize_samples, args, 2 * op.taps() * samples, samples);
   to.add_elements(to.kernels().resize, args, node);
+  to.read_scratch(scratch);
 }
 
 }  // namespace kernelprune

@@ -61,12 +61,16 @@ int64_t CudaLowering::step_of(int value, int axis) const {
 }
 
 int CudaLowering::new_buffer(int64_t of_image, bool half) {
+  const int64_t activations = of_image * batch_;
+  return add_buffer(activations * (half ? sizeof(uint16_t) : sizeof(float)), activations);
+}
+
+int CudaLowering::add_buffer(int64_t bytes, int64_t activations) {
   BufferLifetime buffer;
-  const int64_t size = half ? sizeof(uint16_t) : sizeof(float);
-  buffer.bytes = of_image * batch_ * size;
+  buffer.bytes = bytes;
   buffer.first = buffer.last = step();
   buffers_.push_back(buffer);
-  counts_.push_back(of_image * batch_);
+  counts_.push_back(activations);
   return static_cast<int>(buffers_.size()) - 1;
 }
 
@@ -168,6 +172,19 @@ CudaStep& CudaLowering::add_elements(const cuda::Kernel& kernel, const Args& arg
   const size_t inputs = node.inputs.size();
   return add_elements(kernel, args, node.output, inputs > 0 ? node.inputs[0] : -1,
                       inputs > 1 ? node.inputs[1] : -1, node.output);
+}
+
+int CudaLowering::add_scratch_step(const cuda::Kernel& kernel, const Args& args, int64_t floats,
+                                   int64_t threads) {
+  const int scratch = add_buffer(floats * sizeof(float), floats);
+  add_step_between(kernel, args, ceil_div(threads, kernel.threads), {-1, -1, scratch});
+  program_.steps.back().shape.out_bytes = sizeof(float);
+  return scratch;
+}
+
+void CudaLowering::read_scratch(int scratch) {
+  buffers_[scratch].last = step() - 1;
+  places_.back().second = scratch;
 }
 
 void CudaLowering::lower_convolution(const Window& window, Activation activation,

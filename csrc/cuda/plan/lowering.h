@@ -62,6 +62,13 @@ class CudaLowering {
                          int out);
   CudaStep& add_elements(const cuda::Kernel& kernel, const cuda::Args& args, const Node& node);
 
+  // A step by `threads` threads that reads no value and writes `floats` of memory, the same for
+  // every batch. Returns its number.
+  int add_scratch_step(const cuda::Kernel& kernel, const cuda::Args& args, int64_t floats,
+                       int64_t threads);
+  // The last step reads it, in place of a second value.
+  void read_scratch(int scratch);
+
   // `value` lies in the memory of `of`, and no step is needed.
   void alias(int value, int of) { storage_[value] = storage_[of]; }
 
@@ -89,6 +96,7 @@ class CudaLowering {
   int step() const { return static_cast<int>(program_.steps.size()); }
   void new_value(int value) { storage_[value] = new_buffer(stored(value), half_); }
   int new_buffer(int64_t of_image, bool half);
+  int add_buffer(int64_t bytes, int64_t activations);
   CudaOperand use(int buffer);
   [[noreturn]] void refuse_size() const;
   CudaStep& add_step_between(const cuda::Kernel& kernel, const cuda::Args& args, int64_t blocks,

@@ -23,9 +23,9 @@ constexpr int64_t kFreeBytes = int64_t{2} << 20;
 constexpr int64_t kBytesPerByte = 40;
 constexpr int64_t kTotalFreeBytes = int64_t{8} << 20;
 constexpr int64_t kTotalBytesPerByte = 300;
-// Ops that move or sample have tables of the places along each axis.
-constexpr int64_t kBytesPerPlace = 128;
-constexpr double kSecondsPerPlace = 2e-7;
+// 256 bytes for each channel of some quantised ops.
+constexpr int64_t kBytesPerTable = 384;
+constexpr double kSecondsPerTable = 1e-5;
 constexpr double kFreeSeconds = 0.5;
 constexpr double kSecondsPerByte = 1e-6;
 // Of one run, on top of the tensors: activations of a batch block, padded and transformed.
@@ -350,28 +350,26 @@ void check_results(const std::string& file, bool spoil, Random* random, Checked*
   if (random->chance(0.3)) check_options(c, random, result);
 }
 
-// Places along the axes of all shapes.
-int64_t places_of(const Engine& engine) {
-  int64_t places = 0;
+// Channels that have a table of what each byte becomes.
+int64_t tables_of(const Engine& engine) {
+  int64_t tables = 0;
   for (const LayerInfo& layer : engine.layers(1)) {
-    for (const int64_t side : layer.shape) places += side;
-    // A table for each channel takes as much as these.
     const bool has_tables = layer.kernel.find("int8_channel_tables") != std::string::npos;
-    if (has_tables) places += 3 * layer.shape[0];
+    if (has_tables) tables += layer.shape[0];
   }
-  return places;
+  return tables;
 }
 
-// Calls load(), which says how many places along axes there are. It must keep to memory and time
-// that grow with the bytes of the file.
+// Calls load(), which says how many tables there are. It must keep to memory and time that grow
+// with the bytes of the file.
 template <typename Load>
 void measured(const Load& load, size_t file_bytes, double slowness, const std::string& what,
               Checked* result, bool keeps = false) {
   const auto bytes = static_cast<int64_t>(file_bytes);
-  int64_t places = 0;  // which load() says
+  int64_t tables = 0;  // which load() says
   start_counting(int64_t{3} << 30);
   const double start = processor_seconds();
-  guarded([&] { places = load(); }, false, what, result);
+  guarded([&] { tables = load(); }, false, what, result);
   const double seconds = processor_seconds() - start;
   const Allocated memory = allocated();
   result->peak_bytes = std::max(result->peak_bytes, memory.peak);
@@ -383,16 +381,16 @@ void measured(const Load& load, size_t file_bytes, double slowness, const std::s
                                std::to_string(std::llround(got)) + " " + unit);
   };
   limit(static_cast<double>(memory.peak),
-        static_cast<double>(kFreeBytes + kBytesPerByte * bytes + kBytesPerPlace * places),
+        static_cast<double>(kFreeBytes + kBytesPerByte * bytes + kBytesPerTable * tables),
         "bytes at once");
   limit(static_cast<double>(memory.total),
         static_cast<double>(kTotalFreeBytes + kTotalBytesPerByte * bytes +
-                            4 * kBytesPerPlace * places),
+                            2 * kBytesPerTable * tables),
         "bytes in all");
   limit(1e3 * seconds,
         1e3 * slowness *
             (kFreeSeconds + kSecondsPerByte * static_cast<double>(bytes) +
-             kSecondsPerPlace * static_cast<double>(places)),
+             kSecondsPerTable * static_cast<double>(tables)),
         "ms of one processor");
   if (!keeps && memory.live - static_cast<int64_t>(result->reason.capacity()) > 4096) {
     result->failures.push_back(what + ": " + std::to_string(memory.live) + " bytes were not freed");
@@ -411,7 +409,7 @@ void check_choices(const uint8_t* bytes, size_t size, double slowness, Random* r
   tuning.int8_isa = layout.int8_isa;
   choose_candidates(Engine::load_bytes(bytes, size, "file", options, tuning), &tuning, random);
   const auto load = [&] {
-    return places_of(Engine::load_bytes(bytes, size, "file", options, tuning));
+    return tables_of(Engine::load_bytes(bytes, size, "file", options, tuning));
   };
   measured(load, size, slowness, "load as a plan says", result);
 }
@@ -425,7 +423,7 @@ void check_large_size(const uint8_t* bytes, size_t size, double slowness, Random
   const int64_t height = random->pick(kSides), width = random->pick(kSides);
   const auto plan = [&]() -> int64_t {
     try {
-      return places_of(*engine.at(height, width));
+      return tables_of(*engine.at(height, width));
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::kShape) throw;
       return 0;
@@ -445,7 +443,7 @@ Checked check(const std::string& file, const CheckOptions& options, Random* rand
     try {
       const Engine engine = Engine::load_bytes(bytes.get(), file.size(), "file", {});
       result.accepted = true;
-      return places_of(engine);
+      return tables_of(engine);
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::kFormat) throw;
       result.reason = without_details(error.what());

@@ -114,37 +114,59 @@ std::string check_pool(const Case& c) {
   return bytes.is_intact() && floats.is_intact() ? "" : "wrote outside of the output";
 }
 
-// A map whose axes are permuted and padded: rows of runs, fills between them.
+// One axis of what is copied: runs of all kinds, a fill among them, or a table. Appends to `at`
+// where each entry comes from; negative: a fill.
+CopyAxis random_axis(Random* random, int64_t side, int64_t places, int64_t step,
+                     std::vector<uint32_t>* index, std::vector<int64_t>* at) {
+  CopyAxis axis;
+  axis.side = side, axis.run_count = 0;
+  if (random->integer(0, 2) == 0) {
+    for (int64_t i = 0; i < side; ++i) {
+      // Now and then entries that lie side by side.
+      const bool goes_on = i > 0 && index->back() + 1 < places && random->integer(0, 1) == 0;
+      index->push_back(goes_on ? index->back() + 1
+                               : static_cast<uint32_t>(random->integer(0, places - 1)));
+      at->push_back(index->back() * step);
+    }
+    axis.index = index->data(), axis.runs[0].in_step = step;
+    return axis;
+  }
+  for (int64_t left = side; left > 0;) {
+    const bool is_last = axis.run_count + 1 == CopyAxis::kMostRuns;
+    const int64_t count = is_last ? left : random->integer(1, left);
+    CopyRun& run = axis.runs[axis.run_count++];
+    // Steps of 1 and -1 while there are places, or of 0.
+    const int64_t first = random->integer(0, places - 1);
+    const int64_t by = first + count <= places ? 1 : first + 1 >= count ? -1 : 0;
+    run = {count, first * step, by * step};
+    if (random->integer(0, 4) == 0) run.in = -1;
+    for (int64_t i = 0; i < count; ++i) at->push_back(run.in < 0 ? -1 : run.in + i * run.in_step);
+    left -= count;
+  }
+  return axis;
+}
+
+// A map of three axes and the bytes of its innermost one, each moved in its own way.
 std::string check_copy(const Case& c) {
   Random random(static_cast<uint64_t>(c.integer("seed")));
-  const int64_t sides[3] = {c.integer("c"), c.integer("h"), c.integer("w")};
-  const int64_t run = c.integer("run"), width = sides[2] * run;
-  std::vector<std::vector<int64_t>> at(4);
+  const int64_t sides[4] = {c.integer("c"), c.integer("h"), 2, c.integer("w") * c.integer("run")};
+  const int64_t kPlaces = 9, width = sides[3] + 3;  // of the input: places, and bytes of a row
+  const int64_t in_step[4] = {kPlaces * kPlaces * width, kPlaces * width, width,
+                              random.integer(0, 3) == 0 ? 2 : 1};
   GatherCopyParams params;
-  // Places of the input in random order, every seventh a fill.
-  const int64_t in_side = 9, in_step[4] = {in_side * in_side * width, in_side * width, width, 0};
-  for (size_t axis = 0; axis < 4; ++axis) {
-    const int64_t side = axis < 2 ? sides[axis] : axis == 2 ? 2 : 1;
-    for (int64_t i = 0; i < side; ++i) {
-      const bool is_fill = axis < 3 && random.integer(0, 6) == 0;
-      at[axis].push_back(is_fill     ? -1
-                         : axis == 3 ? 0
-                                     : random.integer(0, in_side - 1) * in_step[axis]);
-    }
-    params.sides[axis] = side;
-    params.in_at[axis] = at[axis].data();
+  std::vector<uint32_t> index[4];
+  std::vector<int64_t> at[4];
+  int64_t out_step = 1;
+  for (int axis = 3; axis >= 0; --axis) {
+    const int64_t places = axis == 3 ? width / in_step[3] : kPlaces;
+    CopyAxis& moved = params.axes[axis == 3 ? 4 : axis];
+    moved = random_axis(&random, sides[axis], places, in_step[axis], &index[axis], &at[axis]);
+    moved.out_step = out_step;
+    out_step *= sides[axis];
   }
-  params.out_step[3] = width, params.out_step[2] = width;
-  params.out_step[1] = 2 * width, params.out_step[0] = sides[1] * params.out_step[1];
-  std::vector<CopyRun> runs;
-  for (int64_t i = 0; i < sides[2]; ++i) {
-    runs.push_back({i % 5 == 4 ? -1 : random.integer(0, sides[2] - 1) * run, run});
-  }
-  params.runs = runs.data(), params.run_count = sides[2];
-  const int64_t size = sides[0] * params.out_step[0];
-  Memory<uint8_t> in(in_side * in_step[0], 64), out(size, 0);
-  for (int64_t i = 0; i < in_side * in_step[0]; ++i)
-    in[i] = static_cast<uint8_t>(random.integer(0, 255));
+  const int64_t size = out_step, in_size = kPlaces * in_step[0];
+  Memory<uint8_t> in(in_size, 64), out(size, 0);
+  for (int64_t i = 0; i < in_size; ++i) in[i] = static_cast<uint8_t>(random.integer(0, 255));
   std::vector<uint8_t> table(256);
   for (uint8_t& each : table) each = static_cast<uint8_t>(random.integer(0, 255));
   Int8Args a;
@@ -155,16 +177,14 @@ std::string check_copy(const Case& c) {
   kernel.run(a, 0, units / 2);
   kernel.run(a, units / 2, units);
   for (int64_t i = 0; i < size; ++i) {
-    const int64_t column = i % width, row = i / width % 2, second = i / (2 * width) % sides[1];
-    const int64_t first = i / (2 * width * sides[1]);
-    const int64_t from[3] = {at[0][static_cast<size_t>(first)], at[1][static_cast<size_t>(second)],
-                             at[2][static_cast<size_t>(row)]};
-    const CopyRun& piece = runs[static_cast<size_t>(column / run)];
-    int64_t wanted = 77;
-    if (from[0] >= 0 && from[1] >= 0 && from[2] >= 0 && piece.in >= 0) {
-      wanted = in[from[0] + from[1] + from[2] + piece.in + column % run];
-      if (a.table != nullptr) wanted = table[static_cast<size_t>(wanted)];
+    int64_t from = 0, rest = i;
+    bool is_fill = false;
+    for (int axis = 3; axis >= 0; --axis) {
+      const int64_t found = at[axis][static_cast<size_t>(rest % sides[axis])];
+      is_fill = is_fill || found < 0;
+      from += found, rest /= sides[axis];
     }
+    const int64_t wanted = is_fill ? 77 : a.table == nullptr ? in[from] : table[in[from]];
     if (out[i] != wanted) {
       return "byte " + std::to_string(i) + ": " + std::to_string(out[i]) + " in place of " +
              std::to_string(wanted);

@@ -9,5 +9,6 @@
 #include "cpu/kernels/int8/linear.inl.h"
 #include "cpu/kernels/int8/elementwise.inl.h"
 #include "cpu/kernels/int8/pool.inl.h"
+#include "cpu/kernels/copy_axis.inl.h"
 #include "cpu/kernels/int8/copy.inl.h"
 #include "cpu/kernels/int8/table.inl.h"

@@ -1,7 +1,28 @@
-// Pooling over windows of any place and size, which are listed (AdaptivePoolParams).
+// Pooling to a size: window i of n covers floor(i * side / n) to ceil((i + 1) * side / n).
 //
 // Layouts: batch-blocked, a vector a pixel; single image, the lanes are columns of the window. NaN:
 // kept in every maximum, as maps are small here. Units: channels.
+
+// The windows along an axis, one after the other.
+class AdaptiveWindows {
+ public:
+  AdaptiveWindows(int64_t side, int64_t count)
+      : count_(count), step_(side / count), step_rest_(side % count) {}
+
+  int64_t begin() const { return begin_; }
+  int64_t size() const {
+    const int64_t rest = rest_ + step_rest_;
+    return step_ + (rest > 0 ? 1 : 0) + (rest > count_ ? 1 : 0);
+  }
+  void next() {
+    begin_ += step_, rest_ += step_rest_;
+    if (rest_ >= count_) ++begin_, rest_ -= count_;
+  }
+
+ private:
+  const int64_t count_, step_, step_rest_;
+  int64_t begin_ = 0, rest_ = 0;  // begin_ + rest_ / count_ is where the window begins
+};
 
 template <class V, class Reduce>
 struct AdaptivePool {
@@ -46,16 +67,17 @@ struct AdaptivePool {
   }
 
   static void run(const KernelArgs& a, int64_t begin, int64_t end) {
-    const auto& p = *static_cast<const AdaptivePoolParams*>(a.params);
     const int64_t pitch = a.in_w * a.lanes;
     for (int64_t c = begin; c < end; ++c) {
       float* out = a.out + c * a.out_stride;
-      for (int64_t y = 0; y < a.out_h; ++y) {
-        const int64_t rows = p.row_end[y] - p.row_begin[y];
-        const float* in = a.in + c * a.in_stride + p.row_begin[y] * pitch;
-        for (int64_t x = 0; x < a.out_w; ++x, out += a.lanes) {
-          const int64_t columns = p.column_end[x] - p.column_begin[x];
-          const float* window = in + p.column_begin[x] * a.lanes;
+      AdaptiveWindows down(a.in_h, a.out_h);
+      for (int64_t y = 0; y < a.out_h; ++y, down.next()) {
+        const int64_t rows = down.size();
+        const float* in = a.in + c * a.in_stride + down.begin() * pitch;
+        AdaptiveWindows across(a.in_w, a.out_w);
+        for (int64_t x = 0; x < a.out_w; ++x, out += a.lanes, across.next()) {
+          const int64_t columns = across.size();
+          const float* window = in + across.begin() * a.lanes;
           const float scale = Reduce::kAverage ? 1.0f / static_cast<float>(rows * columns) : 1.0f;
           if (a.lanes == V::kWidth) {
             const Vec result = blocked_window(window, rows, columns, pitch);

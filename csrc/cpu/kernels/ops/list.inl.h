@@ -5,6 +5,7 @@
 #include "cpu/kernels/ops/elementary_double.inl.h"
 #include "cpu/kernels/ops/functions.inl.h"
 #include "cpu/kernels/ops/elementwise.inl.h"
+#include "cpu/kernels/copy_axis.inl.h"
 #include "cpu/kernels/ops/movement.inl.h"
 #include "cpu/kernels/ops/pointwise.inl.h"
 #include "cpu/kernels/ops/pool.inl.h"

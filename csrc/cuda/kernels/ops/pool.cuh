@@ -4,8 +4,7 @@
 //   average: their sum over their number, or over that of the taps inside the padded map
 //            (count_include_pad; pad_bottom and pad_right are those that count), or op.alpha if
 //            that is not 0
-//   adaptive: the same over rows tables[0][y] to tables[1][y] and columns tables[2][x] to
-//             tables[3][x]
+//   adaptive: the same over rows floor(y * H / OH) to ceil((y + 1) * H / OH), and so for columns
 //   global:  out[n][c] = mean of in[n][c]
 //
 // Layouts: in [N][C][H][in_pitch], out [N][C][OH][out_pitch], of T. Windows: one output per thread.
@@ -58,6 +57,22 @@ struct PoolKernel {
   }
 };
 
+// Where window i of `windows` along `side` entries begins. Division by 64 bits takes several times
+// as long, and is hardly ever needed.
+KP_DEVICE uint32_t window_begin(uint32_t i, int side, int windows) {
+  const uint64_t product = static_cast<uint64_t>(i) * static_cast<uint32_t>(side);
+  const auto divisor = static_cast<uint32_t>(windows);
+  if (product >> 32 == 0) return static_cast<uint32_t>(product) / divisor;
+  return static_cast<uint32_t>(product / divisor);
+}
+
+// One after its last entry: the next window begins there, or one before.
+KP_DEVICE uint32_t window_end(uint32_t i, int side, int windows) {
+  const uint32_t next = window_begin(i + 1, side, windows);
+  const uint64_t exact = static_cast<uint64_t>(i + 1) * static_cast<uint32_t>(side);
+  return static_cast<uint64_t>(next) * static_cast<uint32_t>(windows) == exact ? next : next + 1;
+}
+
 template <class T, bool Average>
 struct AdaptivePoolKernel {
   static constexpr int kThreads = kElementThreads;
@@ -69,9 +84,10 @@ struct AdaptivePoolKernel {
     if (e.is_padding) return write_element<T>(a, e, 0.0f);
     const int64_t map =
         e.image * a.in_image + static_cast<int64_t>(e.channel) * a.in_h * a.in_pitch;
-    const uint32_t first_row = load(a.op.tables[0], e.row), end_row = load(a.op.tables[1], e.row);
-    const uint32_t first_column = load(a.op.tables[2], e.column);
-    const uint32_t end_column = load(a.op.tables[3], e.column);
+    const uint32_t first_row = window_begin(e.row, a.in_h, a.out_h);
+    const uint32_t end_row = window_end(e.row, a.in_h, a.out_h);
+    const uint32_t first_column = window_begin(e.column, a.in_w, a.out_w);
+    const uint32_t end_column = window_end(e.column, a.in_w, a.out_w);
     float result = Average ? 0.0f : -HUGE_VALF;
     for (uint32_t row = first_row; row < end_row; ++row) {
       const int64_t at = map + static_cast<int64_t>(row) * a.in_pitch;
