@@ -33,16 +33,10 @@ struct AvgPool2d : Op {
     }
     return op;
   }
+  // No window lies in padding alone, of which there is less than a kernel: what counts of it is
+  // never 0, and may be a divisor.
   Shape infer(const std::vector<Shape>& inputs) const {
-    const Shape output = window.output(inputs[0], inputs[0].c);
-    // Every window has to begin inside what counts: its taps are a divisor.
-    const int64_t rows = inputs[0].h + window.pad_bottom - uncounted_bottom;
-    const int64_t columns = inputs[0].w + window.pad_right - uncounted_right;
-    if ((output.h - 1) * window.stride_h - window.pad_top >= rows ||
-        (output.w - 1) * window.stride_w - window.pad_left >= columns) {
-      throw Error(ErrorKind::kFormat, "a window lies in uncounted padding alone");
-    }
-    return output;
+    return window.output(inputs[0], inputs[0].c);
   }
   // The counted taps of one axis of a window: the last one may hang over the end.
   static int64_t counted(int64_t start, int64_t kernel, int64_t size, int64_t pad_end) {

@@ -24,8 +24,9 @@ struct Pad : Op {
     op.after = attributes.integers("after", 0, kMaxExtent);
     op.mode = static_cast<Mode>(
         attributes.choice("mode", {"constant", "reflect", "replicate", "circular"}));
-    op.value = static_cast<float>(attributes.number("value"));
-    if (op.mode != Mode::kConstant && op.value != 0.0f) {
+    const double value = attributes.number("value");
+    op.value = static_cast<float>(value);
+    if (op.mode != Mode::kConstant && value != 0.0) {  // 1e-60 is not 0, but its float32 is
       throw Error(ErrorKind::kFormat, "value is not 0, but the mode is no constant");
     }
     return op;

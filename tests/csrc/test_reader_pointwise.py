@@ -11,6 +11,7 @@ from op_files import OpFile
 
 from kernelprune import _core
 from kernelprune.errors import FormatError
+from kernelprune.format.reader import read_bytes
 
 MAP = [4, 3, 5]
 
@@ -104,6 +105,26 @@ def test_refused(make: Callable[[], OpFile], message: str) -> None:
     """If this fails, a wrong file loads, or its author is not told what is wrong with it."""
     with pytest.raises(FormatError, match=re.escape(message)):
         load(make())
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        unary("silu", 1e-60),
+        unary("elu", 1, -1e-60),
+        OpFile("pad", [MAP], [4, 4, 5], {
+            "before": [0, 1, 0], "after": [0, 0, 0], "mode": "reflect", "value": 1e-60}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_number_that_is_0_as_float32_is_not_0(file: OpFile) -> None:
+    """If this fails, one of the two readers takes a file that the other refuses: FORMAT.md asks for
+    the number 0."""
+    content = file.model().to_bytes()
+    with pytest.raises(FormatError, match="is not 0"):
+        load(file)
+    with pytest.raises(FormatError, match="is not 0"):
+        read_bytes(content, "file")
 
 
 @pytest.mark.parametrize("file", [unary("exp"), channels("prelu", "slope"), constant([1], [1])])
