@@ -2,36 +2,26 @@
 #pragma once
 
 #include <cmath>
-#include <vector>
 
 #include "ops/normalization.h"
 
 namespace kernelprune {
 
-struct L2Normalize : Op {
+struct L2Normalize : RowNormalization {
   static constexpr const char* kName = "l2_normalize";
-  static constexpr int kSince = 2;
-  int axis = 0;
-  double eps = 0.0;
 
   static L2Normalize from(const Attributes& attributes) {
     L2Normalize op;
-    op.axis = attributes.axis();
-    op.eps = eps_from(attributes);
+    op.set_axis(attributes);
     return op;
   }
-  Shape infer(const std::vector<Shape>& inputs) const {
-    check_axis(axis, inputs[0]);
-    return inputs[0];
-  }
   void reference(const ReferenceInputs& in, ReferenceValue* out) const {
-    for_each_row(out->shape, axis, [&](int64_t first, int64_t stride, int64_t count) {
-      const auto at = [&](int64_t i) { return in[0].data[first + i * stride]; };
+    normalize_rows(in[0], out, [&](int64_t count, const auto& row, const auto& result) {
       double squares = 0.0;
-      for (int64_t i = 0; i < count; ++i) squares += at(i) * at(i);
+      for (int64_t i = 0; i < count; ++i) squares += row(i) * row(i);
       const double norm = std::sqrt(squares);
       const double divisor = norm < eps ? eps : norm;  // a NaN stays
-      for (int64_t i = 0; i < count; ++i) out->data[first + i * stride] = at(i) / divisor;
+      for (int64_t i = 0; i < count; ++i) result(i) = row(i) / divisor;
     });
   }
 };

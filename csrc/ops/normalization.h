@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <vector>
 
 #include "ops/op.h"
 
@@ -13,6 +14,34 @@ inline double eps_from(const Attributes& attributes) {
   if (eps < 0.0) throw Error(ErrorKind::kFormat, "parameter 'eps' is negative");
   return eps;
 }
+
+// A normalization of the rows along one axis.
+struct RowNormalization : Op {
+  static constexpr int kSince = 2;
+  int axis = 0;
+  double eps = 0.0;
+
+  Shape infer(const std::vector<Shape>& inputs) const {
+    check_axis(axis, inputs[0]);
+    return inputs[0];
+  }
+
+ protected:
+  void set_axis(const Attributes& attributes) {
+    axis = attributes.axis();
+    eps = eps_from(attributes);
+  }
+  // Calls body(count, row, result) for each row of `count` numbers row(i), each of which makes
+  // result(i).
+  template <typename Body>
+  void normalize_rows(const ReferenceValue& in, ReferenceValue* out, const Body& body) const {
+    for_each_row(out->shape, axis, [&](int64_t first, int64_t stride, int64_t count) {
+      body(
+          count, [&](int64_t i) { return in.data[static_cast<size_t>(first + i * stride)]; },
+          [&](int64_t i) -> double& { return out->data[static_cast<size_t>(first + i * stride)]; });
+    });
+  }
+};
 
 // Mean and biased variance of some numbers, and how they make others of them.
 struct Moments {

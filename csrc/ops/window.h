@@ -59,4 +59,16 @@ struct Window {
   }
 };
 
+// The window as the arguments of kernels have it, in whole numbers of any width.
+template <typename Args>
+void set_window(const Window& window, Args* args) {
+  using Number = decltype(args->kernel_h);
+  const auto number = [](int64_t value) { return static_cast<Number>(value); };
+  args->kernel_h = number(window.kernel_h), args->kernel_w = number(window.kernel_w);
+  args->stride_h = number(window.stride_h), args->stride_w = number(window.stride_w);
+  args->pad_top = number(window.pad_top), args->pad_left = number(window.pad_left);
+  args->pad_bottom = number(window.pad_bottom), args->pad_right = number(window.pad_right);
+  args->dilation_h = number(window.dilation_h), args->dilation_w = number(window.dilation_w);
+}
+
 }  // namespace kernelprune

@@ -13,14 +13,6 @@ int64_t channel_stride(const Shape& shape, int64_t lanes) {
   return floats < kLine ? floats : round_up(floats, kLine);
 }
 
-void set_window(const Window& window, KernelArgs* args) {
-  args->kernel_h = window.kernel_h, args->kernel_w = window.kernel_w;
-  args->stride_h = window.stride_h, args->stride_w = window.stride_w;
-  args->dilation_h = window.dilation_h, args->dilation_w = window.dilation_w;
-  args->pad_top = window.pad_top, args->pad_left = window.pad_left;
-  args->pad_bottom = window.pad_bottom, args->pad_right = window.pad_right;
-}
-
 KernelArgs convolution_args(const ConvProblem& problem, const Window& window) {
   const Shape& in = problem.in;
   const Shape& out = problem.out;

@@ -86,8 +86,6 @@ bool may_fill(const Connections& connections, int64_t outputs, int64_t inputs, i
 // `block` channels ends.
 std::vector<int64_t> balance_rows(const Connections& connections, int parts, int64_t block);
 
-void set_window(const Window& window, KernelArgs* args);
-
 // What the kernels of every candidate need; `window`: that of the candidate.
 KernelArgs convolution_args(const ConvProblem& problem, const Window& window);
 

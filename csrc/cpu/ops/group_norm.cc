@@ -15,10 +15,8 @@ void lower(Lowering& to, const GroupNorm& op, const Node& node) {
   if (flat) std::swap(params.rows.along[1], params.rows.along[2]);
   params.rows.width = to.single_image() ? 0 : to.lanes();
   params.rows.count = static_cast<float>(channels * s.pixels());
-  params.scale = (*node.tensors)[0].numbers.data(),
-  params.shift = (*node.tensors)[1].numbers.data();
   params.of_row = channels, params.of_middle = flat ? 0 : 1, params.of_last = flat ? 1 : 0;
-  params.eps = static_cast<float>(op.eps);
+  set_normalization(node, op.eps, &params);
   add_rows_step(to, to.kernels().normalize, params.rows, params, node);
 }
 

@@ -71,6 +71,12 @@ RowsParams rows_along(const Lowering& to, const Shape& in, const std::vector<int
   return rows_along(to, in, in, axes, true);
 }
 
+void set_normalization(const Node& node, double eps, NormalizeParams* params) {
+  params->scale = (*node.tensors)[0].numbers.data();
+  params->shift = (*node.tensors)[1].numbers.data();
+  params->eps = static_cast<float>(eps);
+}
+
 int64_t row_units(const Lowering& to, const RowsParams& rows) {
   const int64_t columns = RowsParams::kVectors * to.kernels().width;
   int64_t units = std::max<int64_t>(1, ceil_div(rows.width, columns));

@@ -25,6 +25,9 @@ RowsParams rows_along(const Lowering& to, const Shape& in, const std::vector<int
 RowsParams rows_along(const Lowering& to, const Shape& in, const Shape& out,
                       const std::vector<int64_t>& axes, bool keepdim);
 
+// The numbers of a normalization that has the tensors `scale` and `shift`.
+void set_normalization(const Node& node, double eps, NormalizeParams* params);
+
 // Units of work of a kernel that works along `rows`.
 int64_t row_units(const Lowering& to, const RowsParams& rows);
 

@@ -82,12 +82,8 @@ void Lowering::cross_bridge() {
 // ---------------------------------------------------------------- buffers
 
 int Lowering::new_buffer(int64_t bytes) {
-  BufferLifetime buffer;
-  buffer.bytes = bytes;
-  buffer.first = buffer.last = step();
-  buffers_.push_back(buffer);
   buffer_last_use_.push_back(-1);
-  return static_cast<int>(buffers_.size()) - 1;
+  return arena_.add(bytes, step());
 }
 
 // `value` lies there from now on.
@@ -238,7 +234,7 @@ int Lowering::add_scratch_step(const Kernel& kernel, const KernelArgs& args, int
 
 // `step` is the last one.
 void Lowering::read_scratch(int scratch, Step* step) {
-  buffers_[scratch].last = this->step() - 1;
+  arena_.extend(scratch, this->step() - 1);
   step->work = {Operand::Place::kWorkspace, scratch};
 }
 
@@ -267,7 +263,7 @@ void Lowering::add_copies(int out, std::vector<Piece> pieces, const std::vector<
       if (is_new) table->second = requantizing_table(inputs[i], out);
       pieces[i].table = table->second;
     }
-    buffers_[at.buffer].last = static_cast<int>(pass.begin);
+    arena_.extend(at.buffer, static_cast<int>(pass.begin));
     const Shape& s = shape(inputs[i]);
     step.cost += costs_.step(op_kernels_->copy, table_->width, memory_terms(s, s));
   }
@@ -363,8 +359,8 @@ void Lowering::lower_convolution(const Node& node, Activation activation) {
 }
 
 void Lowering::finish() {
-  program_.workspace_bytes = assign_offsets(&buffers_);
-  const auto offset = [&](int64_t buffer) { return buffers_[buffer].offset; };
+  program_.workspace_bytes = arena_.assign();
+  const auto offset = [&](int64_t buffer) { return arena_.offset(buffer); };
   for (size_t i = 0; i < program_.passes.size(); ++i) {
     Pass& pass = program_.passes[i];
     for (Piece& piece : pass.pieces) piece.in += offset(piece.buffer);

@@ -162,7 +162,7 @@ class Lowering {
   Storage new_value(int value);
   Storage new_value_over(int output, int input, int other);
   // `buffer` is needed by the step about to be added and by those that are repeated with it.
-  void extend(int buffer) { buffers_[buffer].last = std::max(step(), repeated_to_); }
+  void extend(int buffer) { arena_.extend(buffer, std::max(step(), repeated_to_)); }
   Operand use(const Storage& at);
   Pass& add_pass();
   Step& add_step(const Kernel& kernel, int width, const KernelArgs& args, int64_t units,
@@ -187,7 +187,7 @@ class Lowering {
   CostModel costs_;
   int node_ = -1;
   Program program_;
-  std::vector<BufferLifetime> buffers_;  // in the order of their first use
+  Arena arena_;
   std::vector<int> buffer_last_use_;     // the last node that reads a value in it
   int repeated_to_ = -1;                 // the last step of the pass that is being made
   int finished_ = -1;                    // the value of the last step, if it takes epilogues

@@ -19,10 +19,7 @@ void lower(CudaLowering& to, const GroupNorm& op, const Node& node) {
     args.op.along[1] = {columns, 1, 1};
   }
   args.op.row_numbers = channels, args.op.number_elements = rows * columns;
-  args.op.alpha = static_cast<float>(op.eps);
-  for (size_t i = 0; i < 2; ++i) {
-    args.op.numbers[i] = to.upload<float>([&] { return (*node.tensors)[i].numbers; });
-  }
+  set_normalization(to, node, op.eps, &args);
   add_rows(to, to.kernels().normalize, args, node);
 }
 

@@ -60,6 +60,13 @@ cuda::Args row_args(const CudaLowering& to, const Node& node, const std::vector<
   return args;
 }
 
+void set_normalization(CudaLowering& to, const Node& node, double eps, cuda::Args* args) {
+  args->op.alpha = static_cast<float>(eps);
+  for (size_t i = 0; i < 2; ++i) {
+    args->op.numbers[i] = to.upload<float>([&] { return (*node.tensors)[i].numbers; });
+  }
+}
+
 void add_rows(CudaLowering& to, const cuda::Kernel& kernel, cuda::Args args, const Node& node) {
   constexpr int64_t kBusy = 64;  // threads that keep a multiprocessor from idling
   const int64_t rows = to.batch() * rows_of_image(args);

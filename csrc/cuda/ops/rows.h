@@ -13,6 +13,9 @@ namespace kernelprune {
 cuda::Args row_args(const CudaLowering& to, const Node& node, const std::vector<int64_t>& axes,
                     bool reduced = false, bool keepdim = true);
 
+// The numbers of a normalization that has the tensors `scale` and `shift`.
+void set_normalization(CudaLowering& to, const Node& node, double eps, cuda::Args* args);
+
 // A step whose rows are set.
 void add_rows(CudaLowering& to, const cuda::Kernel& kernel, cuda::Args args, const Node& node);
 

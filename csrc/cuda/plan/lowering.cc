@@ -34,7 +34,7 @@ CudaProgram CudaLowering::run() {
   read_inputs();
   lower_nodes();
   for (int value : graph_.outputs) outputs_.push_back(write_output(value));
-  for (int buffer : outputs_) buffers_[buffer].last = step();
+  for (int buffer : outputs_) arena_.extend(buffer, step());
   finish();
   return std::move(program_);
 }
@@ -66,17 +66,13 @@ int CudaLowering::new_buffer(int64_t of_image, bool half) {
 }
 
 int CudaLowering::add_buffer(int64_t bytes, int64_t activations) {
-  BufferLifetime buffer;
-  buffer.bytes = bytes;
-  buffer.first = buffer.last = step();
-  buffers_.push_back(buffer);
   counts_.push_back(activations);
-  return static_cast<int>(buffers_.size()) - 1;
+  return arena_.add(bytes, step());
 }
 
 // Where it lies finish() will know.
 CudaOperand CudaLowering::use(int buffer) {
-  buffers_[buffer].last = step();
+  arena_.extend(buffer, step());
   return {0, counts_[buffer], -1};
 }
 
@@ -97,19 +93,6 @@ Args CudaLowering::activation_args(int in_value, int out_value) const {
 void CudaLowering::set_activation(Activation activation, Args* args) {
   const Clamp clamp = clamp_of(activation);
   args->low = clamp.low, args->high = clamp.high;
-}
-
-void CudaLowering::set_window(const Window& window, Args* args) {
-  args->kernel_h = static_cast<int32_t>(window.kernel_h);
-  args->kernel_w = static_cast<int32_t>(window.kernel_w);
-  args->stride_h = static_cast<int32_t>(window.stride_h);
-  args->stride_w = static_cast<int32_t>(window.stride_w);
-  args->pad_top = static_cast<int32_t>(window.pad_top);
-  args->pad_left = static_cast<int32_t>(window.pad_left);
-  args->pad_bottom = static_cast<int32_t>(window.pad_bottom);
-  args->pad_right = static_cast<int32_t>(window.pad_right);
-  args->dilation_h = static_cast<int32_t>(window.dilation_h);
-  args->dilation_w = static_cast<int32_t>(window.dilation_w);
 }
 
 void CudaLowering::refuse_size() const {
@@ -183,7 +166,7 @@ int CudaLowering::add_scratch_step(const cuda::Kernel& kernel, const Args& args,
 }
 
 void CudaLowering::read_scratch(int scratch) {
-  buffers_[scratch].last = step() - 1;
+  arena_.extend(scratch, step() - 1);
   places_.back().second = scratch;
 }
 
@@ -268,11 +251,11 @@ void CudaLowering::finish() {
   constexpr int64_t kFloat = sizeof(float);
   const auto operand = [this](int buffer, const std::vector<int>& tensor_of) -> CudaOperand {
     if (buffer < 0) return {};
-    return {buffers_[buffer].offset / kFloat, counts_[buffer], tensor_of[buffer]};
+    return {arena_.offset(buffer) / kFloat, counts_[buffer], tensor_of[buffer]};
   };
-  program_.workspace_floats = assign_offsets(&buffers_) / kFloat;
+  program_.workspace_floats = arena_.assign() / kFloat;
   // Several tensors may be one value: the first of them takes the place of the buffer.
-  std::vector<int> tensor_of(buffers_.size(), -1), tensors = inputs_;
+  std::vector<int> tensor_of(counts_.size(), -1), tensors = inputs_;
   tensors.insert(tensors.end(), outputs_.begin(), outputs_.end());
   for (size_t i = tensors.size(); i-- > 0;) tensor_of[tensors[i]] = static_cast<int>(i);
   for (size_t i = 0; i < program_.steps.size(); ++i) {

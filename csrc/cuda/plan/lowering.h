@@ -48,7 +48,6 @@ class CudaLowering {
   // Arguments for a kernel that maps one value to another.
   cuda::Args activation_args(int in_value, int out_value) const;
   static void set_activation(Activation activation, cuda::Args* args);
-  static void set_window(const Window& window, cuda::Args* args);
 
   // A step that reads value `in` (and `second`; none if negative) and writes value `out`.
   CudaStep& add_step(const cuda::Kernel& kernel, const cuda::Args& args, int64_t blocks, int in,
@@ -114,13 +113,13 @@ class CudaLowering {
   int node_ = -1;
   CudaProgram program_;
   const bool half_, half_tensors_;
-  std::vector<BufferLifetime> buffers_;  // in the order of their first use
-  std::vector<int64_t> counts_;          // buffer -> activations in it
-  std::vector<int> inputs_, outputs_;    // buffers that the user's tensors come into and go out of
-  std::vector<int> storage_;             // value -> buffer
-  std::vector<Places> places_;           // [step]
-  size_t next_upload_ = 0;               // of the node
-  CudaUploads* uploads_ = nullptr;       // not null while uploads are collected
+  Arena arena_;
+  std::vector<int64_t> counts_;        // buffer -> activations in it
+  std::vector<int> inputs_, outputs_;  // buffers that the user's tensors come into and go out of
+  std::vector<int> storage_;           // value -> buffer
+  std::vector<Places> places_;         // [step]
+  size_t next_upload_ = 0;             // of the node
+  CudaUploads* uploads_ = nullptr;     // not null while uploads are collected
   std::vector<std::vector<CudaUploads::Range>> collected_;  // [node]
 };
 
