@@ -39,7 +39,8 @@ namespace kernelprune {
   ROW(Sin, "sin", 0, 6, std::sin(x))                                                              \
   ROW(Cos, "cos", 0, 6, std::cos(x))                                                              \
   ROW(Softsign, "softsign", 0, 1, x / (1 + std::abs(x)))                                          \
-  ROW(LogSigmoid, "log_sigmoid", 0, 5, -softplus(-x))
+  ROW(LogSigmoid, "log_sigmoid", 0, 5, -softplus(-x))                                             \
+  ROW(Sign, "sign", 0, 1, x > 0 ? 1 : x < 0 ? -1 : x)
 
 // Name, word in a file, time, and reference of a and b.
 #define KERNELPRUNE_BINARY_FUNCTIONS(ROW)                                                         \
@@ -49,7 +50,8 @@ namespace kernelprune {
   ROW(Div, "div", 1, a / b)                                                                       \
   ROW(Minimum, "minimum", 1, a != a || a < b ? a : b)                                             \
   ROW(Maximum, "maximum", 1, a != a || a > b ? a : b)                                             \
-  ROW(Pow, "pow", 15, std::pow(a, b))
+  ROW(Pow, "pow", 15, std::pow(a, b))                                                             \
+  ROW(Mask, "mask", 1, b == 0 ? 0 : a)
 // clang-format on
 
 #define KERNELPRUNE_ENUMERATOR(name, ...) k##name,

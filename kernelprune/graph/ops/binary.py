@@ -17,6 +17,12 @@ from kernelprune.graph.ops.unary import powered
 if TYPE_CHECKING:
     from kernelprune.graph.ir import Node
 
+
+def _mask(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``a`` where ``b`` is not 0, else 0; NaN for a ``b`` that is not known."""
+    return np.where(b == 0, 0.0, np.where(np.isnan(b), np.nan, a))
+
+
 FUNCTIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "add": np.add,
     "sub": np.subtract,
@@ -25,6 +31,7 @@ FUNCTIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "minimum": np.minimum,
     "maximum": np.maximum,
     "pow": np.power,
+    "mask": _mask,
 }
 
 # The name of a value, or a constant per image with as many axes as the values it meets.
@@ -197,17 +204,27 @@ def _masked_fill(call: Any) -> str:
 
 
 def _chosen(call: Any, mask: Operand, a: Operand, b: Operand) -> str:
-    """a where the constant ``mask`` is not 0, else b: a * mask + b * (1 - mask)."""
+    """a where the constant ``mask`` is not 0, else b. What is not chosen leaves no trace, were it a
+    NaN: the sum of both, each with zeros in place of what the other has."""
     assert isinstance(mask, np.ndarray)
-    taken = (mask != 0).astype(np.float64)
-    parts: list[Operand] = []
-    for part, factor in ((a, taken), (b, 1.0 - taken)):
-        if isinstance(part, str):
-            parts.append(combined(call, "mul", part, factor))
-        else:
-            part = np.where(factor != 0, part, 0.0)
-            parts.append(rows.finite_for(call, part, rows.SOFTMAX))
+    taken = mask != 0
+    parts = [_masked(call, part, kept) for part, kept in ((a, taken), (b, ~taken))]
+    for part, other in (parts, parts[::-1]):
+        is_zero = isinstance(other, np.ndarray) and not other.any()
+        if is_zero and isinstance(part, str) and call.shape(part) == rows.result_shape(call):
+            return part
     return as_value(call, combined(call, "add", *parts))
+
+
+def _masked(call: Any, part: Operand, kept: np.ndarray) -> Operand:
+    """``part`` where ``kept`` (bools), else 0."""
+    if isinstance(part, np.ndarray):
+        return rows.finite_for(call, np.where(kept, part, 0.0), rows.SOFTMAX)
+    if kept.all():
+        return part
+    if not kept.any():
+        return np.zeros_like(kept, np.float64)
+    return rows.binary(call, "mask", part, rows.constant(call, kept.astype(np.float64)))
 
 
 _ON_INTEGERS: dict[str, OnIntegers] = {"add": added, "mul": multiplied}
@@ -256,7 +273,7 @@ class Binary(Op):
         function = node.params["function"]
         with np.errstate(all="ignore"):
             found = FUNCTIONS[function](a, b)
-        if function == "mul":
+        if function in ("mul", "mask"):
             found = np.where((a == 0) | (b == 0), 0.0, found)
         return np.asarray(found, np.float64)
 
@@ -269,4 +286,6 @@ class Binary(Op):
     def to_torch(self, node: Node, shapes: Sequence[Shape]) -> Any:
         import torch
 
+        if node.params["function"] == "mask":
+            return as_module(lambda a, b: torch.where(b == 0, torch.zeros_like(a), a))
         return as_module(getattr(torch, node.params["function"]))

@@ -103,6 +103,7 @@ FUNCTIONS: dict[str, Function] = {
     "cos": _plain("cos", np.cos),
     "softsign": _functional("softsign", lambda x: x / (1 + np.abs(x))),
     "log_sigmoid": _functional("logsigmoid", lambda x: -_softplus(-x, 1.0, math.inf)),
+    "sign": _plain("sign", np.sign),
 }
 
 
@@ -191,7 +192,7 @@ def _glu(call: Any) -> str:
 
 _SAME_NAME = (
     "selu silu mish hardswish hardsigmoid sigmoid tanh exp log sqrt rsqrt reciprocal abs neg square"
-    " erf sin cos log_sigmoid"
+    " erf sin cos log_sigmoid sign"
 ).split()
 _NUMBERS = {
     "leaky_relu": ("negative_slope",),

@@ -216,6 +216,8 @@ double error_of(const Binary& op, const Seen& seen) {
     }
     case BinaryFunction::kPow:
       return error_of_pow(seen);
+    case BinaryFunction::kMask:  // what is 0 must be so without rounding
+      return of_b > 0.0 ? kInfinity : of_a;
   }
   return kInfinity;
 }

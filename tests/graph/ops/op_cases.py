@@ -90,6 +90,7 @@ UNARY = [
     _unary("cos", torch.cos),
     _unary("softsign", F.softsign),
     _unary("log_sigmoid", F.logsigmoid),
+    _unary("sign", torch.sign),
 ]
 
 
@@ -103,6 +104,8 @@ ARITHMETIC = [
     _binary("maximum", (3, 1, 5), (1, 4, 5)),
     _binary("mul", (1, 4, 5), (6, 4, 5)),  # a spatial gate
     _binary("mul", (6,), (6,)),
+    Case("binary", [(3, 4, 5), (3, 1, 5)], {"function": "mask"},
+         lambda a, b: torch.where(b != 0, a, 0.0)),
     _binary("add", (2, 3, 4, 5), (2, 1, 4, 1)),
     Case("prelu", [(3, 4, 5)], {}, lambda x, slope: F.prelu(x, slope), {"slope": numbers(3)}),
     Case("prelu", [(6,)], {}, lambda x, slope: F.prelu(x, slope), {"slope": numbers(6)}),

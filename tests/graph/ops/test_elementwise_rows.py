@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from graph.ops.capture import Model, captured, ops
+from graph.ops.capture import Model, captured, images, ops
 from torch import nn
 from torch.nn import functional as F
 
+from kernelprune import _core
+from kernelprune.format.writer import to_bytes
+from kernelprune.frontends.torch import to_torch
 from kernelprune.frontends.torch.trace import trace
 
 MAP = (4, 3, 5)
@@ -35,7 +39,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "powers": lambda x: (
         x**2, x**3, x**-1, x**1, torch.pow(x, 2.0), torch.pow(x, torch.tensor(2.0)), 2**x,
     ),
-    "shrink": lambda x: (F.tanhshrink(x), F.softsign(x), F.glu(x, 1)),
+    "shrink": lambda x: (
+        F.tanhshrink(x), F.softsign(x), F.glu(x, 1), torch.sign(x),
+    ),
     "numbers": lambda x: (
         x + 1, 1 + x, x - 2, 2 - x, x * 3, x / 4, 4 / x, torch.add(x, 2, alpha=3),
         torch.sub(x, 2, alpha=3), torch.rsub(x, 2, alpha=3), x + torch.tensor(1.5),
@@ -55,6 +61,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         x.masked_fill(torch.arange(5) > 2, -1e9), torch.where(torch.arange(5) > 2, x, 0.5),
         torch.where(torch.arange(3)[:, None] > 1, 2.0, x),
         torch.where(torch.arange(5) > 2, x, x + 1),
+        x.masked_fill(torch.ones(5, dtype=torch.bool), 3.0),
+        x.masked_fill(torch.arange(5) < 0, 3.0),
+        x[:, :1].masked_fill(torch.arange(4)[:, None, None] > 1, 0.0),
         torch.softmax(x.masked_fill(torch.arange(5) > 2, -float("inf")), -1),
         torch.softmax(x + torch.where(torch.arange(5) > 2, 0.0, -float("inf")), -1),
     ),
@@ -153,3 +162,31 @@ def test_constants_keep_the_type_of_the_model() -> None:
         graph = trace(Model(lambda x: x * 0.1 + torch.arange(5, dtype=x.dtype)), x)
         kinds = {array.dtype for node in graph.nodes for array in node.tensors.values()}
         assert kinds == {np.dtype(str(dtype).removeprefix("torch."))}
+
+
+CHOICES: list[Callable[..., Any]] = [
+    lambda x: x.masked_fill(torch.arange(5) > 2, 0.5),
+    lambda x: torch.where(torch.arange(3)[:, None] > 1, 2.0, x),
+    lambda x: torch.where(torch.arange(4)[:, None, None] > 1, x, torch.roll(x, 1, 3)),
+    lambda x: torch.where(torch.arange(4)[:, None, None] > 1, x, 0.0),
+]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda-emulated"])
+@pytest.mark.parametrize("position", range(len(CHOICES)))
+def test_what_is_not_chosen_leaves_no_trace(position: int, device: str) -> None:
+    """If this fails, a NaN or an infinity that a mask leaves out gets through, as 0 * NaN is NaN:
+    in the engine, in its reference or in the model that a graph becomes."""
+    function = CHOICES[position]
+    graph = captured(Model(function), [MAP])
+    (x,) = images([MAP], 3)
+    for image, value in enumerate((math.nan, math.inf, -math.inf)):
+        x[image, torch.rand(MAP, generator=torch.Generator().manual_seed(image)) < 0.5] = value
+    wanted = function(x).numpy()
+    assert (np.isnan(x[0].numpy()) & np.isfinite(wanted[0])).any() and np.isnan(wanted[0]).any()
+    twin = to_torch(graph, torch.float64)(x).numpy()
+    np.testing.assert_array_equal(twin, wanted)
+    engine = _core.Engine.load_bytes(to_bytes(graph), "file", 1, "", 0, device=device)
+    given = [np.ascontiguousarray(x.numpy(), np.float32)]
+    np.testing.assert_allclose(engine.run(given)[0], wanted, rtol=1e-6)
+    np.testing.assert_allclose(engine.run_reference(given)[0], wanted, rtol=1e-6)

@@ -25,6 +25,7 @@ FUNCTIONS = [
     ("square", 0, 0, 0.5), ("pow", 3, 0, 0.51), ("pow", 2.5, 0, 0.51), ("pow", -1.75, 0, 0.51),
     ("pow", 0, 0, 0), ("threshold", 0.5, -2, 0), ("erf", 0, 0, 2.6), ("sin", 0, 0, 0.51),
     ("cos", 0, 0, 0.51), ("softsign", 0, 0, 1.6), ("log_sigmoid", 0, 0, 1.8),
+    ("sign", 0, 0, 0),
 ]  # fmt: skip
 
 
@@ -78,7 +79,9 @@ def test_every_function_is_measured() -> None:
     assert in_engine == {name for name, *_ in FUNCTIONS}
 
 
-@pytest.mark.parametrize("function", ["add", "sub", "mul", "div", "minimum", "maximum", "pow"])
+@pytest.mark.parametrize(
+    "function", ["add", "sub", "mul", "div", "minimum", "maximum", "pow", "mask"]
+)
 def test_binary_accuracy(function: str) -> None:
     """If this fails, a result of two numbers is not the rounded one, for numbers of any size, or a
     NaN of one of the two is hidden."""

@@ -267,6 +267,14 @@ struct LogSigmoid {
   }
 };
 
+struct Sign {
+  template <class V, class F>
+  static KP_INLINE F apply(F x, F, F) {
+    const F one = V::broadcast(1.0f);
+    return x > 0.0f ? one : (x < 0.0f ? -one : x);
+  }
+};
+
 // ---------------------------------------------------------------- binary
 
 struct Add {
@@ -308,6 +316,13 @@ struct Maximum {
   template <class V, class F>
   static KP_INLINE F apply(F a, F b) {
     return a == a ? V::max(a, b) : a;
+  }
+};
+
+struct Mask {
+  template <class V, class F>
+  static KP_INLINE F apply(F a, F b) {
+    return b == 0.0f ? V::zero() : a;
   }
 };
 

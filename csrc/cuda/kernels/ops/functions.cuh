@@ -48,6 +48,7 @@ KP_UNARY(Sin, sinf(x))
 KP_UNARY(Cos, cosf(x))
 KP_UNARY(Softsign, x / (1.0f + fabsf(x)))
 KP_UNARY(LogSigmoid, -softplus(-x))
+KP_UNARY(Sign, x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : x)
 #undef KP_UNARY
 
 // Which one is the same for all threads.
@@ -78,6 +79,8 @@ KP_DEVICE float binary(int function, float a, float b) {
       return a != a || a > b ? a : b;
     case BinaryFunction::kPow:
       return powf(a, b);
+    case BinaryFunction::kMask:
+      return b == 0.0f ? 0.0f : a;
   }
   return a;
 }
