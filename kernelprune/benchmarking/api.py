@@ -23,14 +23,12 @@ from kernelprune.benchmarking.peers import (
     make_peer,
     random_inputs,
 )
-from kernelprune.benchmarking.result import ENGINE, BenchmarkResult, BenchmarkRow
+from kernelprune.benchmarking.precision import float32_graph, open_network
+from kernelprune.benchmarking.result import ENGINE, ENGINE_FLOAT32, BenchmarkResult, BenchmarkRow
 from kernelprune.benchmarking.start_up import StartUp, measure_start_up
 from kernelprune.errors import Error, ShapeError
-from kernelprune.format import Graph, read
+from kernelprune.format import Graph, write
 from kernelprune.runtime import Engine, LayerProfile, fma_peak
-
-# float32 sums in another order: far above rounding, far below any real mistake.
-_TOLERANCE = 1e-3
 
 # Told what is being done and, where that is known, which share of it is done.
 Progress = Callable[[str, float | None], object]
@@ -47,7 +45,7 @@ def benchmark(
     """Times a model file on the engine and its dense equivalent on the peers, taking turns.
 
     Before the clock starts every peer's outputs are compared with the engine's on the file that the
-    peer runs.
+    peer runs. A race in int8 has the engine in float32 too, and all outputs are compared with that.
 
     Args:
         path: The model file.
@@ -72,41 +70,67 @@ def benchmark(
         changes["against"] = (changes["against"],)
     if "against" in changes:
         changes["against"] = tuple(changes["against"])
-    run = _Run(Path(path), dataclasses.replace(options, **changes), progress)
     with tempfile.TemporaryDirectory() as folder:
-        return run.result(Path(folder))
+        run = _Run(Path(path), dataclasses.replace(options, **changes), progress, Path(folder))
+        return run.result()
 
 
 class _Run:
-    """One benchmark: the files, the peak and the rows so far."""
+    """One benchmark: the files, the peak and the rows so far.
 
-    def __init__(self, path: Path, options: BenchOptions, progress: Progress | None) -> None:
+    Attributes:
+        folder: Where the peers' own files go, and the file's twin in the other precision.
+        engines: The engine on the pruned file, by the name of its row: in a race in int8 also on
+            the float32 twin.
+        exact: The engine in float32 on the file that peers run, by whether it is the pruned one.
+    """
+
+    def __init__(
+        self, path: Path, options: BenchOptions, progress: Progress | None, folder: Path
+    ) -> None:
         self.options = options
         self.progress = progress or (lambda doing, share: None)
+        self.folder = folder
         self.path = path
         self.dense_path = Path(options.dense_path) if options.dense_path else path
-        self.graph, _ = read(path)
-        self.dense_graph = self.graph if self.dense_path == path else read(self.dense_path)[0]
+        if options.precision == "int8":
+            self.progress("quantising", None)
+        network = open_network(path, options.precision, options.calibration, folder)
+        self.graph = network.graph
+        self.int8 = network.int8 is not None
+        self.dense_graph = self.graph if self.dense_path == path else float32_graph(self.dense_path)
         if [v.shape for v in self.graph.inputs] != [v.shape for v in self.dense_graph.inputs]:
             raise ShapeError(f"{self.dense_path} takes other inputs than {path}")
-        self.engine = Engine(path, **options.pruned_engine)
-        self.dense_engine = (
-            self.engine if self.dense_path == path else Engine(self.dense_path, **options.engine)
-        )
+        self.files: dict[str, tuple[Path, dict[str, Any]]] = {}
+        if network.int8 is None:
+            self.files[ENGINE] = network.float32, options.pruned_engine
+        else:
+            self.files[ENGINE] = network.int8, options.pruned_engine
+            self.files[ENGINE_FLOAT32] = network.float32, options.engine
+        self.engines = {name: Engine(file, **own) for name, (file, own) in self.files.items()}
+        self.engine = self.engines[ENGINE]
+        pruned = list(self.engines.values())[-1]
+        dense = pruned if self.dense_path == path else self.dense_engine()
+        self.exact = {True: pruned, False: dense}
         self.peak = 0.0
         self.missing: dict[str, str] = {}
 
-    def result(self, folder: Path) -> BenchmarkResult:
-        """Measures everything; the peers' own files go into ``folder``."""
+    def dense_engine(self) -> Engine:
+        """The engine in float32 on the dense peers' own file."""
+        path = self.folder / "dense.safetensors"
+        write(self.dense_graph, path)
+        return Engine(path, **self.options.engine)
+
+    def result(self) -> BenchmarkResult:
+        """Measures everything."""
         machine = describe_machine()
         rows: list[BenchmarkRow] = []
         layers: dict[int, list[LayerProfile]] = {}
         before = _torch_threads()
         try:
             for batch in self.options.batch:
-                shapes = [value.shape for value in self.graph.inputs]
-                inputs = random_inputs(shapes, batch, self.options.seed)
-                rows += self.rows(batch, inputs, folder)
+                inputs = self.inputs(batch)
+                rows += self.rows(batch, inputs)
                 if self.options.per_layer:
                     self.progress(f"batch {batch}: layer by layer", None)
                     layers[batch] = self.engine.profile(*inputs)
@@ -119,17 +143,28 @@ class _Run:
             threads=self.options.threads,
             isa=self.engine.isa,
             fma_peak=self.peak,
-            facts=file_facts(self.graph, self.path, self.dense_graph, self.dense_path),
+            facts=file_facts(self.graph, self.files[ENGINE][0], self.dense_graph, self.dense_path),
+            precision="int8" if self.int8 else "float32",
             rows=rows,
             missing=self.missing,
             layers=layers,
             machine=machine,
         )
 
-    def peers(self, inputs: list[np.ndarray], folder: Path) -> list[Peer]:
+    def inputs(self, batch: int) -> list[np.ndarray]:
+        """Random numbers; images of the calibration, again and again, where there is one."""
+        if self.options.calibration is not None:
+            return [
+                np.ascontiguousarray(np.resize(each, (batch, *each.shape[1:])), np.float32)
+                for each in self.options.calibration
+            ]
+        shapes = [value.shape for value in self.graph.inputs]
+        return random_inputs(shapes, batch, self.options.seed)
+
+    def peers(self, inputs: list[np.ndarray]) -> list[Peer]:
         """Those that are here; the sparse ones get the pruned network, the others the dense one."""
         ready = []
-        for name in self.options.against:
+        for name in self.options.peers(self.int8):
             self.progress(f"batch {len(inputs[0])}: setting up {name}", None)
             try:
                 ready.append(
@@ -139,7 +174,8 @@ class _Run:
                         inputs,
                         self.options.threads,
                         torch_compile=self.options.torch_compile,
-                        folder=folder,
+                        calibration=self.options.calibration,
+                        folder=self.folder,
                     )
                 )
             except (NotInstalled, Refused) as error:
@@ -152,24 +188,29 @@ class _Run:
         Raises:
             Error: A peer computes something else.
         """
-        outputs = {False: _as_list(self.dense_engine.run(*inputs))}
-        outputs[True] = _as_list(self.engine.run(*inputs))
-        found = {ENGINE: 0.0}
+        outputs = {sparse: _as_list(exact.run(*inputs)) for sparse, exact in self.exact.items()}
+        found = dict.fromkeys(self.engines, 0.0)
+        if self.int8:
+            # Bytes that were fitted to other images may be far off: that is told, and no mistake.
+            found[ENGINE] = _difference(_as_list(self.engine.run(*inputs)), outputs[True])
         for peer in peers:
-            sparse = KINDS[peer.name].sparse
-            found[peer.name] = _difference(peer.outputs(), outputs[sparse])
-            if not found[peer.name] <= _TOLERANCE:
+            kind = KINDS[peer.name]
+            found[peer.name] = _difference(peer.outputs(), outputs[kind.sparse])
+            if not found[peer.name] <= kind.tolerance:
                 raise Error(
                     f"{peer.name} and the engine disagree on "
-                    f"{self.path if sparse else self.dense_path} at batch {len(inputs[0])}: "
+                    f"{self.path if kind.sparse else self.dense_path} at batch {len(inputs[0])}: "
                     f"relative L2 difference {found[peer.name]:.2g}"
                 )
         return found
 
-    def rows(self, batch: int, inputs: list[np.ndarray], folder: Path) -> list[BenchmarkRow]:
-        peers = self.peers(inputs, folder)
+    def rows(self, batch: int, inputs: list[np.ndarray]) -> list[BenchmarkRow]:
+        peers = self.peers(inputs)
         differences = self.differences(peers, inputs)
-        candidates = [Candidate(ENGINE, lambda: self.engine.run(*inputs))]
+        candidates = [
+            Candidate(name, lambda engine=engine: engine.run(*inputs))  # type: ignore[misc]
+            for name, engine in self.engines.items()
+        ]
         candidates += [Candidate(peer.name, peer.call) for peer in peers]
         timings = measure(
             candidates,
@@ -179,10 +220,14 @@ class _Run:
             between=self.measure_peak,
             progress=lambda share: self.progress(f"batch {batch}: taking turns", share),
         )
-        modes = {peer.name: peer.mode for peer in peers} | {ENGINE: self.engine.isa}
+        modes = {peer.name: peer.mode for peer in peers}
+        modes |= {name: engine.isa for name, engine in self.engines.items()}
         ours = timings[ENGINE].median
         start_ups = self.start_ups(batch, peers) if self.options.start_up else {}
-        own_bytes = self.engine.weight_bytes + self.engine.workspace_bytes(batch)
+        own_bytes = {
+            name: engine.weight_bytes + engine.workspace_bytes(batch)
+            for name, engine in self.engines.items()
+        }
         return [
             BenchmarkRow(
                 batch=batch,
@@ -193,7 +238,7 @@ class _Run:
                 speed_up=timing.median / ours,
                 difference=differences[name],
                 start_up=start_ups.get(name),
-                own_bytes=own_bytes if name == ENGINE else None,
+                own_bytes=own_bytes.get(name),
             )
             for name, timing in timings.items()
         ]
@@ -201,7 +246,7 @@ class _Run:
     def start_ups(self, batch: int, peers: list[Peer]) -> dict[str, StartUp]:
         """One process after another, when nobody is timed."""
         shapes = [value.shape for value in self.graph.inputs]
-        candidates: dict[str, Any] = {ENGINE: (self.path, self.options.pruned_engine)}
+        candidates: dict[str, Any] = dict(self.files)
         candidates |= {peer.name: peer.job for peer in peers}
         found = {}
         for name, candidate in candidates.items():

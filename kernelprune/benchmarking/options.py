@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from kernelprune.errors import Error
 
@@ -14,6 +17,8 @@ DENSE_PEERS = ("torch", "onnxruntime", "openvino")
 PEERS = (*FLOAT32_PEERS, "openvino-bf16", "openvino-int8", "onnxruntime-int8", "mnn-int8")
 # Whom an int8 file is raced against: what users of dense networks have.
 INT8_PEERS = ("openvino-int8", "openvino-bf16", "openvino", "onnxruntime-int8")
+# Of the engine ("fast" and "strict"), or what is raced: "fast" races a file in what it holds.
+PRECISIONS = ("fast", "strict", "float32", "int8")
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,17 @@ class BenchOptions:
     Attributes:
         batch: Batch sizes.
         threads: Threads of every candidate.
-        against: Peers; they compute the same network with zeros in place of pruned kernels.
+        against: Peers; they compute the same network with zeros in place of pruned kernels. None
+            takes ``DENSE_PEERS``, or ``INT8_PEERS`` for a race in int8.
         seconds: Time per candidate and batch size.
         iterations: Exactly so many timed calls of each, in place of ``seconds``.
         warm_up: Calls of every candidate before the clock starts.
         isa: Instruction set of the engine; None takes the best.
-        precision: Of the engine: ``"fast"`` or ``"strict"``.
+        precision: ``"int8"`` quantises a float32 file first and races bytes against float32, ours
+            too, and against the peers' int8; so does a file that holds bytes. ``"float32"``, with
+            the engine's option ``"fast"``, or ``"strict"``: without Winograd's method.
+        calibration: Images ``[count, *shape]`` for each input, float32, to quantise with: ours and
+            the peers'; they are also what is run. None takes a few random ones.
         plan: Saved plan of the engine for the pruned file; None chooses by expected cost.
         dense_path: The file that the dense peers run in place of the pruned one, such as the
             network before pruning. The pruned file has lost its dead channels, so its dense
@@ -41,12 +51,13 @@ class BenchOptions:
 
     batch: tuple[int, ...] = (1,)
     threads: int = 1
-    against: tuple[str, ...] = DENSE_PEERS
+    against: tuple[str, ...] | None = None
     seconds: float = 2.0
     iterations: int | None = None
     warm_up: int = 3
     isa: str | None = None
     precision: str = "fast"
+    calibration: Sequence[np.ndarray] | None = field(default=None, compare=False, repr=False)
     plan: str | None = None
     dense_path: str | None = None
     torch_compile: bool = False
@@ -65,14 +76,23 @@ class BenchOptions:
             raise Error(f"iterations must be at least 1, got {self.iterations}")
         if self.warm_up < 0:
             raise Error(f"warm_up must not be negative, got {self.warm_up}")
-        for name in self.against:
+        for name in self.against or ():
             if name not in PEERS:
                 raise Error(f"unknown peer {name!r}; there are: {', '.join(PEERS)}")
+        if self.precision not in PRECISIONS:
+            raise Error(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")
+
+    def peers(self, int8: bool) -> tuple[str, ...]:
+        """Whom to race against, in bytes or in float32."""
+        if self.against is not None:
+            return self.against
+        return INT8_PEERS if int8 else DENSE_PEERS
 
     @property
     def engine(self) -> dict[str, Any]:
         """The engine's own options for any file, by the names that it has for them."""
-        return {"threads": self.threads, "isa": self.isa, "precision": self.precision}
+        precision = "strict" if self.precision == "strict" else "fast"
+        return {"threads": self.threads, "isa": self.isa, "precision": precision}
 
     @property
     def pruned_engine(self) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from kernelprune.runtime import LayerProfile
 from kernelprune.text import plain
 
 ENGINE = "kernelprune"
+# In a race in int8: the same network in float32.
+ENGINE_FLOAT32 = "kernelprune-float32"
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,13 @@ class BenchmarkRow:
 
     Attributes:
         batch: Images per call.
-        name: ``"kernelprune"`` or the peer's.
+        name: ``"kernelprune"``, in a race in int8 also ``"kernelprune-float32"``, or the peer's.
         mode: The instruction set, or the peer's variant.
         timing: Milliseconds per call.
         images_per_second: At the median.
         speed_up: This row's median over the engine's: how many times faster the engine is.
-        difference: Relative L2 distance of its outputs from the engine's on the same file.
+        difference: Relative L2 distance of its outputs from those of the engine in float32 on the
+            same network.
         start_up: Load, first inference and memory in a process of its own, if asked for.
         own_bytes: The engine's weights, in the form it keeps them, and activations; None
             for the peers, which do not tell.
@@ -61,6 +64,7 @@ class BenchmarkResult:
         missing: Peers that could not run, and why.
         layers: Profile of the engine by batch size, if it was asked for.
         machine: See :func:`kernelprune.benchmarking.describe_machine`.
+        precision: What the engine computed in, ``"float32"`` or ``"int8"``.
     """
 
     file: str
@@ -73,6 +77,7 @@ class BenchmarkResult:
     missing: dict[str, str]
     layers: dict[int, list[LayerProfile]] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
+    precision: str = "float32"
 
     @property
     def batches(self) -> list[int]:
@@ -97,7 +102,8 @@ class BenchmarkResult:
 
     def fastest_peer(self, batch: int) -> BenchmarkRow | None:
         """The peer with the lowest median; None if no peer was there."""
-        peers = [row for row in self.rows if row.batch == batch and row.name != ENGINE]
+        ours = (ENGINE, ENGINE_FLOAT32)
+        peers = [row for row in self.rows if row.batch == batch and row.name not in ours]
         return min(peers, key=lambda row: row.timing.median, default=None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,7 +125,7 @@ class BenchmarkResult:
         lines = [f"{self.file}: {self.threads} thread(s), {self.isa}"]
         for row in self.rows:
             lines.append(
-                f"batch {row.batch:>3}  {row.name:<12} {row.timing.median:>9.3f} ms  "
+                f"batch {row.batch:>3}  {row.name:<19} {row.timing.median:>9.3f} ms  "
                 f"{row.images_per_second:>10,.0f} images/s  x{row.speed_up:.2f}  {row.mode}"
             )
         lines += [f"{name}: {reason}" for name, reason in self.missing.items()]

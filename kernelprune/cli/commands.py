@@ -279,12 +279,13 @@ def bench(
         int, typer.Option("--threads", "-t", help="Threads of every engine, ours and theirs.")
     ] = 1,
     against: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="torch, onnxruntime, openvino, mnn, mnn-sparse, with commas; or none. "
-            "Those that are not installed are left out."
+            help="torch, onnxruntime, openvino, mnn, mnn-sparse, openvino-bf16, openvino-int8, "
+            "onnxruntime-int8, mnn-int8, with commas; or none. Those that are not installed are "
+            "left out. Default: the first five; for int8 the others but mnn-int8, and openvino."
         ),
-    ] = "torch,onnxruntime,openvino,mnn,mnn-sparse",
+    ] = None,
     seconds: Annotated[
         float, typer.Option("--seconds", "-s", help="Time per engine and batch size.")
     ] = 2.0,
@@ -309,7 +310,17 @@ def bench(
         bool, typer.Option("--per-layer", help="Also time each layer, with its share of the peak.")
     ] = False,
     isa: Isa = None,
-    precision: Precision = "fast",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="int8: quantise the model first, and race it against float32 and the others' "
+            "int8; float32 (fast), or strict: without Winograd. A file of bytes is raced as int8."
+        ),
+    ] = "fast",
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Images to quantise with, .npy, float32 [N, C, H, W]; else random ones."),
+    ] = None,
     plan: PlanFile = None,
     json: Annotated[Path | None, typer.Option(help="Also write the result here.")] = None,
 ) -> None:
@@ -317,6 +328,7 @@ def bench(
 
     The others compute the same network in float32 with zeros in place of dropped kernels
     (mnn-sparse: with its own sparse kernels); every output is compared before the clock starts.
+    In int8 and bfloat16 that is a comparison with a loose bound: all round in their own way.
     Engines take turns of 30 ms, so that a change of the machine's speed hits all of them:
     the ratios hold even where single times drift.
 
@@ -333,21 +345,29 @@ def bench(
 
       kernelprune bench pruned.safetensors --dense dense.safetensors --torch-compile
 
+      kernelprune bench vgg.safetensors --precision int8 --images calibration.npy
+
       kernelprune bench vgg.safetensors --against none --batch 8 --iterations 1000 --no-start-up
     """
-    from kernelprune.benchmarking import BenchOptions, benchmark
+    from kernelprune.benchmarking import FLOAT32_PEERS, BenchOptions, benchmark
+    from kernelprune.benchmarking.precision import holds_bytes
     from kernelprune.cli.progress import show_progress
-    from kernelprune.report import benchmark_table, layer_table, start_up_table
+    from kernelprune.cli.running import read_array
+    from kernelprune.report import benchmark_table, difference_line, layer_table, start_up_table
 
+    names = None if against is None else parse_names(against)
+    if names is None and precision != "int8" and not holds_bytes(file):
+        names = FLOAT32_PEERS
     options = BenchOptions(
         batch=parse_batches(batch),
         threads=threads,
-        against=parse_names(against),
+        against=names,
         seconds=seconds,
         iterations=iterations,
         warm_up=warm_up,
         isa=isa,
         precision=precision,
+        calibration=None if images is None else [read_array(images)],
         plan=None if plan is None else str(plan),
         dense_path=dense,
         torch_compile=torch_compile,
@@ -357,6 +377,8 @@ def bench(
     with show_progress() as progress:
         result = benchmark(file, options=options, progress=progress)
     console.print(benchmark_table(result))
+    if result.precision == "int8":
+        console.print(difference_line(result))
     for name, reason in result.missing.items():
         console.print(f"{name}: {reason}")
     start = start_up_table(result)

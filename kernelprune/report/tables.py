@@ -163,7 +163,7 @@ def benchmark_table(result: BenchmarkResult) -> Table:
         add_row(
             table,
             row.batch,
-            f"{row.name} ({row.mode})",
+            _engine(row),
             f"{timing.median:.3f}",
             f"{timing.mean:.3f}",
             f"{timing.p90:.3f}",
@@ -173,6 +173,16 @@ def benchmark_table(result: BenchmarkResult) -> Table:
             "" if row.name == "kernelprune" else f"{row.speed_up:.2f}x",
         )
     return table
+
+
+def difference_line(result: BenchmarkResult) -> Text:
+    """How far the outputs of each candidate that rounds are from float32, at the last batch."""
+    found = [
+        f"{row.name} {row.difference:.2g}"
+        for row in result.rows
+        if row.batch == result.batches[-1] and row.difference > 1e-4
+    ]
+    return text(f"relative L2 distance from float32: {', '.join(found)}")
 
 
 def start_up_table(result: BenchmarkResult) -> Table | None:
@@ -189,7 +199,7 @@ def start_up_table(result: BenchmarkResult) -> Table | None:
         add_row(
             table,
             row.batch,
-            f"{row.name} ({row.mode})",
+            _engine(row),
             f"{row.start_up.load:.1f}",
             f"{row.start_up.first:.2f}",
             "" if memory is None else file_size(memory),
@@ -201,6 +211,15 @@ def start_up_table(result: BenchmarkResult) -> Table | None:
     )
     table.caption_justify = "left"
     return table
+
+
+def _engine(row: BenchmarkRow) -> Text:
+    """Name and mode. A long name goes on in another line behind its hyphen: in 80 columns it would
+    be broken anywhere."""
+    first, hyphen, rest = row.name.partition("-")
+    if not hyphen or len(row.name) <= 11:
+        return text(f"{row.name} ({row.mode})")
+    return text(first + hyphen) + Text("\n") + text(f"{rest} ({row.mode})")
 
 
 def _by_batch(table: Table, result: BenchmarkResult) -> Iterator[BenchmarkRow]:

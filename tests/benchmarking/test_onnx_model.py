@@ -11,7 +11,7 @@ import pytest
 from graphs import GraphBuilder
 
 from kernelprune.benchmarking.onnx_model import to_onnx
-from kernelprune.benchmarking.options import PEERS
+from kernelprune.benchmarking.options import FLOAT32_PEERS, PEERS
 from kernelprune.benchmarking.peers import KINDS, NotInstalled, Refused, make_peer
 from kernelprune.errors import UnsupportedOperator
 from kernelprune.format import Graph, Node, Value, read
@@ -76,7 +76,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("peer", FLOAT32_PEERS)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_peers_agree_with_the_reference(tmp_path: Path, case, peer: str, batch: int) -> None:
     """If this fails, the engine is raced against something that does other work."""
@@ -106,7 +106,7 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     path.write_bytes(build.file(first, second))
     inputs = build.batch(2)
     expected = Engine(path).run_reference(*inputs)
-    for peer in PEERS:
+    for peer in FLOAT32_PEERS:
         found = make_peer(peer, read(path)[0], inputs, 1).outputs()
         for have, want in zip(found, expected, strict=True):
             np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-5)

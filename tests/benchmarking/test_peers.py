@@ -10,7 +10,7 @@ import pytest
 from graphs import GraphBuilder
 
 from kernelprune.benchmarking import StartUp, benchmark
-from kernelprune.benchmarking.options import DENSE_PEERS, PEERS
+from kernelprune.benchmarking.options import DENSE_PEERS, FLOAT32_PEERS, INT8_PEERS, PEERS
 from kernelprune.benchmarking.peers import (
     KINDS,
     NotInstalled,
@@ -49,7 +49,9 @@ def close(found: np.ndarray, expected: np.ndarray) -> bool:
 def test_every_peer_is_listed() -> None:
     """If this fails, a peer can be made but not be asked for, or the other way round."""
     assert list(KINDS) == list(PEERS)
-    assert [name for name in PEERS if not name.startswith("mnn")] == list(DENSE_PEERS)
+    assert [name for name in FLOAT32_PEERS if not name.startswith("mnn")] == list(DENSE_PEERS)
+    assert all(KINDS[name].precision == "float32" for name in FLOAT32_PEERS)
+    assert {"openvino", *PEERS} - {*FLOAT32_PEERS} >= {*INT8_PEERS} - {"openvino"}
     assert [name for name, kind in KINDS.items() if kind.sparse] == ["mnn-sparse"]
 
 

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 # Images that bytes are fitted to, unless some are given. Time does not depend on them.
-_CALIBRATION_IMAGES = 8
+_CALIBRATION_IMAGES = 4
 _CALIBRATION_SEED = 1
 
 

@@ -15,7 +15,7 @@ Outputs = list[np.ndarray]
 # What a peer computes in -> how far its outputs may be from those of float32 (relative L2). Float32
 # in another order is far below its bound; bytes of an untrained network come close to theirs, but
 # the outputs of another network are at 1.4.
-TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1, "int8": 0.5}
+TOLERANCES = {"float32": 1e-3, "bfloat16": 0.2, "int8": 0.5}
 
 
 @dataclass(frozen=True)
