@@ -13,7 +13,8 @@ from kernelprune.errors import Error
 
 _WHAT = """\
 kernels     single layers, as a share of the core's FMA peak -> kernels.json
-peers       whole networks against other engines -> peers-<network>.json
+peers       whole networks against other engines -> peers-<network>.json; with
+            --precision int8 in bytes -> peers-int8-<network>.json
 remainders  batches that are no multiple of 16 -> remainders.json
 errors      distance of whole networks from float64 -> errors.json
 all         these four, then the table (what `make bench` runs)
@@ -24,7 +25,7 @@ plots       png and svg, from the json files
 
 def parser() -> argparse.ArgumentParser:
     from bench.networks import NETWORKS
-    from bench.peers import DENSITIES
+    from bench.peers import AGAINST, DENSITIES
 
     found = argparse.ArgumentParser(
         prog="python -m bench",
@@ -36,7 +37,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--network", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     found.add_argument("--batch", nargs="+", type=int, help="default: 1 and a large one")
     found.add_argument("--density", nargs="+", type=float, default=list(DENSITIES))
-    found.add_argument("--against", nargs="*", default=list(PEERS), choices=PEERS)
+    found.add_argument("--precision", choices=list(AGAINST), default="float32", help="of peers")
+    found.add_argument(
+        "--against", nargs="*", choices=PEERS, help="default: all that compute in this precision"
+    )
     found.add_argument("--threads", type=int, default=1)
     found.add_argument("--seconds", type=float, default=2.0, help="per candidate")
     found.add_argument("--isa", help="portable, avx2 or avx512")
@@ -78,6 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
                 batches=options.batch,
                 densities=options.density,
                 against=options.against,
+                precision=options.precision,
                 threads=options.threads,
                 seconds=options.seconds,
                 torch_compile=options.torch_compile,

@@ -32,7 +32,10 @@ _COPY = "copy"
 _PARTS = "its parts"
 
 # Best first: what takes part in every run, is steady, and does the same work.
-_REFERENCES = (_PARTS, _COPY, "openvino", "onnxruntime", "torch", "mnn", "mnn-sparse", _PEAK)
+_REFERENCES = (
+    *(_PARTS, _COPY, "openvino-int8", "openvino", "onnxruntime", "torch", "mnn", "mnn-sparse"),
+    *("onnxruntime-int8", "openvino-bf16", "mnn-int8", _PEAK),
+)
 
 # Row name -> reference -> speed in units of that reference. More is faster.
 Speeds = dict[str, dict[str, float]]
@@ -152,11 +155,12 @@ def compare(old_path: Path, new_path: Path) -> tuple[list[Change], list[str]]:
     kind = kind_of(old, old_path)
     if kind_of(new, new_path) != kind:
         raise Error(f"{old_path} holds {kind}, {new_path} holds {kind_of(new, new_path)}")
-    for key in ("network", "threads", "file"):
-        if old.get(key) != new.get(key):
+    # Results of before there was int8 do not tell their precision.
+    for key, default in {"network": "", "threads": "", "file": "", "precision": "float32"}.items():
+        had, has = old.get(key, default), new.get(key, default)
+        if had != has:
             raise Error(
-                f"the files do not match: {key} is {old.get(key)!r} in {old_path} and "
-                f"{new.get(key)!r} in {new_path}"
+                f"the files do not match: {key} is {had!r} in {old_path} and {has!r} in {new_path}"
             )
     if kind == "kernelprune bench" and old["facts"]["macs"] != new["facts"]["macs"]:
         raise Error(f"the files do not match: {old['file']} is another model in {new_path}")

@@ -13,40 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from bench.coverage.weights import make_plausible, settle_norms
-from bench.networks import Network
+from bench.networks import Network, Settled
 from bench.peers import Race, as_line
 from bench.results import RESULTS, save
-from kernelprune import models
 from kernelprune.benchmarking import PEERS, describe_machine
 from kernelprune.errors import Error
-from kernelprune.prune import prune_connections
 
 DENSITIES = (1.0, 0.1)
 BATCHES = (1, 16)
 AGAINST = ("torch", "onnxruntime", "openvino")
-
-
-class Settled(Network):
-    """A network whose batch norms know its weights.
-
-    Gates multiply: behind a dozen of them an untrained network gives next to nothing, or its last
-    bias alone, and no comparison of outputs would see a mistake.
-    """
-
-    def module(self, density: float) -> nn.Module:
-        model = models.create(
-            self.model, num_classes=self.classes, in_channels=3, seed=0, **self.options
-        )
-        shape = (3, self.side, self.side)
-        make_plausible(model, shape)
-        prune_connections(
-            model, density=density, criterion="random", scope="layer", x=self.example()
-        )
-        settle_norms(model, shape)
-        return model.eval()
 
 
 NETWORKS: dict[str, Network] = {

@@ -23,12 +23,34 @@ GOALS = {
     ("resnet50-224", 16): {0.3: (2.8, 4.0), 0.1: (6.0, 9.0), 0.05: (8.0, 13.0)},
 }
 
+# Speed-up of int8 over OpenVINO's int8, which is dense.
+INT8_GOALS = {
+    ("vgg16-32", 1): {1.0: (0.8, 1.0), 0.3: (1.3, 2.0), 0.1: (3.2, 5.0), 0.05: (5.0, 8.0)},
+    ("vgg16-32", 64): {1.0: (0.8, 1.0), 0.3: (1.8, 2.6), 0.1: (4.2, 7.0), 0.05: (6.0, 10.0)},
+    ("resnet18-32", 1): {1.0: (0.8, 1.0), 0.3: (1.2, 1.8), 0.1: (3.2, 5.0), 0.05: (4.5, 7.0)},
+    ("resnet18-32", 64): {1.0: (0.8, 1.0), 0.3: (1.7, 2.5), 0.1: (4.0, 6.5), 0.05: (5.5, 10.0)},
+    ("resnet56-32", 1): {1.0: (0.8, 1.0), 0.3: (1.2, 2.0), 0.1: (3.0, 4.5), 0.05: (4.5, 6.0)},
+    ("resnet56-32", 64): {1.0: (0.8, 1.0), 0.3: (1.6, 2.4), 0.1: (3.7, 5.5), 0.05: (5.5, 8.0)},
+    ("resnet18-224", 1): {1.0: (0.8, 1.0), 0.3: (1.1, 1.7), 0.1: (2.5, 4.0), 0.05: (3.2, 5.0)},
+    ("resnet18-224", 16): {1.0: (0.8, 1.0), 0.3: (1.3, 2.0), 0.1: (2.8, 4.5), 0.05: (3.8, 6.0)},
+    ("resnet50-224", 1): {1.0: (0.8, 1.0), 0.3: (1.0, 1.3), 0.1: (2.2, 3.0), 0.05: (3.2, 4.5)},
+    ("resnet50-224", 16): {1.0: (0.8, 1.0), 0.3: (1.0, 1.5), 0.1: (2.5, 3.8), 0.05: (3.7, 5.0)},
+    ("mobilenet_v2-224", 1): {1.0: (0.9, 1.1), 0.3: (1.1, 1.6), 0.1: (1.9, 2.6), 0.05: (2.2, 3.0)},
+}
+
+# The peer that goals are over.
+OVER = {"float32": "openvino", "int8": "openvino-int8"}
+
 # Two threads over one: at batch 1, and at a large batch.
 SCALING_ONE, SCALING_LARGE = 1.6, 1.8
 
 
-def goal(network: str, batch: int, density: float) -> tuple[float | None, float | None]:
-    """Floor and goal of the speed-up over OpenVINO; None where none was set."""
+def goal(
+    network: str, batch: int, density: float, precision: str = "float32"
+) -> tuple[float | None, float | None]:
+    """Floor and goal of the speed-up over OpenVINO in this precision; None where none was set."""
+    if precision == "int8":
+        return INT8_GOALS.get((network, batch), {}).get(density, (None, None))
     goals = GOALS.get((network, batch))
     if goals is None:
         return None, None
@@ -37,7 +59,7 @@ def goal(network: str, batch: int, density: float) -> tuple[float | None, float 
 
 def verdict(row: Mapping[str, Any]) -> str:
     """What a row of ``peers-*.json`` has reached; empty where nothing was wanted."""
-    reached = row["speed_up"].get("openvino")
+    reached = row["speed_up"].get(row.get("over", "openvino"))
     if row.get("floor") is None or reached is None:
         return ""
     if reached >= row["goal"]:

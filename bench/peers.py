@@ -10,25 +10,35 @@ from typing import Any
 
 import numpy as np
 
-from bench.goals import goal, verdict
+from bench.goals import OVER, goal, verdict
 from bench.networks import NETWORKS, Network
 from bench.results import peers_file, save
-from kernelprune.benchmarking import PEERS, Candidate, Timing, describe_machine, measure
+from kernelprune.benchmarking import (
+    FLOAT32_PEERS,
+    INT8_PEERS,
+    Candidate,
+    Timing,
+    describe_machine,
+    measure,
+)
 from kernelprune.benchmarking.peers import KINDS, NotInstalled, Peer, Refused, make_peer
+from kernelprune.benchmarking.peers.base import TOLERANCES
+from kernelprune.benchmarking.precision import write_int8
 from kernelprune.errors import Error
 from kernelprune.format import Graph, write
 from kernelprune.runtime import Engine, fma_peak
 
 DENSITIES = (1.0, 0.3, 0.1, 0.05)
-
-_TOLERANCE = 1e-3
+# Whom to race against, by what the engine computes in.
+AGAINST = {"float32": FLOAT32_PEERS, "int8": INT8_PEERS}
 
 
 class Race:
     """One network: its files, the engines that run them, and the rows so far.
 
     Attributes:
-        engines: By density.
+        engines: By density; in int8 they run the quantised files.
+        exact: The same in float32: what outputs are compared with.
         single: The same on one thread, to see what more bring; empty if there are no more.
         dense: What dense peers run: their time does not depend on the weights, so one serves all.
     """
@@ -40,11 +50,14 @@ class Race:
         threads: int,
         options: dict[str, Any],
         folder: Path,
+        precision: str = "float32",
     ) -> None:
         self.network = network
+        self.precision = precision
         self.threads = threads
         self.graphs: dict[float, Graph] = {}
         self.engines: dict[float, Engine] = {}
+        self.exact: dict[float, Engine] = {}
         self.single: dict[float, Engine] = {}
         self.file_bytes: dict[float, int] = {}
         self.missing: dict[str, str] = {}
@@ -53,8 +66,13 @@ class Race:
             path = folder / f"{density:g}.safetensors"
             self.graphs[density] = network.graph(density)
             write(self.graphs[density], path)
+            self.exact[density] = Engine(path, threads=threads, **options)
+            self.engines[density] = self.exact[density]
+            if precision == "int8":
+                path = folder / f"{density:g}-int8.safetensors"
+                write_int8(self.graphs[density], path)
+                self.engines[density] = Engine(path, threads=threads, **options)
             self.file_bytes[density] = path.stat().st_size
-            self.engines[density] = Engine(path, threads=threads, **options)
             if threads > 1:
                 self.single[density] = Engine(path, threads=1, **options)
         self.checked = max(densities)
@@ -76,13 +94,18 @@ class Race:
         except (NotInstalled, Refused) as error:
             self.missing[name] = str(error)
             return None
-        expected = self.engines[density].run(x)
-        several = expected if isinstance(expected, tuple) else (expected,)
-        for have, want in zip(peer.outputs(), several, strict=True):
-            distance = np.linalg.norm(have - want) / np.linalg.norm(want)
-            if not distance <= _TOLERANCE:
-                raise Error(f"{name} computes something else: relative distance {distance:.2g}")
+        distance = _distance(peer.outputs(), _several(self.exact[density].run(x)))
+        if not distance <= KINDS[name].tolerance:
+            raise Error(f"{name} computes something else: relative distance {distance:.2g}")
         return peer
+
+    def distance(self, density: float, x: np.ndarray) -> float:
+        """How far the engine in int8 is from itself in float32. Raises Error if it is too far."""
+        run = self.engines[density].run, self.exact[density].run
+        found = _distance(*(_several(each(x)) for each in run))
+        if not found <= TOLERANCES[self.precision]:
+            raise Error(f"density {density:g}: int8 is far from float32: relative {found:.2g}")
+        return found
 
     def peers(
         self, x: np.ndarray, against: Sequence[str], torch_compile: bool
@@ -106,8 +129,11 @@ class Race:
         shape = (batch, 3, self.network.side, self.network.side)
         x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
         peers = self.peers(x, against, torch_compile)
+        int8 = self.precision == "int8"
+        distances = {density: self.distance(density, x) for density in self.engines if int8}
         candidates = {id(peer): Candidate(str(id(peer)), peer.call) for peer in peers.values()}
-        for engine in (*self.engines.values(), *self.single.values()):
+        engines = (*self.engines.values(), *self.exact.values(), *self.single.values())
+        for engine in dict.fromkeys(engines):
             candidates[id(engine)] = Candidate(str(id(engine)), lambda e=engine: e.run(x))
         timings = measure(list(candidates.values()), seconds=seconds, between=self.measure_peak)
 
@@ -134,6 +160,10 @@ class Race:
                 "file_bytes": self.file_bytes[density],
                 "dense_macs": self.dense.macs(dense=True),
             }
+            if int8:
+                row["float32"] = dataclasses.asdict(timing(self.exact[density]))
+                row["distance"] = distances[density]
+                row["over"] = OVER["int8"]
             if density in self.single:
                 row["one_thread"] = dataclasses.asdict(timing(self.single[density]))
             rows.append(row)
@@ -150,7 +180,8 @@ def run(
     *,
     batches: Sequence[int] | None = None,
     densities: Sequence[float] = DENSITIES,
-    against: Sequence[str] = PEERS,
+    against: Sequence[str] | None = None,
+    precision: str = "float32",
     threads: int = 1,
     seconds: float = 2.0,
     torch_compile: bool = True,
@@ -158,23 +189,27 @@ def run(
 ) -> dict[str, Any]:
     """Races one network of ``NETWORKS``, prints the rows and writes ``peers-<name>.json``.
 
+    In int8 the files are quantised with random images, the engine runs them and the float32 ones,
+    and the result is ``peers-int8-<name>.json``. ``against``: None takes those of ``AGAINST``.
     ``engine`` are more options of :class:`kernelprune.Engine`, such as ``isa``.
     """
     network = NETWORKS[name]
     machine = describe_machine()
-    print(f"{name}, {threads} thread(s) of {machine['processor']}", flush=True)
+    print(f"{name}, {precision}, {threads} thread(s) of {machine['processor']}", flush=True)
+    against = AGAINST[precision] if against is None else against
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        race = Race(network, densities, threads, engine, Path(folder))
+        race = Race(network, densities, threads, engine, Path(folder), precision)
         for batch in batches or network.batches:
             for row in race.rows(batch, against, seconds, torch_compile):
-                # Goals are for one thread and float32.
-                wanted = goal(name, batch, row["density"]) if threads == 1 else (None, None)
-                row["floor"], row["goal"] = wanted
+                # Goals are for one thread.
+                wanted = goal(name, batch, row["density"], precision)
+                row["floor"], row["goal"] = wanted if threads == 1 else (None, None)
                 rows.append(row)
                 print(as_line(row), flush=True)
     result = {
         "network": name,
+        "precision": precision,
         "machine": machine,
         "threads": threads,
         "engine": engine,
@@ -182,8 +217,20 @@ def run(
         "missing": race.missing,
         "rows": rows,
     }
-    save(result, out / peers_file(name, threads))
+    save(result, out / peers_file(name, threads, precision))
     return result
+
+
+def _several(outputs: np.ndarray | tuple[np.ndarray, ...]) -> Sequence[np.ndarray]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def _distance(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+    """The largest relative L2 distance of the outputs."""
+    return max(
+        float(np.linalg.norm(have - want) / np.linalg.norm(want))
+        for have, want in zip(found, expected, strict=True)
+    )
 
 
 def as_line(row: dict[str, Any]) -> str:
@@ -193,7 +240,10 @@ def as_line(row: dict[str, Any]) -> str:
         for peer, found in row["peers"].items()
     )
     ours = row["timing"]["median"]
-    line = f"batch {row['batch']:>2} density {row['density']:<4g} {ours:>9.3f} ms  {peers}"
+    line = f"batch {row['batch']:>2} density {row['density']:<4g} {ours:>9.3f} ms  "
+    if "float32" in row:
+        line += f"float32 {row['float32']['median']:.3f} ms  "
+    line += peers
     if "one_thread" in row:
         line += f"  {row['one_thread']['median'] / ours:.2f}x over one thread"
     words = verdict(row)

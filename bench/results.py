@@ -13,9 +13,11 @@ from kernelprune.text import read_json
 RESULTS = Path(__file__).parent / "results"
 
 
-def peers_file(network: str, threads: int) -> str:
-    """Runs on more than one thread have files of their own."""
-    return f"peers-{network}.json" if threads == 1 else f"peers-{network}-{threads}threads.json"
+def peers_file(network: str, threads: int, precision: str = "float32") -> str:
+    """Runs on more than one thread, and those in int8, have files of their own."""
+    kind = "" if precision == "float32" else f"{precision}-"
+    more = "" if threads == 1 else f"-{threads}threads"
+    return f"peers-{kind}{network}{more}.json"
 
 
 def save(result: dict[str, Any], path: Path) -> None:
@@ -38,7 +40,9 @@ def load(path: Path) -> dict[str, Any]:
     return found
 
 
-def load_peers(folder: Path, threads: int = 1) -> list[dict[str, Any]]:
-    """All ``peers-*.json`` of this number of threads, in alphabetical order."""
+def load_peers(folder: Path, threads: int = 1, precision: str = "float32") -> list[dict[str, Any]]:
+    """All ``peers-*.json`` of this number of threads and precision, in alphabetical order."""
     found = [load(path) for path in sorted(folder.glob("peers-*.json"))]
-    return [result for result in found if result["threads"] == threads]
+    wanted = threads, precision
+    # Results of before there was int8 do not tell their precision.
+    return [r for r in found if (r["threads"], r.get("precision", "float32")) == wanted]

@@ -29,9 +29,12 @@ def _table(title: str, *columns: str) -> Table:
 def goal_table(results: Sequence[dict[str, Any]]) -> Table:
     """Milliseconds of the engine and of every peer, and how many times faster the engine is."""
     peers = [p for p in PEERS if any(p in row["peers"] for r in results for row in r["rows"])]
-    columns = ["network", "batch", "density", "engine ms"]
+    int8 = any("float32" in row for result in results for row in result["rows"])
+    columns = ["network", "batch", "density", "engine ms", *(["float32 ms"] if int8 else [])]
+    over = "OpenVINO's int8" if int8 else "OpenVINO"
     table = _table(
-        "milliseconds (speed-up of the engine), one thread; floor and goal: speed-up over OpenVINO",
+        f"{'int8: ' if int8 else ''}milliseconds (speed-up of the engine), one thread; "
+        f"floor and goal: speed-up over {over}",
         *(*columns, *peers, "floor", "goal", "verdict"),
     )
     for result in results:
@@ -48,6 +51,7 @@ def goal_table(results: Sequence[dict[str, Any]]) -> Table:
                 str(row["batch"]),
                 f"{row['density']:g}",
                 f"{row['timing']['median']:.2f}",
+                *([f"{row['float32']['median']:.2f}"] if int8 else []),
                 *(_peer_cell(row, peer) for peer in peers),
                 "" if row["floor"] is None else f"{row['floor']:.3g}",
                 "" if row["goal"] is None else f"{row['goal']:.3g}",
@@ -96,14 +100,15 @@ def show(folder: Path, console: Console | None = None) -> None:
     console = console or Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=180, file=console.file)
-    found = load_peers(folder)
-    if found:
-        console.print(goal_table(found))
-    for result in found:
+    found, int8 = load_peers(folder), load_peers(folder, precision="int8")
+    for results in (found, int8):
+        if results:
+            console.print(goal_table(results))
+    for result in (*found, *int8):
         for name, reason in result["missing"].items():
             console.print(plain(f"{result['network']}: {name}: {reason}"))
     two = load_peers(folder, threads=2)
     if two:
         console.print(scaling_table(two))
-    if not found and not two:
+    if not found and not int8 and not two:
         console.print(f"no peers-*.json in {folder}: run `python -m bench peers`")

@@ -137,6 +137,27 @@ def test_race(raced: dict, race_folder: Path) -> None:
     assert dense["macs"] == dense["dense_macs"] == sparse["dense_macs"] > 2 * sparse["macs"]
 
 
+def test_race_in_int8(
+    tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, bytes cannot be raced, or an int8 row carries the time of float32."""
+    against = ["onnxruntime-int8", "openvino", "--precision", "int8"]
+    arguments = ["peers", "--network", tiny, "--batch", "1", "--density", "1", "0.3", "--seconds"]
+    command.main([*arguments, "0.005", "--out", str(tmp_path), "--against", *against])
+    result = load(tmp_path / "peers-int8-tiny.json")
+    assert result["precision"] == "int8" and not result["missing"]
+    for found in result["rows"]:
+        assert list(found["peers"]) == ["onnxruntime-int8", "openvino"]
+        assert 1e-4 < found["distance"] < 0.1 and found["over"] == "openvino-int8"
+        assert found["float32"]["median"] > 0 and found["float32"] != found["timing"]
+    assert not load_peers(tmp_path)
+    assert load_peers(tmp_path, precision="int8") == [result]
+    assert "OpenVINO's int8" in capsys.readouterr().out and "float32 ms" in shown(tmp_path)
+    monkeypatch.setattr(peers, "TOLERANCES", {"int8": 1e-6})
+    with pytest.raises(Error, match="density 0.3: int8 is far from float32"):
+        peers.run(tiny, tmp_path, batches=(1,), densities=(0.3,), against=(), precision="int8")
+
+
 def test_a_wrong_peer_is_caught(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, the published table may race something that does other work."""
     genuine = peers.make_peer
@@ -153,9 +174,10 @@ def test_a_wrong_peer_is_caught(tiny: str, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_results_have_files_of_their_own() -> None:
-    """If this fails, a run on two threads overwrites the one on one thread."""
+    """If this fails, a run on two threads or in int8 overwrites another."""
     assert peers_file("a", 1) == "peers-a.json"
     assert peers_file("a", 2) == "peers-a-2threads.json"
+    assert peers_file("a", 1, "int8") == "peers-int8-a.json"
 
 
 def test_remainders(tiny: str, tmp_path: Path) -> None:
@@ -209,6 +231,16 @@ def test_verdicts() -> None:
     assert floor == goal == pytest.approx(1 / 1.1)
     assert goals.goal("vgg16-32", 64, 0.1) == (9.0, 14.0)
     assert goals.goal("vgg16-32", 5, 0.1) == goals.goal("vgg16-32", 1, 0.2) == (None, None)
+    assert goals.goal("mobilenet_v2-224", 1, 1.0, "int8") == (0.9, 1.1)
+    assert goals.goal("vgg16-32", 1, 0.2, "int8") == (None, None)
+    assert goals.INT8_GOALS.keys() == {(n, b) for n in NETWORKS for b in NETWORKS[n].batches} - {
+        ("tiny", 1),
+        ("tiny", 17),
+    }
+    over = {**row(3.0), "over": "openvino-int8"}
+    assert goals.verdict(over) == ""
+    over["speed_up"] = {"openvino": 1.0, "openvino-int8": 2.5}
+    assert goals.verdict(over) == "floor met"
     assert (goals.scaling_wanted(1), goals.scaling_wanted(64)) == (1.6, 1.8)
 
 
