@@ -36,10 +36,13 @@ class Level:
 
 @dataclass
 class Region:
-    """Classes that keep their proportions. ``levels``: ascending; the last one has them all."""
+    """Classes that keep their proportions. ``writers``: the layers that write them, by the node's
+    name, and how many channels each; ``values``: what these write. ``levels``: ascending; the last
+    one has all channels."""
 
     classes: np.ndarray
     writers: dict[str, int]
+    values: dict[str, str]
     levels: list[Level] = field(default_factory=list)
 
 
@@ -54,20 +57,22 @@ class Narrowing:
         self.regions = [self._region(index) for index in range(number)]
 
     def _region(self, index: int) -> Region:
-        writers = {
-            node.name: width_of(node.shape)
+        nodes = [
+            node
             for node in self.graph.nodes
             if node.has_weight()
             and node.name not in self.coupling.whole
             and (self.of_class[self.coupling.classes[node.output]] == index).all()
-        }
+        ]
+        writers = {node.name: width_of(node.shape) for node in nodes}
         classes = np.flatnonzero(self.of_class == index)
         everything = dict(Counter(self.kinds[classes].tolist()))
-        return Region(classes, writers, [Level(writers, everything)])
+        values = {node.name: node.output for node in nodes}
+        return Region(classes, writers, values, [Level(writers, everything)])
 
     def find_levels(self, needed: np.ndarray, regions: Set[int]) -> None:
         """Gives ``regions`` the levels that have room for all ``needed`` classes (bool)."""
-        steps = {index: _steps(self.regions[index], self.coupling) for index in regions}
+        steps = {index: _steps(self.regions[index], self.coupling, needed) for index in regions}
         for place in range(max((len(each) for each in steps.values()), default=0)):
             wanted = {index: each[place] for index, each in steps.items() if place < len(each)}
             for index, level in self._levels(wanted).items():
@@ -211,17 +216,22 @@ def _regions(coupling: Coupling) -> np.ndarray:
     return home
 
 
-def _steps(region: Region, coupling: Coupling) -> Sequence[dict[str, int]]:
-    """Widths of the region's layers, from few channels to all but the last step, all by the same
-    factor and such that every part of every value is a whole number of channels."""
+def _steps(region: Region, coupling: Coupling, needed: np.ndarray) -> Sequence[dict[str, int]]:
+    """Widths of the region's layers, ascending up to all but the last step, all by the same factor
+    and such that every part of every value is a whole number of channels. The first has the
+    channels of each layer that are ``needed``, if there are more of them than can be looked at some
+    are left out after it."""
     unit = math.gcd(*region.writers.values()) if region.writers else 1
-    step = 1
+    least, step = 1, 1
+    for name, width in region.writers.items():
+        own = int(needed[coupling.classes[region.values[name]]].sum())
+        least = max(least, -(-own * unit // width))
     for (value, parts), classes in zip(coupling.parts, coupling.rigid, strict=True):
         if classes[0] in region.classes:
             step = math.lcm(
                 step, parts * unit // math.gcd(coupling.classes[value].size, parts * unit)
             )
-    steps = np.arange(step, unit, step)
+    steps = np.arange(-(-least // step) * step, unit, step)
     if len(steps) > _MOST_LEVELS:
         steps = steps[np.linspace(0, len(steps) - 1, _MOST_LEVELS).astype(int)]
     return [{name: w * int(k) // unit for name, w in region.writers.items()} for k in steps]

@@ -147,7 +147,8 @@ def prune_channels(
     graph, layers = read_graph(model, x, ignore=ignore, include=include, masked=True)
     channels = ChannelPools(graph, layers)
     if not channels.readers:
-        raise Error(f"{type(model).__name__} has no layer whose input channels may go")
+        why = f": {channels.told()}" if channels.tied else ""
+        raise Error(f"{type(model).__name__} has no layer whose input channels may go{why}")
     for layer in layers:
         layer.prunable = layer in channels.readers
     gradients = Gradients(model, channels.readers, loader, settings.samples, loss)

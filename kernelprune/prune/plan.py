@@ -306,20 +306,8 @@ def plan_channels(
     plan.tied = channels.tied
     plan.notes = notes
     if density is not None and density < 1 and channels.tied:
-        plan.notes.append(_tied_line(channels))
+        plan.notes.append(f"whatever the ratio, {channels.told()}; plan.tied has them by layer")
     return plan
-
-
-def _tied_line(channels: ChannelPools) -> str:
-    total: dict[str, int] = {}
-    for reasons in channels.tied.values():
-        for reason, count in reasons.items():
-            total[reason] = total.get(reason, 0) + count
-    parts = ", ".join(f"{reason}: {count:,}" for reason, count in total.items())
-    return (
-        f"{sum(total.values()):,} of {channels.counted:,} input channels stay whatever the ratio, "
-        f"in {len(channels.tied)} layers ({parts}); plan.tied has them by layer"
-    )
 
 
 def plan_of(

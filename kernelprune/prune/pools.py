@@ -7,6 +7,7 @@ alike; at least one of each pool stays, so no path through the network is cut.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,6 +96,16 @@ class ChannelPools:
 
     def _loses(self, name: str) -> bool:
         return bool(self.goes(name).any())
+
+    def told(self) -> str:
+        """How many channels stay, and why, in a few words."""
+        total: Counter[str] = Counter()
+        for reasons in self.tied.values():
+            total.update(reasons)
+        parts = ", ".join(f"{reason}: {number:,}" for reason, number in total.items())
+        layers = "1 layer" if len(self.tied) == 1 else f"{len(self.tied)} layers"
+        stay = f"{total.total():,} of {self.counted:,} input channels stay"
+        return f"{stay}, in {layers} ({parts})"
 
     def goes(self, name: str) -> np.ndarray:
         """bool [I]: may the layer lose this input channel?"""

@@ -10,6 +10,8 @@ from frontends.torch.networks import NETWORKS, Basic, network, randomise, zero_k
 from torch import nn
 
 from kernelprune import Error, UnsupportedOperator
+from kernelprune.frontends.torch.trace import trace
+from kernelprune.models.shufflenet import shuffle
 from kernelprune.prune.compact import compact
 
 
@@ -159,12 +161,6 @@ def test_depthwise_is_sliced(affine: bool) -> None:
     assert smaller[0].out_channels == smaller[2].groups == smaller[3].num_features == 5
 
 
-def test_grouped_is_left_alone() -> None:
-    """If this fails, a grouped convolution ends with groups of unequal size."""
-    smaller = check(dead_first(nn.ReLU(), nn.Conv2d(6, 6, 3, groups=2), nn.Conv2d(6, 4, 1)), X)
-    assert smaller[0].out_channels == 6 and smaller[2].weight.shape == (6, 3, 3, 3)
-
-
 def test_shared_module_is_left_alone() -> None:
     """If this fails, a module that two places use is sliced for one of them."""
     shared = nn.Conv2d(6, 6, 3)
@@ -187,16 +183,124 @@ def test_parametrised_module_is_left_alone() -> None:
     assert smaller[0].out_channels == 6
 
 
-@pytest.mark.parametrize("unknown", [nn.SiLU(), nn.PixelShuffle(1), nn.Softmax(2)])
-def test_unknown_operator_keeps_its_channels(unknown: nn.Module) -> None:
+class Sorted(nn.Module):
+    """An operator that capture does not know: it may do anything to anything."""
+
+    def forward(self, x):
+        return x.sort(2).values
+
+
+def test_unknown_operator_keeps_its_channels() -> None:
     """If this fails, an operator that capture does not know stops compact, or gets a channel less
     than it was written for."""
-    model = dead_first(nn.ReLU(), nn.Conv2d(6, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 3), unknown)
+    model = dead_first(nn.ReLU(), nn.Conv2d(6, 5, 3), Sorted(), nn.Conv2d(5, 4, 3))
     with torch.no_grad():
-        model[2].weight[1] = 0
-        model[4].weight[3] = 0
+        model[4].weight[:, 1] = 0
+    assert "opaque" in {node.op for node in trace(model, X, opaque=True).nodes}
     smaller = check(model, X)
-    assert [smaller[i].out_channels for i in (0, 2, 4)] == [5, 4, 4]
+    assert [smaller[i].out_channels for i in (0, 2, 4)] == [5, 5, 4]
+
+
+class Doubled(nn.Module):
+    """As many channels as come in, twice, one behind the other."""
+
+    def forward(self, x):
+        return torch.cat([x, x.flip(2)], 1)
+
+
+THROUGH = [
+    (nn.SiLU(), 1), (nn.GELU(), 1), (nn.Hardswish(), 1), (nn.Softmax(2), 1), (nn.Dropout(), 1),
+    (nn.Upsample(scale_factor=2, mode="bilinear"), 1), (nn.Upsample(scale_factor=2), 1),
+    (nn.ZeroPad2d(1), 1), (nn.ReflectionPad2d(1), 1), (nn.AvgPool2d(2), 1), (nn.PixelShuffle(2), 4),
+    (nn.PixelUnshuffle(2), 1), (Doubled(), 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("operator", "together"), THROUGH, ids=lambda case: str(case)[:24])
+def test_known_operators_lose_channels(operator: nn.Module, together: int) -> None:
+    """If this fails, an operator that makes channel c of channel c keeps channels that nobody
+    needs; ``together``: of so many channels one is made, all of which go or stay."""
+    probe = torch.zeros(1, 8, 6, 6)
+    probe[:, together:] = torch.nan
+    unread = operator.eval()(probe).isnan().flatten(2).any(2)[0]  # made of other channels
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), operator, nn.Conv2d(len(unread), 4, 1))
+    with torch.no_grad():
+        model[2].weight[:, unread] = 0
+    smaller = check(model.double().eval(), X)
+    assert smaller[0].out_channels == together
+    assert smaller[2].in_channels == len(unread) * together // 8
+
+
+class Branches(nn.Module):
+    """Cuts channels in two, works on one half, and shuffles both: a unit of ShuffleNet v2. ``cut``
+    says how: by a share of the channels, or by numbers that the code holds."""
+
+    def __init__(self, cut: str) -> None:
+        super().__init__()
+        self.cut = cut
+        self.first, self.branch = nn.Conv2d(3, 16, 1), nn.Conv2d(8, 8, 3, padding=1)
+        self.last = nn.Conv2d(16, 4, 1)
+        with torch.no_grad():
+            # Of the outputs 2 i and 2 i + 1 nobody reads those of the odd i, the channels i of both
+            # halves.
+            odd = torch.arange(16) % 4 >= 2
+            self.last.weight[:, odd] = 0
+            self.branch.weight[:, ::2] = 0
+
+    def forward(self, x):
+        x = self.first(x)
+        if self.cut == "chunk":
+            one, other = x.chunk(2, 1)
+        elif self.cut == "half":
+            half = x.shape[1] // 2
+            one, other = x[:, :half], x[:, half:]
+        else:
+            one, other = x[:, :8], x[:, 8:]
+        return self.last(shuffle(torch.cat([one, self.branch(other)], 1)))
+
+
+@pytest.mark.parametrize(("cut", "left"), [("chunk", 8), ("half", 8), ("numbers", 16)])
+def test_chunk_and_shuffle(cut: str, left: int) -> None:
+    """If this fails, code that cuts channels into halves keeps all of them, or is given halves that
+    it does not cut where they end; or a number in the code is taken for a half."""
+    smaller = check(Branches(cut).double(), X)
+    assert smaller.first.out_channels == smaller.last.in_channels == left
+    assert smaller.branch.in_channels == smaller.branch.out_channels == left // 2
+
+
+def test_halves_stay_equal() -> None:
+    """If this fails, a chunk of unequal halves is made where one of them needs more channels."""
+    model = Branches("chunk").double()
+    with torch.no_grad():
+        model.branch.weight[:, 0] = 1.0  # one more input of the branch: its half has 5
+    smaller = check(model, X)
+    assert smaller.first.out_channels == 10 and smaller.branch.in_channels == 5
+
+
+def grouped(groups: int, needed: tuple[int, ...]) -> nn.Sequential:
+    """conv(3 -> 12), grouped conv(12 -> 12), conv: the middle one reads and writes ``needed``."""
+    middle = nn.Conv2d(12, 12, 3, groups=groups)
+    model = nn.Sequential(nn.Conv2d(3, 12, 1), nn.ReLU(), middle, nn.Conv2d(12, 4, 1)).double()
+    unused = [channel for channel in range(12) if channel not in needed]
+    width = 12 // groups
+    with torch.no_grad():
+        for channel in unused:
+            group, place = divmod(channel, width)
+            middle.weight[group * width : (group + 1) * width, place] = 0
+        model[3].weight[:, unused] = 0
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("needed", "left"),
+    [((0, 2, 5, 8, 9, 11), 8), ((0, 1, 4, 6), 8), ((1, 3, 6, 9), 4), (tuple(range(12)), 12)],
+)
+def test_groups_stay_equal(needed: tuple[int, ...], left: int) -> None:
+    """If this fails, a grouped convolution loses more channels of one group than of another, takes
+    the channels of a group from another one, or keeps more than its largest group needs."""
+    smaller = check(grouped(4, needed), X)
+    assert smaller[2].groups == 4 and smaller[2].weight.shape[:2] == (left, left // 4)
+    assert smaller[0].out_channels == smaller[3].in_channels == left
 
 
 class Literal(nn.Module):

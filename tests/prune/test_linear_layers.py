@@ -107,7 +107,7 @@ def test_channels_are_the_hidden_width(criterion: str) -> None:
     """If this fails, the inner channels of a ConvNeXt's blocks stay, or compact computes something
     else without them."""
     model = convnext()
-    with pytest.warns(UserWarning, match="input channels stay whatever the ratio"):
+    with pytest.warns(UserWarning, match="input channels stay, in 3 layers"):
         plan = kp.prune_channels(model, X, ratio=0.5, criterion=criterion, loader=[(X, LABELS)])
     assert set(plan.masks) == {"features.2.project", "features.5.project"}
     assert plan.tied["features.4"] == {"layer_norm, which mixes channels": 8}
