@@ -153,7 +153,7 @@ def test_race_in_int8(
     assert not load_peers(tmp_path)
     assert load_peers(tmp_path, precision="int8") == [result]
     assert "OpenVINO's int8" in capsys.readouterr().out and "float32 ms" in shown(tmp_path)
-    monkeypatch.setattr(peers, "TOLERANCES", {"int8": 1e-6})
+    monkeypatch.setattr(peers, "_OWN_TOLERANCE", 1e-6)
     with pytest.raises(Error, match="density 0.3: int8 is far from float32"):
         peers.run(tiny, tmp_path, batches=(1,), densities=(0.3,), against=(), precision="int8")
 

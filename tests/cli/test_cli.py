@@ -131,7 +131,7 @@ def test_bench(call, file: Path, tmp_path: Path) -> None:
     assert {row["batch"] for row in found["rows"]} == {1, 3}
     # What others read from this file stays where it is.
     keys = {"file", "dense_file", "threads", "isa", "fma_peak", "facts", "rows", "missing"}
-    assert keys | {"layers", "machine"} == set(found)
+    assert keys | {"layers", "machine", "precision"} == set(found)
     row = {"batch", "name", "mode", "timing", "images_per_second", "speed_up", "difference"}
     assert row <= set(found["rows"][0])
     assert {"median", "mean", "minimum", "p90", "p99", "calls"} == set(found["rows"][0]["timing"])

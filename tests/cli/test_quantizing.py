@@ -100,3 +100,22 @@ def test_errors(call, file: Path, tmp_path: Path) -> None:
         assert code == 2 and error.startswith("error: ") and error.count("\n") == 1, words
         assert words.lower() in error.lower(), (words, error)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_written_can_be_raced(call, file: Path, tmp_path: Path) -> None:
+    """If this fails, the command that `quantize` names next fails, or a float32 model cannot be
+    raced in int8; or names of peers that are asked for are lost."""
+    x = tmp_path / "x.npy"
+    np.save(x, load("digits", "train").images[:20].numpy())
+    out = tmp_path / "int8.safetensors"
+    assert call("quantize", file, "--images", x, "--out", out)[0] == 0
+    short = ("-b", 2, "-n", 2, "--warm-up", 0, "--no-start-up")
+    for raced in ((out,), (file, "--precision", "int8", "--images", x)):
+        code, text, _ = call("bench", *raced, *short, "--against", "onnxruntime-int8,openvino")
+        assert code == 0
+        for words in ("float32", "onnxruntime-", "distance from float32: kernelprune"):
+            assert words in text
+    # Without names those of int8 are taken for bytes, those of float32 for the others.
+    assert "openvino-bf16" in call("bench", out, *short)[1]
+    code, _, error = call("bench", out, "--precision", "strict")
+    assert code != 0 and "holds bytes" in error
