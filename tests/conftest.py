@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import kernelprune._emulator  # noqa: F401  # the device "cuda-emulated"
@@ -15,3 +16,10 @@ os.environ.pop("COLUMNS", None)
 # failure in CI is the same failure at home.
 settings.register_profile("kernelprune", deadline=None, derandomize=True, database=None)
 settings.load_profile("kernelprune")
+
+
+def pytest_collection_finish() -> None:
+    """All modules and tests are there now and stay to the end: the garbage collector, which tracing
+    a model calls often, need not look through a million objects each time."""
+    gc.collect()
+    gc.freeze()
