@@ -13,7 +13,7 @@ from graphs import GraphBuilder
 from rich.console import Console
 
 from bench import __main__ as command
-from bench import bounds, goals, kernels, peers, plots, remainders, table
+from bench import bounds, channels_left, goals, kernels, peers, plots, remainders, table
 from bench.layers import CASES, Case, graph
 from bench.networks import NETWORKS, Network
 from bench.results import RESULTS, load, load_peers, peers_file
@@ -313,3 +313,13 @@ def test_missing_peer_is_noted(tiny: str, tmp_path: Path, monkeypatch: pytest.Mo
         tiny, tmp_path, batches=(1,), densities=(0.5,), against=("mnn",), seconds=0.005
     )
     assert "pip install MNN" in found["missing"]["mnn"] and found["rows"][0]["peers"] == {}
+
+
+def test_channels_left() -> None:
+    """If this fails, the table of what channel pruning leaves counts another network than the one
+    that is pruned, or does not say what stays."""
+    row = channels_left.measure_network("mobilenet_v2", 32, 10, stem="cifar", width=0.25)
+    assert row["macs_file"] < row["macs"] and row["file"] == row["macs_file"] / row["macs"]
+    assert row["file"] == pytest.approx(row["torch"], abs=0.01) and 0.4 < row["file"] < 0.6
+    assert row["parameters_share"] == row["parameters_left"] / row["parameters"] < 0.7
+    assert row["channels_tied"]["residual sums"] > 0 and row["layers_tied"] > 0
