@@ -188,11 +188,11 @@ class Lowering {
   int node_ = -1;
   Program program_;
   Arena arena_;
-  std::vector<int> buffer_last_use_;     // the last node that reads a value in it
-  int repeated_to_ = -1;                 // the last step of the pass that is being made
-  int finished_ = -1;                    // the value of the last step, if it takes epilogues
-  std::vector<Storage> storage_;         // of each value, as floats
-  std::vector<Storage> byte_storage_;    // of each quantised value
+  std::vector<int> buffer_last_use_;   // the last node that reads a value in it
+  int repeated_to_ = -1;               // the last step of the pass that is being made
+  int finished_ = -1;                  // the value of the last step, if it takes epilogues
+  std::vector<Storage> storage_;       // of each value, as floats
+  std::vector<Storage> byte_storage_;  // of each quantised value
   bool moves_bytes_ = false;
   std::vector<int> last_use_;            // value -> the last node that reads it
   int bridge_value_ = -1, bridge_ = -1;  // the last single-image value and its buffer
