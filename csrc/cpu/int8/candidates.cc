@@ -316,6 +316,7 @@ void Int8Problem::set_epilogue(Activation activation, Int8Args* args) const {
 
 std::shared_ptr<const Int8Packed> Int8WeightStore::shared(
     const Connections& connections, const std::shared_ptr<const Int8Packed>& packed) {
+  const Lock lock(mutex_);
   const auto [begin, end] = packed_.equal_range(&connections);
   const auto found = std::find_if(begin, end, [&](const auto& entry) {
     const Int8Packed &a = *entry.second, &b = *packed;
@@ -326,6 +327,7 @@ std::shared_ptr<const Int8Packed> Int8WeightStore::shared(
 }
 
 int64_t Int8WeightStore::bytes() const {
+  const Lock lock(mutex_);
   size_t dwords = 0;
   for (const auto& [connections, packed] : packed_) {
     dwords += packed->row_ptr.size() + packed->col.size() + packed->sources.size() +

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/mutex.h"
 #include "cpu/conv/conv.h"
 #include "cpu/int8/args.h"
 #include "cpu/int8/packing.h"
@@ -80,7 +81,7 @@ double int8_stage_cost(const Ranges& ranges, const Int8Stage& stage, CostModel* 
 
 CandidateInfo describe(const Int8Candidate& candidate, int lanes);
 
-// Forms of weights that programs share.
+// Forms of weights that programs share. Safe to ask from several threads at once.
 class Int8WeightStore {
  public:
   // `packed`, or what was given before for the same connections if it is equal.
@@ -89,6 +90,7 @@ class Int8WeightStore {
   int64_t bytes() const;
 
  private:
+  mutable Mutex mutex_;  // guards `packed_`
   std::multimap<const Connections*, std::shared_ptr<const Int8Packed>> packed_;
 };
 
