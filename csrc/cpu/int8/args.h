@@ -165,6 +165,7 @@ struct Int8Kernels {
   const char* isa;
   int lanes;           // dwords of a vector; a tile has 4 * lanes positions
   int dense_channels;  // output channels of a block of `dense`, at most
+  bool pairs;          // `interleaved1x1` takes four connections as two pairs
 
   // --- convolutions through dword rows ---
   Int8Kernel phases;  // activation -> padded planes, by phase of the stride; units: channels

@@ -160,7 +160,8 @@ class Int8Planner {
 
   void add_interleaved() {
     const int64_t tiles = ceil_div(layer_.out.pixels(), tile_);
-    Int8Candidate candidate = start("int8_interleaved1x1", pack_interleaved(layer_));
+    Int8Candidate candidate = start(
+        "int8_interleaved1x1", pack_interleaved(layer_, kernels_.pairs, int8_stride(layer_.in)));
     Int8Stage finish = finishing_stage(kernels_.interleaved1x1, candidate);
     finish.args.channels = layer_.in.c, finish.args.out_channels = layer_.out.c;
     finish.args.in_h = layer_.in.h, finish.args.in_w = layer_.in.w;

@@ -13,8 +13,9 @@ namespace {
 constexpr int64_t kSpare = 16;
 
 // Bytes of the dword rows of a tile that `sparse` goes over for all output channels before the next
-// ones: three quarters of a small first-level cache.
-constexpr int64_t kBlockBytes = 24 * 1024;
+// ones: nearly all of a small first-level cache. (512 channels, 7x7, density 0.3, Sapphire Rapids:
+// 0.37 ms with 11 or 16 blocks, 0.60 with one.)
+constexpr int64_t kBlockBytes = 28 * 1024;
 
 // Whether the tap meets the map at any output. The others count for nothing, not even as the zero
 // point that pads the map.
@@ -93,9 +94,11 @@ struct Group {
 };
 
 // Sorts the connections of all output channels by block.
-void add_groups(const std::vector<std::vector<Group>>& rows, int64_t groups, int lanes,
-                Int8Packed* packed) {
-  const int64_t row_bytes = int64_t{16} * lanes;
+void add_groups(const Int8Layer& layer, const std::vector<std::vector<Group>>& rows, int64_t groups,
+                int lanes, Int8Packed* packed) {
+  const TileLayout tiles = TileLayout::of(layer, lanes);
+  const int64_t positions = std::min(layer.out.h * tiles.pitch, int64_t{4} * lanes);
+  const int64_t row_bytes = 4 * round_up(positions, int64_t{lanes});
   const int64_t per_block = std::max<int64_t>(1, kBlockBytes / (row_bytes * packed->run));
   packed->dword_rows = groups * packed->run;
   packed->blocks = std::max<int64_t>(1, ceil_div(groups, per_block));
@@ -172,7 +175,7 @@ Int8Packed pack_windows(const Int8Layer& layer, int lanes) {
       rows[o].push_back(std::move(group));
     }
   }
-  add_groups(rows, static_cast<int64_t>(channels.size()), lanes, &packed);
+  add_groups(layer, rows, static_cast<int64_t>(channels.size()), lanes, &packed);
   return packed;
 }
 
@@ -221,7 +224,7 @@ Int8Packed pack_quads(const Int8Layer& layer, int lanes, const uint32_t* order) 
       rows[o].push_back(std::move(group));
     }
   }
-  add_groups(rows, groups, lanes, &packed);
+  add_groups(layer, rows, groups, lanes, &packed);
   return packed;
 }
 
@@ -282,23 +285,33 @@ Int8Packed pack_rows3x3(const Int8Layer& layer) {
   return packed;
 }
 
-Int8Packed pack_interleaved(const Int8Layer& layer) {
+Int8Packed pack_interleaved(const Int8Layer& layer, bool pairs, int64_t in_stride) {
   Int8Packed packed;
   packed.row_ptr.push_back(0);
   for (int64_t o = 0; o < layer.out.c; ++o) {
     const int64_t last = layer.row_ptr[o + 1];
     for (int64_t k = layer.row_ptr[o]; k < last; k += 4) {
-      std::array<int8_t, 4> bytes{};
+      std::array<int8_t, 4> w{};
       for (int64_t i = 0; i < 4; ++i) {
         // Behind the last connection it is repeated, with a weight of zero.
-        packed.col.push_back(layer.col[std::min(k + i, last - 1)]);
-        if (k + i < last) bytes[static_cast<size_t>(i)] = layer.weight[k + i];
+        packed.col.push_back(
+            static_cast<uint32_t>(layer.col[std::min(k + i, last - 1)] * in_stride));
+        if (k + i < last) w[static_cast<size_t>(i)] = layer.weight[k + i];
       }
-      packed.weight.push_back(static_cast<int32_t>(dword(bytes)));
+      if (pairs) {
+        for (const auto& bytes : {std::array<int8_t, 4>{w[0], w[1], 0, 0},
+                                  {0, 0, w[0], w[1]},
+                                  {w[2], w[3], 0, 0},
+                                  {0, 0, w[2], w[3]}}) {
+          packed.weight.push_back(static_cast<int32_t>(dword(bytes)));
+        }
+      } else {
+        packed.weight.push_back(static_cast<int32_t>(dword(w)));
+      }
+      ++packed.dots;
     }
-    packed.row_ptr.push_back(static_cast<uint32_t>(packed.weight.size()));
+    packed.row_ptr.push_back(static_cast<uint32_t>(packed.dots));
   }
-  packed.dots = static_cast<int64_t>(packed.weight.size());
   return packed;
 }
 
@@ -451,7 +464,11 @@ bool can_rows3x3(const Int8Layer& layer) {
          w.pad_bottom <= 1 && w.pad_right <= 1;
 }
 
-bool can_interleave1x1(const Int8Layer& layer) { return layer.window.is_pointwise(); }
+bool can_interleave1x1(const Int8Layer& layer) {
+  constexpr int64_t kMostBytes = (int64_t{1} << 32) - 1;
+  const int64_t map = round_up(layer.in.h * layer.in.w, int64_t{64});
+  return layer.window.is_pointwise() && layer.in.c <= kMostBytes / map;
+}
 
 bool can_depthwise(const Int8Layer& layer) {
   const Window& w = layer.window;

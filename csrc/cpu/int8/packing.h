@@ -57,8 +57,9 @@ Int8Packed pack_dense(const Int8Layer& layer, int dense_channels);
 // rows3x3: the three rows of a kernel, a dword each.
 Int8Packed pack_rows3x3(const Int8Layer& layer);
 
-// interleaved1x1: four connections at a time.
-Int8Packed pack_interleaved(const Int8Layer& layer);
+// interleaved1x1: four connections at a time, of channels that are `in_stride` bytes apart, below 4
+// GiB in all. `pairs`: of the kernels.
+Int8Packed pack_interleaved(const Int8Layer& layer, bool pairs, int64_t in_stride);
 
 // depthwise: the rows of a kernel, a dword or two each. Exactly one connection an output channel.
 Int8Packed pack_depthwise(const Int8Layer& layer);

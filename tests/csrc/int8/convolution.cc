@@ -157,7 +157,8 @@ struct Run {
     if (way == "dense") return dword_rows(pack_dense(view, kernels.dense_channels), true);
     if (way == "rows3x3" && can_rows3x3(view)) return rows3x3();
     if (way == "interleaved" && can_interleave1x1(view)) {
-      straight(kernels.interleaved1x1, pack_interleaved(view), view.out.c);
+      straight(kernels.interleaved1x1, pack_interleaved(view, kernels.pairs, io.in_stride),
+               view.out.c);
     } else if (way == "depthwise" && can_depthwise(view)) {
       straight(kernels.depthwise, pack_depthwise(view), view.out.c);
     } else if (way == "linear" && can_linear(view)) {

@@ -23,7 +23,7 @@ struct Dense {
   struct Sized {
     static void run(const Int8Args& a, const uint8_t* rows, int64_t tile, int64_t begin,
                     int64_t end) {
-      const Output<V> output{a};
+      const Output<V> output(a);
       const TileParts parts = tile_parts<V>(a, tile);
       const Pieces blocks(a.out_channels, V::kDenseChannels);
       for (int64_t b = begin; b < end; ++b) {

@@ -38,7 +38,7 @@ struct Depthwise {
   static void channels(const Int8Args& a, int64_t begin, int64_t end) {
     alignas(64) uint8_t buffer[kBuffer];
     const Int8Rows layout(a, kTile);
-    const Output<V> output{a};
+    const Output<V> output(a);
     const SlotEdges<V> edges(layout.slot, S);
     // As many rows of the bands at a time as fit the buffer.
     const int64_t fixed = layout.channel_bytes(a, 1) + 64;

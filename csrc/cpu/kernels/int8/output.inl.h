@@ -8,7 +8,7 @@
 // Clamping after rounding is the same for bytes, since low and high are integers: the least is left
 // to the packing instructions and a maximum of bytes. A NaN can only come from a float residual; it
 // becomes zero.
-// Registers: four vectors of sums of one output channel, in one of four orders; the shuffles that
+// Registers: four vectors of sums of one output channel, in one of five orders; the shuffles that
 // packing to bytes takes anyway undo it.
 
 // Where position p of the 4 * L that a tile has is found in vector v, lane i:
@@ -17,6 +17,7 @@ enum class Order {
   kZipped,       // p = 16 (i / 4) + 4 v + i % 4, as zip8 and zip16 leave bytes
   kInterleaved,  // p = 4 i + v
   kPaired,       // p = 2 L (v / 2) + 2 i + v % 2
+  kAlternating,  // p = 16 (i / 4) + 8 (v / 2) + 2 (i % 4) + v % 2, as zip8 leaves pairs
 };
 
 // Positions [first, first + count) of a tile are outputs [at, at + count) of a channel.
@@ -112,7 +113,8 @@ struct Rounding {
   explicit KP_INLINE Rounding(const Int8Args& a)
       : high(V::broadcast_float(a.high)),
         zero(V::broadcast(a.out_zero * 0x10001)),
-        low_bytes(V::broadcast_byte(static_cast<int32_t>(a.low) + a.out_zero)) {}
+        low_bytes(V::broadcast_byte(
+            a.out_type == Int8Type::kBytes ? static_cast<int32_t>(a.low) + a.out_zero : 0)) {}
 
   KP_INLINE I bytes(const typename V::F (&y)[4]) const {
     I q[4];
@@ -128,16 +130,28 @@ struct Output {
   static constexpr int kTile = 4 * V::kLanes;
 
   const Int8Args& a;
+  const bool is_plain;      // outputs are bytes that bytes() can compute; finish_any() does others
+  const bool has_residual;  // bytes, if is_plain
+  const Rounding<V> rounding;
+  const I residual_zero;
+  const F residual_multiplier;
 
-  // Whether outputs are bytes that bytes() can compute; finish_any() computes all others.
-  KP_INLINE bool is_plain() const {
-    return a.out_type == Int8Type::kBytes && a.residual_type != Int8Type::kFloats;
+  explicit KP_INLINE Output(const Int8Args& args)
+      : a(args),
+        is_plain(args.out_type == Int8Type::kBytes && args.residual_type != Int8Type::kFloats),
+        has_residual(args.residual_type == Int8Type::kBytes),
+        rounding(args),
+        residual_zero(V::broadcast(args.residual_zero)),
+        residual_multiplier(V::broadcast_float(args.residual_multiplier)) {
+    // Known elsewhere, as far as the compiler can tell: it then leaves these vectors in memory,
+    // from where they are used once for a tile, and all registers to the sums.
+    asm volatile("" : : "r"(this) : "memory");
   }
 
   // Sums of output channel o.
   template <Order kOrder>
   KP_INLINE void finish(int64_t o, const I (&sum)[4], const TileParts& parts) const {
-    if (is_plain()) {
+    if (is_plain) {
       store(o, bytes<kOrder>(o, sum, parts), parts);
     } else {
       finish_any<kOrder>(o, sum, parts);
@@ -148,7 +162,7 @@ struct Output {
   // of the output, a masked store would hold up the load behind it.
   template <Order kOrder, int R>
   KP_INLINE void finish_rows(int64_t o, const I (&sum)[R][4], const TileParts (&parts)[R]) const {
-    if (!is_plain()) {
+    if (!is_plain) {
       KP_UNROLL for (int r = 0; r < R; ++r) finish_any<kOrder>(o, sum[r], parts[r]);
       return;
     }
@@ -158,17 +172,17 @@ struct Output {
   }
 
  private:
-  // Constants are read anew for each tile: in registers they would take the place of sums.
   template <Order kOrder>
   KP_INLINE I bytes(int64_t o, const I (&sum)[4], const TileParts& parts) const {
     const F multiplier = V::broadcast_float(a.multiplier[o]);
     F y[4];
     KP_UNROLL for (int v = 0; v < 4; ++v) y[v] = V::mul_float(V::to_float(sum[v]), multiplier);
-    if (a.residual_type == Int8Type::kBytes) add_residual<kOrder>(o, parts, y);
-    const I q = Rounding<V>(a).bytes(y);
+    if (has_residual) add_residual<kOrder>(o, parts, y);
+    const I q = rounding.bytes(y);
     return kOrder == Order::kNatural       ? V::natural(q)
            : kOrder == Order::kInterleaved ? V::transpose_bytes(q)
            : kOrder == Order::kPaired      ? V::natural_pairs(q)
+           : kOrder == Order::kAlternating ? V::alternate(q)
                                            : q;
   }
 
@@ -210,12 +224,11 @@ struct Output {
     } else {
       if (kOrder == Order::kNatural) bytes = V::from_natural(bytes);
       if (kOrder == Order::kPaired) bytes = V::from_natural_pairs(bytes);
+      if (kOrder == Order::kAlternating) bytes = V::from_alternate(bytes);
       widen_zipped<V>(bytes, r);
     }
-    const I zero = V::broadcast(a.residual_zero);
-    const F multiplier = V::broadcast_float(a.residual_multiplier);
     KP_UNROLL for (int v = 0; v < 4; ++v) {
-      const F part = V::mul_float(V::to_float(V::sub(r[v], zero)), multiplier);
+      const F part = V::mul_float(V::to_float(V::sub(r[v], residual_zero)), residual_multiplier);
       y[v] = V::add_float(y[v], part);
     }
   }
@@ -237,7 +250,8 @@ struct Output {
         const int p = order == Order::kNatural       ? V::kLanes * v + i
                       : order == Order::kZipped      ? 16 * (i / 4) + 4 * v + i % 4
                       : order == Order::kInterleaved ? 4 * i + v
-                                                     : 2 * V::kLanes * (v / 2) + 2 * i + v % 2;
+                      : order == Order::kPaired ? 2 * V::kLanes * (v / 2) + 2 * i + v % 2
+                                                : 16 * (i / 4) + 8 * (v / 2) + 2 * (i % 4) + v % 2;
         y[p] = static_cast<float>(sums[v * V::kLanes + i]) * a.multiplier[o];
       }
     }

@@ -275,7 +275,7 @@ struct Rows3x3 {
   static KP_INLINE void rows(const Int8Args& a, const Int8Rows& layout, int64_t y, int64_t x,
                              int64_t begin, int64_t end) {
     using Sums = RowSums<V, S, 3, 1, R, kEdges, true>;
-    const Output<V> output{a};
+    const Output<V> output(a);
     const SlotEdges<V> edges(layout.slot, S);
     const I fill = V::broadcast_byte(a.in_zero);
     TileParts parts[R];

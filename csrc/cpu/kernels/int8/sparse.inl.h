@@ -42,7 +42,7 @@ struct Sparse {
 
     static void run(const Int8Args& a, const uint8_t* rows, int64_t tile, int64_t begin,
                     int64_t end) {
-      const Output<V> output{a};
+      const Output<V> output(a);
       const TileParts parts = tile_parts<V>(a, tile);
       int32_t* work = static_cast<int32_t*>(a.work);
       for (int64_t block = 0; block < a.blocks; ++block) {

@@ -27,6 +27,7 @@ constexpr Int8Kernels make_int8_kernels(const char* isa) {
   t.isa = isa;
   t.lanes = V::kLanes;
   t.dense_channels = V::kDenseChannels;
+  t.pairs = V::kPairs;
   t.phases = {"int8_phases", &Phases<V>::run};
   t.pack = {"int8_pack", &Pack<V>::run};
   t.sparse = {"int8_sparse", &Sparse<V>::run};

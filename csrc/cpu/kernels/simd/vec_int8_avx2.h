@@ -10,6 +10,7 @@ struct Int8Avx2 {
   static constexpr bool kMasks = false;  // what is masked off is read all the same
   static constexpr int kChains = 4;
   static constexpr int kDenseChannels = 2;
+  static constexpr bool kPairs = false;  // see interleaved1x1.inl.h
   static constexpr int kRowsOfSums = 2;
 
   // --- the dot product ---
@@ -109,15 +110,19 @@ struct Int8Avx2 {
   static KP_INLINE I from_natural(I v) {
     return _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
   }
-  // The same if vectors 0 and 1, and 2 and 3, are to alternate.
+  // Within 16 bytes: those of vectors 0 and 1, and of 2 and 3, alternate; and back.
+  static KP_INLINE I alternate(I v) {
+    return in_sixteens(v, _mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15));
+  }
+  static KP_INLINE I from_alternate(I v) {
+    return in_sixteens(v, _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
+  }
+  // The same along whole vectors: first all of 0 and 1, then all of 2 and 3.
   static KP_INLINE I natural_pairs(I v) {
-    const I pairs =
-        in_sixteens(v, _mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15));
-    return _mm256_permute4x64_epi64(pairs, 0 | 2 << 2 | 1 << 4 | 3 << 6);
+    return _mm256_permute4x64_epi64(alternate(v), 0 | 2 << 2 | 1 << 4 | 3 << 6);
   }
   static KP_INLINE I from_natural_pairs(I v) {
-    return in_sixteens(_mm256_permute4x64_epi64(v, 0 | 2 << 2 | 1 << 4 | 3 << 6),
-                       _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
+    return from_alternate(_mm256_permute4x64_epi64(v, 0 | 2 << 2 | 1 << 4 | 3 << 6));
   }
   // The 16 bytes number `part`.
   template <int Part>

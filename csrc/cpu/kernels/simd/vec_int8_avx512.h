@@ -10,6 +10,7 @@ struct Int8Avx512 {
   static constexpr bool kMasks = true;  // masked loads do not touch what is masked off
   static constexpr int kChains = 4;     // sums that hide the latency of dot()
   static constexpr int kDenseChannels = 4;
+  static constexpr bool kPairs = false;  // see interleaved1x1.inl.h
   static constexpr int kRowsOfSums = 4;  // rows3x3
 
   // --- the dot product ---
@@ -75,18 +76,21 @@ struct Int8Avx512 {
         _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v);
   }
   static KP_INLINE I from_natural(I v) { return natural(v); }
-  // The same if vectors 0 and 1, and 2 and 3, are to alternate.
+  // Within 16 bytes: those of vectors 0 and 1, and of 2 and 3, alternate; and back.
+  static KP_INLINE I alternate(I v) {
+    return _mm512_shuffle_epi8(v, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8,
+                                                                       12, 9, 13, 10, 14, 11, 15)));
+  }
+  static KP_INLINE I from_alternate(I v) {
+    return _mm512_shuffle_epi8(v, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8,
+                                                                       10, 12, 14, 9, 11, 13, 15)));
+  }
+  // The same along whole vectors: first all of 0 and 1, then all of 2 and 3.
   static KP_INLINE I natural_pairs(I v) {
-    const I order =
-        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15));
-    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7),
-                                    _mm512_shuffle_epi8(v, order));
+    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), alternate(v));
   }
   static KP_INLINE I from_natural_pairs(I v) {
-    const I order =
-        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
-    return _mm512_shuffle_epi8(
-        _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), v), order);
+    return from_alternate(_mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), v));
   }
   // The 16 bytes number `part`.
   template <int Part>

@@ -2,6 +2,7 @@
 struct Int8Avx512Vnni : Int8Avx512 {
   static constexpr int kChains = 12;
   static constexpr int kDenseChannels = 6;
+  static constexpr bool kPairs = true;  // see interleaved1x1.inl.h
   static constexpr int kRowsOfSums = 4;
   typedef I Quad;
   typedef I Weight;

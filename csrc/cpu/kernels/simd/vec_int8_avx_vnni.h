@@ -2,6 +2,7 @@
 struct Int8AvxVnni : Int8Avx2 {
   static constexpr int kChains = 8;
   static constexpr int kDenseChannels = 3;
+  static constexpr bool kPairs = true;  // see interleaved1x1.inl.h
   typedef I Quad;
   typedef I Weight;
   static KP_INLINE Quad quad(I x) { return x; }

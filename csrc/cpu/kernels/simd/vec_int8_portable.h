@@ -15,6 +15,7 @@ struct Int8Portable {
   static constexpr bool kMasks = false;
   static constexpr int kChains = 4;
   static constexpr int kDenseChannels = 2;
+  static constexpr bool kPairs = false;  // see interleaved1x1.inl.h
   static constexpr int kRowsOfSums = 2;
 
   // --- the dot product: of bytes 0, 2 and of bytes 1, 3 apart; a product fits 16 bits ---
@@ -103,16 +104,18 @@ struct Int8Portable {
   }
   static KP_INLINE I natural(I v) { return v; }
   static KP_INLINE I from_natural(I v) { return v; }
-  static KP_INLINE I natural_pairs(I v) {
+  static KP_INLINE I alternate(I v) {
     const B x = reinterpret_cast<B>(v);
     return reinterpret_cast<I>(B{x[0], x[4], x[1], x[5], x[2], x[6], x[3], x[7], x[8], x[12], x[9],
                                  x[13], x[10], x[14], x[11], x[15]});
   }
-  static KP_INLINE I from_natural_pairs(I v) {
+  static KP_INLINE I from_alternate(I v) {
     const B x = reinterpret_cast<B>(v);
     return reinterpret_cast<I>(B{x[0], x[2], x[4], x[6], x[1], x[3], x[5], x[7], x[8], x[10], x[12],
                                  x[14], x[9], x[11], x[13], x[15]});
   }
+  static KP_INLINE I natural_pairs(I v) { return alternate(v); }
+  static KP_INLINE I from_natural_pairs(I v) { return from_alternate(v); }
   template <int Part>
   static KP_INLINE void store_quarter(void* p, I v) {
     static_assert(Part == 0, "a vector has 16 bytes");
