@@ -26,8 +26,13 @@ struct Int8Avx512 {
   }
   static KP_INLINE Weight weight(int32_t w) { return weights(_mm512_set1_epi32(w)); }
   static KP_INLINE I dot(I sum, Quad x, Weight w) {
-    return _mm512_add_epi32(
-        sum, _mm512_add_epi32(_mm512_madd_epi16(x.even, w.even), _mm512_madd_epi16(x.odd, w.odd)));
+    return accumulate(accumulate(sum, _mm512_madd_epi16(x.even, w.even)),
+                      _mm512_madd_epi16(x.odd, w.odd));
+  }
+  // An addition that is written out, see vec_int8_avx512_vnni.h.
+  static KP_INLINE I accumulate(I sum, I x) {
+    asm("vpaddd %1, %0, %0" : "+v"(sum) : "v"(x));
+    return sum;
   }
 
   // --- memory ---
