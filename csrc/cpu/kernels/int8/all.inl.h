@@ -1,5 +1,6 @@
 // Every kernel file of int8, in the order that they need each other.
 #include "cpu/kernels/int8/output.inl.h"
+#include "cpu/kernels/int8/rows_of_bytes.inl.h"
 #include "cpu/kernels/int8/pack.inl.h"
 #include "cpu/kernels/int8/sparse.inl.h"
 #include "cpu/kernels/int8/dense.inl.h"

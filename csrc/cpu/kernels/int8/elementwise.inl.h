@@ -24,15 +24,6 @@ KP_INLINE void for_spans(const Int8Args& a, int64_t begin, int64_t end, const Bo
 }
 
 template <class V>
-KP_INLINE void store_bytes(uint8_t* out, typename V::I bytes, int64_t left, bool may_exceed) {
-  if (left >= 4 * V::kLanes || may_exceed) {
-    V::store(out, bytes);
-  } else {
-    V::store_part(out, bytes, 0, static_cast<int>(left));
-  }
-}
-
-template <class V>
 struct Quantize {
   static constexpr int64_t kTile = 4 * V::kLanes;
 

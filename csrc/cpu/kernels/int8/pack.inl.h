@@ -133,32 +133,20 @@ struct Pack {
   }
 };
 
-// Copies what lies inside the map to columns [0, count) of a row of a plane, whose column x is the
-// map's first + x * kStride (0: `stride`).
-template <int kStride>
-KP_INLINE void fill_row(const uint8_t* in, int64_t in_w, int64_t first, int64_t stride,
-                        uint8_t fill, uint8_t* out, int64_t count) {
-  if (kStride != 0) stride = kStride;
-  int64_t begin = first < 0 ? ceil_div(-first, stride) : 0;
-  begin = begin < count ? begin : count;
-  int64_t end = first < in_w ? ceil_div(in_w - first, stride) : begin;
-  end = end < begin ? begin : end < count ? end : count;
-  for (int64_t x = 0; x < begin; ++x) out[x] = fill;
-  const uint8_t* from = in + first + begin * stride;
-  for (int64_t x = 0; x < end - begin; ++x) out[begin + x] = from[x * stride];
-  for (int64_t x = end; x < count; ++x) out[x] = fill;
-}
-
 template <class V>
 struct Phases {
+  using I = typename V::I;
+
   static void run(const Int8Args& a, int64_t begin, int64_t end) {
     const Int8Planes planes(a);
+    const int64_t bytes = planes.phases_h * planes.phases_w * planes.bytes;
     for (int64_t c = begin; c < end; ++c) {
       const uint8_t* in = static_cast<const uint8_t*>(a.in) + c * a.in_stride;
       uint8_t* out = static_cast<uint8_t*>(a.out) + c * a.out_stride;
+      uint8_t* const channel_end = out + bytes;
       for (int64_t i = 0; i < planes.phases_h; ++i) {
         for (int64_t j = 0; j < planes.phases_w; ++j, out += planes.bytes) {
-          plane(a, planes, in, i - a.pad_top, j - a.pad_left, out);
+          plane(a, planes, in, i - a.pad_top, j - a.pad_left, out, channel_end);
         }
       }
     }
@@ -166,18 +154,24 @@ struct Phases {
 
   // The plane that begins at (top, left) of the map.
   static void plane(const Int8Args& a, const Int8Planes& planes, const uint8_t* in, int64_t top,
-                    int64_t left, uint8_t* out) {
-    const auto zero = static_cast<uint8_t>(a.in_zero);
+                    int64_t left, uint8_t* out, const uint8_t* channel_end) {
+    const I fill = V::broadcast_byte(a.in_zero);
     for (int64_t y = 0; y < planes.rows; ++y, out += planes.pitch) {
-      const int64_t row = top + y * a.stride_h;
-      if (row < 0 || row >= a.in_h) {
-        for (int64_t x = 0; x < planes.pitch; ++x) out[x] = zero;
-      } else if (a.stride_w == 1) {
-        fill_row<1>(in + row * a.in_w, a.in_w, left, 1, zero, out, planes.pitch);
+      const int64_t at = top + y * a.stride_h, room = channel_end - out;
+      const bool is_inside = at >= 0 && at < a.in_h;
+      // Outside: all columns are left of a map.
+      const uint8_t* row = is_inside ? in + at * a.in_w : in;
+      const int64_t first = is_inside ? left : -planes.pitch * a.stride_w;
+      if (a.stride_w == 1 || !is_inside) {
+        copy_row<V, 1>(row, a.in_w, first, fill, out, planes.pitch, room);
       } else if (a.stride_w == 2) {
-        fill_row<2>(in + row * a.in_w, a.in_w, left, 2, zero, out, planes.pitch);
+        copy_row<V, 2>(row, a.in_w, first, fill, out, planes.pitch, room);
       } else {
-        fill_row<0>(in + row * a.in_w, a.in_w, left, a.stride_w, zero, out, planes.pitch);
+        for (int64_t x = 0; x < planes.pitch; ++x) {
+          const int64_t column = first + x * a.stride_w;
+          const bool is_in_row = column >= 0 && column < a.in_w;
+          out[x] = is_in_row ? row[column] : static_cast<uint8_t>(a.in_zero);
+        }
       }
     }
   }

@@ -43,8 +43,8 @@ constexpr Int8Kernels make_int8_kernels(const char* isa) {
   t.add = {"int8_add", &TwoInputs<V, false>::run};
   t.multiply = {"int8_multiply", &TwoInputs<V, true>::run};
   t.table = {"int8_table", &Table<V>::run};
-  t.max_pool = {"int8_max_pool", &Int8MaxPool::run};
-  t.avg_pool = {"int8_avg_pool", &Int8AveragePool::run};
+  t.max_pool = {"int8_max_pool", &Int8MaxPool<V>::run};
+  t.avg_pool = {"int8_avg_pool", &Int8AveragePool<V>::run};
   t.global_avg_pool = {"int8_global_avg_pool", &Int8GlobalAverage<V>::run};
   t.copy = {"int8_copy", &Int8Copy<V>::run};
   t.dot_loop = &DotLoop<V>::run;

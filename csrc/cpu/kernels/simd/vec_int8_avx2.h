@@ -129,6 +129,17 @@ struct Int8Avx2 {
   static KP_INLINE I from_natural_pairs(I v) {
     return from_alternate(_mm256_permute4x64_epi64(v, 0 | 2 << 2 | 1 << 4 | 3 << 6));
   }
+  // Of the bytes of a and then b those with even or odd index.
+  static KP_INLINE I even_bytes(I a, I b) {
+    const I low = _mm256_set1_epi16(0xff);
+    return halves(_mm256_packus_epi16(_mm256_and_si256(a, low), _mm256_and_si256(b, low)));
+  }
+  static KP_INLINE I odd_bytes(I a, I b) {
+    return halves(_mm256_packus_epi16(_mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8)));
+  }
+  static KP_INLINE I halves(I v) {  // what packing two vectors leaves, one behind the other
+    return _mm256_permute4x64_epi64(v, 0 | 2 << 2 | 1 << 4 | 3 << 6);
+  }
   // The 16 bytes number `part`.
   template <int Part>
   static KP_INLINE void store_quarter(void* p, I v) {

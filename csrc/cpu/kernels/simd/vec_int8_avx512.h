@@ -97,6 +97,17 @@ struct Int8Avx512 {
   static KP_INLINE I from_natural_pairs(I v) {
     return from_alternate(_mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), v));
   }
+  // Of the bytes of a and then b those with even or odd index.
+  static KP_INLINE I even_bytes(I a, I b) {
+    const I low = _mm512_set1_epi16(0xff);
+    return halves(_mm512_packus_epi16(_mm512_and_si512(a, low), _mm512_and_si512(b, low)));
+  }
+  static KP_INLINE I odd_bytes(I a, I b) {
+    return halves(_mm512_packus_epi16(_mm512_srli_epi16(a, 8), _mm512_srli_epi16(b, 8)));
+  }
+  static KP_INLINE I halves(I v) {  // what packing two vectors leaves, one behind the other
+    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), v);
+  }
   // The 16 bytes number `part`.
   template <int Part>
   static KP_INLINE void store_quarter(void* p, I v) {

@@ -116,6 +116,16 @@ struct Int8Portable {
   }
   static KP_INLINE I natural_pairs(I v) { return alternate(v); }
   static KP_INLINE I from_natural_pairs(I v) { return from_alternate(v); }
+  static KP_INLINE I even_bytes(I a, I b) {
+    const B x = reinterpret_cast<B>(a), y = reinterpret_cast<B>(b);
+    return reinterpret_cast<I>(B{x[0], x[2], x[4], x[6], x[8], x[10], x[12], x[14], y[0], y[2],
+                                 y[4], y[6], y[8], y[10], y[12], y[14]});
+  }
+  static KP_INLINE I odd_bytes(I a, I b) {
+    const B x = reinterpret_cast<B>(a), y = reinterpret_cast<B>(b);
+    return reinterpret_cast<I>(B{x[1], x[3], x[5], x[7], x[9], x[11], x[13], x[15], y[1], y[3],
+                                 y[5], y[7], y[9], y[11], y[13], y[15]});
+  }
   template <int Part>
   static KP_INLINE void store_quarter(void* p, I v) {
     static_assert(Part == 0, "a vector has 16 bytes");
