@@ -6,18 +6,53 @@
 // (a part of the dword rows that fits the first-level cache), row_ptr [blocks][O + 1]; between
 // blocks the sums of a tile are kept in work, [O][4 * lanes]. Units: output channels.
 // Registers: T vectors of a tile, in as many chains as hide the latency of the dot product; one
-// load a dot, always aligned.
+// load a dot, always aligned. With one dword row a connection (1x1) two tiles at a time share the
+// weights and need no chains (64 to 256 channels in groups of four, 56x56, density 0.1, Sapphire
+// Rapids: 100 -> 94 us).
 
 template <class V>
 struct Sparse {
   using I = typename V::I;
   static constexpr int64_t kTile = 4 * V::kLanes;
 
+  // Bytes of two tiles that may be worked on at a time: a first-level cache.
+  static constexpr int64_t kNear = 48 * 1024;
+
   static void run(const Int8Args& a, int64_t begin, int64_t end) {
-    for (int64_t t = 0; t < a.tiles; ++t) {
+    const int64_t tile_bytes = a.dword_rows * kTile * 4;
+    const auto rows = [&](int64_t t) KP_INLINE_LAMBDA {
+      return static_cast<const uint8_t*>(a.in) + t * tile_bytes;
+    };
+    int64_t t = 0;
+    if (V::kRegisters == 32 && a.run == 1 && a.blocks == 1 && 2 * tile_bytes <= kNear) {
+      for (; t + 2 <= a.tiles && tile_vectors<V>(a, a.tile_first + t + 1) == 4; t += 2) {
+        two_tiles(a, rows(t), rows(t + 1), a.tile_first + t, begin, end);
+      }
+    }
+    for (; t < a.tiles; ++t) {
       const int64_t tile = a.tile_first + t;
-      const uint8_t* rows = static_cast<const uint8_t*>(a.in) + t * a.dword_rows * kTile * 4;
-      call_sized<Sized, 4>(tile_vectors<V>(a, tile), a, rows, tile, begin, end);
+      call_sized<Sized, 4>(tile_vectors<V>(a, tile), a, rows(t), tile, begin, end);
+    }
+  }
+
+  static void two_tiles(const Int8Args& a, const uint8_t* first, const uint8_t* second,
+                        int64_t tile, int64_t begin, int64_t end) {
+    constexpr int64_t kVector = V::kLanes * 4;
+    const Output<V> output(a);
+    const TileParts parts[2] = {tile_parts<V>(a, tile), tile_parts<V>(a, tile + 1)};
+    for (int64_t o = begin; o < end; ++o) {
+      I low[4], high[4];
+      KP_UNROLL for (int v = 0; v < 4; ++v) low[v] = high[v] = V::broadcast(a.bias[o]);
+      for (int64_t k = a.row_ptr[o]; k < a.row_ptr[o + 1]; ++k) {
+        const typename V::Weight w = V::weight(a.weight[k]);
+        const int64_t at = a.col[k] * 4 * kVector;
+        KP_UNROLL for (int v = 0; v < 4; ++v) {
+          low[v] = V::dot(low[v], V::quad(V::load(first + at + v * kVector)), w);
+          high[v] = V::dot(high[v], V::quad(V::load(second + at + v * kVector)), w);
+        }
+      }
+      finish_tile<V, 4>(output, o, low, parts[0]);
+      finish_tile<V, 4>(output, o, high, parts[1]);
     }
   }
 
@@ -55,8 +90,9 @@ struct Sparse {
           }
           add_connections(a, rows, row_ptr[o], row_ptr[o + 1], sum);
           if (block + 1 < a.blocks) {
-            KP_UNROLL for (int t = 0; t < T; ++t)
-                V::store(work + o * kTile + t * V::kLanes, sum[t]);
+            KP_UNROLL for (int t = 0; t < T; ++t) {
+              V::store(work + o * kTile + t * V::kLanes, sum[t]);
+            }
           } else {
             finish_tile<V, T>(output, o, sum, parts);
           }
@@ -64,31 +100,36 @@ struct Sparse {
       }
     }
 
+    static KP_INLINE void add(const uint8_t* x, int32_t weight, I (&sum)[T]) {
+      const typename V::Weight w = V::weight(weight);
+      KP_UNROLL for (int t = 0; t < T; ++t) {
+        sum[t] = V::dot(sum[t], V::quad(V::load(x + t * V::kLanes * 4)), w);
+      }
+    }
+
     static KP_INLINE void add_connections(const Int8Args& a, const uint8_t* rows, int64_t k,
                                           int64_t last, I (&sum)[T]) {
+      constexpr int64_t kRow = T * V::kLanes * 4;
+      if (kRun == 1 && last - k < kChains) {  // chains would cost more than they bring
+        for (; k < last; ++k) add(rows + a.col[k] * kRow, a.weight[k], sum);
+        return;
+      }
       I chain[kChains][T];
       KP_UNROLL for (int u = 0; u < kChains; ++u) {
         KP_UNROLL for (int t = 0; t < T; ++t) chain[u][t] = u == 0 ? sum[t] : V::zero();
       }
-      const auto add = [&](int u, const uint8_t* x, int32_t weight) KP_INLINE_LAMBDA {
-        const typename V::Weight w = V::weight(weight);
-        KP_UNROLL for (int t = 0; t < T; ++t) {
-          chain[u][t] = V::dot(chain[u][t], V::quad(V::load(x + t * V::kLanes * 4)), w);
-        }
-      };
-      constexpr int64_t kRow = T * V::kLanes * 4;
       if constexpr (kRun == 1) {
         for (; k + kChains <= last; k += kChains) {
           KP_UNROLL for (int u = 0; u < kChains; ++u) {
-            add(u, rows + a.col[k + u] * kRow, a.weight[k + u]);
+            add(rows + a.col[k + u] * kRow, a.weight[k + u], chain[u]);
           }
         }
-        for (; k < last; ++k) add(0, rows + a.col[k] * kRow, a.weight[k]);
+        for (; k < last; ++k) add(rows + a.col[k] * kRow, a.weight[k], chain[0]);
       } else if constexpr (kRun > 1) {
         for (; k < last; ++k) {
           const uint8_t* x = rows + a.col[k] * kRow;
           KP_UNROLL for (int j = 0; j < kRun; ++j) {
-            add(j % kChains, x + j * kRow, a.weight[k * kRun + j]);
+            add(x + j * kRow, a.weight[k * kRun + j], chain[j % kChains]);
           }
         }
       } else {
@@ -97,9 +138,11 @@ struct Sparse {
           const int32_t* weight = a.weight + k * a.run;
           int64_t j = 0;
           for (; j + kChains <= a.run; j += kChains) {
-            KP_UNROLL for (int u = 0; u < kChains; ++u) add(u, x + (j + u) * kRow, weight[j + u]);
+            KP_UNROLL for (int u = 0; u < kChains; ++u) {
+              add(x + (j + u) * kRow, weight[j + u], chain[u]);
+            }
           }
-          for (; j < a.run; ++j) add(0, x + j * kRow, weight[j]);
+          for (; j < a.run; ++j) add(x + j * kRow, weight[j], chain[0]);
         }
       }
       KP_UNROLL for (int t = 0; t < T; ++t) {
