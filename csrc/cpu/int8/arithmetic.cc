@@ -40,14 +40,6 @@ void lower_sum(Lowering& to, const Node& node, const ByteRange& range) {
   add_step_of_two(to, to.int8_kernels().add, args, node);
 }
 
-void set_window(const Window& window, Int8Args* args) {
-  args->kernel_h = window.kernel_h, args->kernel_w = window.kernel_w;
-  args->stride_h = window.stride_h, args->stride_w = window.stride_w;
-  args->dilation_h = window.dilation_h, args->dilation_w = window.dilation_w;
-  args->pad_top = window.pad_top, args->pad_left = window.pad_left;
-  args->pad_bottom = window.pad_bottom, args->pad_right = window.pad_right;
-}
-
 std::optional<Quantization> optional_of(const Quantization* quantization) {
   if (quantization == nullptr) return std::nullopt;
   return *quantization;

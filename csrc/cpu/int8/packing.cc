@@ -124,15 +124,11 @@ std::map<int64_t, int64_t> places(const std::vector<int64_t>& channels) {
   return place;
 }
 
-void set_window(const Int8Layer& layer, Int8Args* args) {
-  const Window& w = layer.window;
+void set_layer(const Int8Layer& layer, Int8Args* args) {
   args->channels = layer.in.c;
   args->in_h = layer.in.h, args->in_w = layer.in.w;
   args->out_h = layer.out.h, args->out_w = layer.out.w;
-  args->kernel_h = w.kernel_h, args->kernel_w = w.kernel_w;
-  args->stride_h = w.stride_h, args->stride_w = w.stride_w;
-  args->dilation_h = w.dilation_h, args->dilation_w = w.dilation_w;
-  args->pad_top = w.pad_top, args->pad_left = w.pad_left;
+  set_window(layer.window, args);
 }
 
 }  // namespace
@@ -384,7 +380,7 @@ TileLayout TileLayout::of(const Int8Layer& layer, int lanes) {
   layout.from_planes =
       w.stride_h != 1 || w.stride_w != 1 || layer.in.h != layer.out.h || layer.in.w != layer.out.w;
   Int8Args args;
-  set_window(layer, &args);
+  set_layer(layer, &args);
   const Int8Planes planes(args);
   layout.pitch = layout.from_planes ? planes.pitch : layer.out.w;
   layout.tiles = ceil_div(layer.out.h * layout.pitch, int64_t{4} * lanes);
@@ -397,12 +393,12 @@ int64_t TileLayout::planes_bytes(const Int8Layer& layer) const {
 }
 
 void TileLayout::set_phases(const Int8Layer& layer, Int8Args* args) const {
-  set_window(layer, args);
+  set_layer(layer, args);
   args->out_stride = channel_bytes;
 }
 
 void TileLayout::set_pack(const Int8Layer& layer, Int8Args* args) const {
-  set_window(layer, args);
+  set_layer(layer, args);
   args->pitch = pitch;
   args->tiles = tiles;
   args->from_planes = from_planes;
@@ -410,7 +406,7 @@ void TileLayout::set_pack(const Int8Layer& layer, Int8Args* args) const {
 }
 
 void TileLayout::set_outputs(const Int8Layer& layer, Int8Args* args) const {
-  set_window(layer, args);
+  set_layer(layer, args);
   args->out_channels = layer.out.c;
   args->pitch = pitch;
   args->tiles = tiles;
@@ -426,7 +422,7 @@ int64_t sparse_work_bytes(const Int8Packed& packed, int64_t out_channels, int la
 
 RowsLayout RowsLayout::of(const Int8Layer& layer, int lanes) {
   Int8Args args;
-  set_window(layer, &args);
+  set_layer(layer, &args);
   const int64_t tile = int64_t{4} * lanes;
   const Int8Rows rows(args, tile);
   return {rows.band_rows, rows.slot == 0 ? round_up(layer.out.w, tile) : tile};
@@ -434,7 +430,7 @@ RowsLayout RowsLayout::of(const Int8Layer& layer, int lanes) {
 
 int64_t RowsLayout::channel_bytes(const Int8Layer& layer, int lanes, int64_t range) const {
   Int8Args args;
-  set_window(layer, &args);
+  set_layer(layer, &args);
   return Int8Rows(args, int64_t{4} * lanes).channel_bytes(args, range);
 }
 
@@ -444,14 +440,14 @@ int64_t RowsLayout::bytes(const Int8Layer& layer, int lanes, int64_t range) cons
 
 void RowsLayout::set_pad_rows(const Int8Layer& layer, int lanes, int64_t range,
                               Int8Args* args) const {
-  set_window(layer, args);
+  set_layer(layer, args);
   args->tiles = range;
   args->out_stride = channel_bytes(layer, lanes, range);
 }
 
 void RowsLayout::set_outputs(const Int8Layer& layer, int lanes, int64_t range,
                              Int8Args* args) const {
-  set_window(layer, args);
+  set_layer(layer, args);
   args->out_channels = layer.out.c;
   args->tiles = range;
   args->in_stride = channel_bytes(layer, lanes, range);
