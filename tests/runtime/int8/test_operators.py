@@ -108,6 +108,8 @@ EXACT = [
     moved("space_to_depth", [20, 3, 4], OUT, [5, 6, 8], block=2),
     moved("resize", [5, 12, 14], mode="nearest", align_corners=False, scale=[2, 2]),
     moved("resize", [5, 3, 9], OUT, mode="nearest_exact", align_corners=False, scale=[0, 0]),
+    moved("resize", [2, 3, 601], OUT, [2, 2, 300], mode="nearest", align_corners=False,
+          scale=[0, 0]),
     Int8File("gather", [MAP], [9, 6, 7], {"axis": 0}, index_of(9, 5), [A], OUT),
     Int8File("gather", [MAP], [5, 6, 3], {"axis": 2}, index_of(3, 7), [A], A),
     # Between conversions, but exact all the same.
