@@ -152,7 +152,7 @@ inline Half high_of(Half2 pair) { return {static_cast<uint16_t>(pair.bits >> 16)
 inline Half2 pair_of(Half low, Half high) {
   return {low.bits | static_cast<uint32_t>(high.bits) << 16};
 }
-inline Half2 fused(Half2 a, Half2 b, Half2 c) {
+[[gnu::noinline]] inline Half2 fused(Half2 a, Half2 b, Half2 c) {
   return pair_of(half_fused(low_of(a), low_of(b), low_of(c)),
                  half_fused(high_of(a), high_of(b), high_of(c)));
 }
