@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import kernelprune
+from bench.coverage import trial
 from bench.coverage.attempts import Row, attempt_all
 from bench.coverage.families import Family, families
 from bench.coverage.report import document, worst
@@ -128,10 +129,9 @@ class Results:
         save({"machine": self.machine, "versions": versions(), "rows": rows}, self.path)
 
 
-def command(key: Key, options: argparse.Namespace) -> list[str]:
-    """What tries one network; the name of the file for its row comes last."""
-    found = [sys.executable, "-m", "bench.coverage.trial", *key]
-    found += ["--seconds", str(options.seconds), "--gigabytes", str(options.gigabytes)]
+def words(key: Key, options: argparse.Namespace) -> list[str]:
+    """What the trial of a network is told; the name of the file for its row comes last."""
+    found = [*key, "--seconds", str(options.seconds), "--gigabytes", str(options.gigabytes)]
     found += ["--no-time"] * options.no_time + ["--pruned"] * options.pruned
     return found
 
@@ -173,8 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         count += 1
         print(f"[{count}/{len(todo)}] {as_line(results.add(key, row))}", flush=True)
 
-    commands: list[tuple[Any, list[str]]] = [(key, command(key, options)) for key in todo]
-    attempt_all(commands, options.jobs, options.seconds, done)
+    trials: list[tuple[Any, list[str]]] = [(key, words(key, options)) for key in todo]
+    attempt_all(trial.main, trials, options.jobs, options.seconds, done)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cache
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -29,42 +33,65 @@ _ENVIRONMENT = {
 Row = dict[str, Any]
 
 
+# What a trial calls, with the words of its command line; the last one names the file for the row.
+Program = Callable[[Sequence[str]], object]
+
 # A trial limits its own processor time; on a busy machine it may take longer by this factor.
 _PATIENCE = 6.0
+# Every trial imports these, which takes longer than many of the networks: once, and then forks.
+_PRELOADED = ("bench.coverage.trial", "torchvision", "timm", "torch.export", "torch._dynamo")
 
 
-def attempt(command: Sequence[str], seconds: float) -> Row:
+@cache
+def _server() -> ForkServerContext:
+    """Starts the process whose children the trials are; call it before there are threads."""
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(list(_PRELOADED))
+    own = dict(os.environ)
+    os.environ.update(_ENVIRONMENT)
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(own)
+    return found
+
+
+def _child(program: Program, words: Sequence[str], folder: str) -> None:
+    """Runs in the process of a trial: all that it says and leaves goes into ``folder``."""
+    os.environ |= {"YOLO_CONFIG_DIR": folder, "TMPDIR": folder}
+    tempfile.tempdir = None
+    sys.stdout.flush(), sys.stderr.flush()
+    output = os.open(Path(folder) / "output", os.O_WRONLY | os.O_CREAT, 0o600)
+    os.dup2(output, 1), os.dup2(output, 2)
+    program(words)
+
+
+def attempt(program: Program, words: Sequence[str], seconds: float) -> Row:
     """Runs a trial and returns its row, which gets ``seconds``.
 
-    ``command`` gets the name of the file for the row as its last argument. A trial that takes more
-    than ``seconds`` of processor time is stopped by the signal XCPU, one that waits by a clock; the
+    ``words`` get the name of the file for the row at their end. A trial that takes more than
+    ``seconds`` of processor time is stopped by the signal XCPU, one that waits by a clock; the
     status is then "time". One that dies without a row has the status "crash".
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "row.json"
-        with (Path(folder) / "output").open("w+b") as output:
-            process = subprocess.Popen(
-                [*command, str(target)],
-                env=os.environ | _ENVIRONMENT | {"YOLO_CONFIG_DIR": folder, "TMPDIR": folder},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-            try:
-                code: int | None = process.wait(timeout=seconds * _PATIENCE)
-            except subprocess.TimeoutExpired:
-                code = None
-            finally:
-                process.kill()
-                process.wait()
-            output.seek(0)
-            said = output.read().decode(errors="replace")
+        process = _server().Process(target=_child, args=(program, [*words, str(target)], folder))
+        process.start()
+        try:
+            process.join(seconds * _PATIENCE)
+            code = process.exitcode
+        finally:
+            process.kill()
+            process.join()
         if code in (None, -signal.SIGXCPU):
             row: Row = {"status": "time", "detail": f"not done in {seconds:g} s"}
         elif target.exists():
             row = dict(read_json(read_bytes(target)))
         else:
+            output = Path(folder) / "output"
+            said = output.read_text(errors="replace") if output.exists() else ""
             row = {"status": "crash", "detail": _death(code, said)}
     return row | {"seconds": round(time.monotonic() - started, 1)}
 
@@ -76,15 +103,17 @@ def _death(code: int, said: str) -> str:
 
 
 def attempt_all(
-    commands: Iterable[tuple[Any, Sequence[str]]],
+    program: Program,
+    trials: Iterable[tuple[Any, Sequence[str]]],
     jobs: int,
     seconds: float,
     done: Callable[[Any, Row], object],
 ) -> None:
-    """Runs ``(key, command)`` in order, ``jobs`` at a time; ``done(key, row)`` hears of each, in
+    """Runs ``(key, words)`` in order, ``jobs`` at a time; ``done(key, row)`` hears of each, in
     the caller's thread."""
+    _server()
     with ThreadPoolExecutor(jobs) as pool:
-        running = {pool.submit(attempt, command, seconds): key for key, command in commands}
+        running = {pool.submit(attempt, program, words, seconds): key for key, words in trials}
         try:
             for future in as_completed(running):
                 done(running[future], future.result())

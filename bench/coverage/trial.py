@@ -14,6 +14,7 @@ import os
 import resource
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +253,7 @@ def trial(family: str, name: str, *, timed: bool, pruned: bool) -> dict[str, Any
         return {"status": status, "detail": _told(error)}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.coverage.trial", description=__doc__)
     parser.add_argument("family")
     parser.add_argument("name")
@@ -261,7 +262,7 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=10.0)
     parser.add_argument("--no-time", action="store_true")
     parser.add_argument("--pruned", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     for kind, limit in (
         (resource.RLIMIT_DATA, int(options.gigabytes * 1e9)),
         (resource.RLIMIT_CPU, options.seconds),

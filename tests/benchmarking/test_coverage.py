@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -155,8 +155,14 @@ def test_distance_sees_what_is_missing() -> None:
 
 # --- processes -----------------------------------------------------------------------------------
 
-_WRITE = "import sys; open(sys.argv[1], 'w').write('{\"status\": \"captured\"}')"
+_WRITE = "open(target, 'w').write('{\"status\": \"captured\"}')"
 _ENDLESS = "import resource as r; r.setrlimit(r.RLIMIT_CPU, (1, 2))\nwhile True: pass"
+
+
+def _execute(words: Sequence[str]) -> None:
+    """A trial that does what its first word says."""
+    text, target = words
+    exec(text, {"target": target})
 
 
 def test_attempts() -> None:
@@ -167,8 +173,8 @@ def test_attempts() -> None:
         "endless": _ENDLESS,
     }
     found: dict[str, attempts.Row] = {}
-    commands = [(key, [sys.executable, "-c", text]) for key, text in programs.items()]
-    attempts.attempt_all(commands, 2, 60.0, lambda key, row: found.update({key: row}))
+    trials = [(key, [text]) for key, text in programs.items()]
+    attempts.attempt_all(_execute, trials, 2, 60.0, lambda key, row: found.update({key: row}))
     assert {key: row["status"] for key, row in found.items()} == {
         "good": "captured",
         "crash": "crash",
@@ -180,8 +186,8 @@ def test_attempts() -> None:
 def test_a_waiting_trial_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a trial that waits for something never ends."""
     monkeypatch.setattr(attempts, "_PATIENCE", 1.0)
-    program = [sys.executable, "-c", "import time; time.sleep(600)"]
-    assert attempts.attempt(program, 0.2)["status"] == "time"
+    program = ["import time; time.sleep(600)"]
+    assert attempts.attempt(_execute, program, 0.2)["status"] == "time"
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -192,9 +198,10 @@ def run(own_family: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Calls the command; trials answer from ``answers``, and it returns the names tried."""
     answers = {"good": "captured", "odd": "refused", "nothing": "unavailable", "bug": "failed"}
 
-    def attempt_all(commands, jobs, seconds, done) -> None:
-        for key, program in reversed(list(commands)):
-            assert program[3:5] == list(key)
+    def attempt_all(program, trials, jobs, seconds, done) -> None:
+        assert program is trial.main
+        for key, words in reversed(list(trials)):
+            assert words[:2] == list(key)
             tried.append(key[1])
             done(key, {"status": answers[key[1]], "detail": "why", "seconds": 1.0})
 
