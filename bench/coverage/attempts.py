@@ -38,15 +38,15 @@ Program = Callable[[Sequence[str]], object]
 
 # A trial limits its own processor time; on a busy machine it may take longer by this factor.
 _PATIENCE = 6.0
-# Every trial imports these, which takes longer than many of the networks: once, and then forks.
-_PRELOADED = ("bench.coverage.trial", "torchvision", "timm", "torch.export", "torch._dynamo")
+# What takes longer than many of the networks: it is imported once, and every trial is a fork.
+_PRELOADED = "bench.coverage.packages"
 
 
 @cache
 def _server() -> ForkServerContext:
     """Starts the process whose children the trials are; call it before there are threads."""
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(list(_PRELOADED))
+    found.set_forkserver_preload([_PRELOADED])
     own = dict(os.environ)
     os.environ.update(_ENVIRONMENT)
     try:
