@@ -1,7 +1,7 @@
 """Measures the rates of the cost model: ``python -m bench.calibrate --isa avx512``, or those of the
 kernels of quantised models: ``--int8 avx512_vnni``.
 
-Layers of all kinds and sizes are computed in every way that the engine knows, in every lane mode.
+Layers of all kinds and sizes are computed in every way that the engine knows, in every layout.
 The time of a candidate is modelled as a sum over its kernel calls of rates times counts
 (``csrc/cpu/plan/cost.h``); the rates are fitted by non-negative least squares on the relative
 errors, drawn a little towards the rates of before where measurements leave them open. Several
@@ -222,7 +222,7 @@ class Measurement:
 
 
 class Group:
-    """Layers that are measured together, in one network and one lane mode."""
+    """Layers that are measured together, in one network and one layout."""
 
     def __init__(
         self, layers: Sequence[Layer], density: float, lanes: int, target: Target, path: Path
@@ -282,7 +282,7 @@ def _calls(stages: Sequence[Any]) -> list[Call]:
 
 
 def groups(target: Target, folder: Path) -> Iterator[Group]:
-    """All layers, densities and lane modes."""
+    """All layers, densities and layouts."""
     order = np.random.default_rng(1).permutation(len(WEIGHTED))
     mixed = [WEIGHTED[i] for i in order]
     sets = [(mixed, density) for density in DENSITIES] + [(OTHERS, 1.0)]

@@ -1,4 +1,4 @@
-// Runs a graph on the CPU: one program per lane mode, and what they share.
+// Runs a graph on the CPU: one program per layout, and what they share.
 #pragma once
 
 #include <cstdint>

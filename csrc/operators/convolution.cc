@@ -1,4 +1,4 @@
-// A convolution on its own: a program of one node for each lane mode that may pay, run straight on
+// A convolution on its own: a program of one node for each layout that may pay, run straight on
 // the user's tensors where their layout is the kernels', with the weights of each call.
 #include "kernelprune/convolution.h"
 

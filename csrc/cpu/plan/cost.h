@@ -1,7 +1,7 @@
 // The cost model: the time a step is expected to take, as a linear function of a few counts.
 // Deterministic, so that the same file always gets the same plan. The rates are measured once per
 // instruction set (cost_table.cc); on another machine all times are wrong, but the ratios, which
-// decide between candidates and between lane modes, less so. Tuning measures instead.
+// decide between candidates and between layouts, less so. Tuning measures instead.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// What the lowering of an op may use. A graph is lowered once per lane mode: nodes are walked in
+// What the lowering of an op may use. A graph is lowered once per layout: nodes are walked in
 // order, each is given to `lower()` of its op (cpu/ops/<op>.cc), which adds steps to the program.
 //
 // A quantised value is bytes in memory. Nodes that read or write such values are lowered by
