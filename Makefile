@@ -128,9 +128,11 @@ lint: $(VENV)/.stamp-lint  ## ruff, clang-format, mypy
 	@$(BIN)/ruff format --check .
 	@git ls-files $(CPP_FILES) | xargs $(BIN)/clang-format --dry-run --Werror
 	@$(BIN)/mypy
+	@$(BIN)/mypy --warn-unused-ignores tests/typechecks/uses.py
 
 .PHONY: format
 format: $(VENV)/.stamp-lint  ## format Python and C++
+	@$(BIN)/python tests/typechecks/keywords.py
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format --quiet .
 	@git ls-files $(CPP_FILES) | xargs $(BIN)/clang-format -i

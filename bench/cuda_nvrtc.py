@@ -16,8 +16,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.cuda_resources import RESULT as RESOURCES
-from bench.cuda_resources import ROOT, parse
+from bench.cuda_resources import RESULT as RESOURCES, ROOT, parse
 from bench.results import RESULTS
 from kernelprune.errors import Error
 from kernelprune.files import write_text

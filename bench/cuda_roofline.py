@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.cuda_resources import DOCUMENT
-from bench.cuda_sass import RESULT as SASS
-from bench.cuda_sass import write_table as replace_table
+from bench.cuda_sass import RESULT as SASS, write_table as replace_table
 from bench.results import RESULTS, save
 from kernelprune.files import write_text
 

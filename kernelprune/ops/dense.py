@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch.nn.functional import conv2d as torch_conv2d
-from torch.nn.functional import pad
+from torch.nn.functional import conv2d as torch_conv2d, pad
 
 from kernelprune.ops.pattern import Grouped, Pattern
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -33,6 +33,11 @@ from kernelprune.prune.scores import (
 )
 from kernelprune.prune.weights import Masked, parametrisation
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from kernelprune.keywords import CriterionKeywords
+
 __all__ = [
     "CHANNEL_CRITERIA",
     "CRITERIA",
@@ -54,7 +59,7 @@ def prune_connections(
     include: Iterable[Selector] | Selector = (),
     macs: float | None = None,
     hold: bool = False,
-    **options: Any,
+    **options: Unpack[CriterionKeywords],
 ) -> Plan:
     """Prunes connections of ``model`` in place and returns what was kept.
 
@@ -113,7 +118,7 @@ def prune_channels(
     include: Iterable[Selector] | Selector = (),
     macs: float | None = None,
     hold: bool = False,
-    **options: Any,
+    **options: Unpack[CriterionKeywords],
 ) -> Plan:
     """Prunes channels of ``model`` in place: all layers that read a channel lose their connections
     to it, so that ``kp.compact`` can make the model smaller and a file lacks the channel.
@@ -223,7 +228,7 @@ def _reconstruct(
     *,
     loader: Iterable[Any] | None,
     criterion: str,
-    scope: str = "layer",
+    scope: str | None = "layer",
     **options: Any,
 ) -> Plan:
     if loader is None or ratio is None or macs is not None or scope != "layer":

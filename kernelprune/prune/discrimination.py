@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -52,6 +52,11 @@ from kernelprune.prune.plan import Plan, plan_of, warned
 from kernelprune.prune.selection import Greedy, Objective, kept_number
 from kernelprune.prune.stages import AuxiliaryHead, find_stages
 from kernelprune.prune.weights import copy_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from kernelprune.keywords import DiscriminationKeywords
 
 # Called as (phase, steps done, steps in all, loss).
 Progress = Callable[[str, int, int, float], None]
@@ -97,7 +102,7 @@ class DiscriminationAware:
         progress: Progress | None = None,
         ignore: Iterable[Selector] | Selector = (),
         include: Iterable[Selector] | Selector = (),
-        **options: Any,
+        **options: Unpack[DiscriminationKeywords],
     ):
         if granularity not in GRANULARITIES:
             raise Error(f"granularity '{granularity}': must be one of {', '.join(GRANULARITIES)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -22,6 +22,11 @@ from kernelprune.prune.scores import Connections, Gradients, connection_scores
 from kernelprune.prune.threshold import select
 from kernelprune.prune.weights import raw_weight
 from kernelprune.text import plain
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from kernelprune.keywords import ScoreKeywords
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def sensitivity(
     loss: Loss = functional.cross_entropy,
     ignore: Iterable[Selector] | Selector = (),
     include: Iterable[Selector] | Selector = (),
-    **options: Any,
+    **options: Unpack[ScoreKeywords],
 ) -> Sensitivity:
     """Prunes each layer alone to each density, by ``criterion``, and calls ``evaluate(model)``,
     such as the accuracy on validation images. No training; the model is left as it was.

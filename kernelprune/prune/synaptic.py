@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -38,6 +38,11 @@ from kernelprune.prune.strength import Strength, channels_second, start
 from kernelprune.prune.synaptic_options import LatencyOptions, SynapticOptions
 from kernelprune.prune.threshold import select
 from kernelprune.prune.weights import parametrisation
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from kernelprune.keywords import SynapticKeywords
 
 DEFAULT_SCOPE = "global"
 
@@ -82,7 +87,7 @@ class SynapticStrength:
         *,
         ignore: Iterable[Selector] | Selector = (),
         include: Iterable[Selector] | Selector = (),
-        **options: Any,
+        **options: Unpack[SynapticKeywords],
     ):
         self.options = SynapticOptions.from_dict(options)
         self.model = model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -26,6 +26,11 @@ from kernelprune.quantization.progress import Progress, told
 from kernelprune.quantization.report import QuantizationReport
 from kernelprune.quantization.rounding import round_to_outputs
 from kernelprune.quantization.sensitivity import QuantizationSensitivity, sensitivity_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from kernelprune.keywords import QuantizeKeywords
 
 # Of a model, larger is better.
 Evaluate = Callable[[nn.Module], float]
@@ -56,7 +61,7 @@ def quantize(
     evaluate: Evaluate | None = None,
     max_drop: float | None = None,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[QuantizeKeywords],
 ) -> QuantizedModel:
     """Turns a trained network's weights and activations into bytes; ``model`` stays as it is.
 
@@ -185,7 +190,7 @@ def quantize_sensitivity(
     *,
     ignore: Iterable[Selector] | Selector = (),
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[QuantizeKeywords],
 ) -> QuantizationSensitivity:
     """Which layers suffer: quantises each alone, all others in float32, and calls
     ``evaluate(model)``; without it, measures the signal-to-noise ratio of the network's outputs on

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from torch.nn.utils import parametrize
@@ -23,6 +23,11 @@ from kernelprune.quantization.placement import place
 from kernelprune.quantization.post_training import QuantizedModel, quantize_prepared
 from kernelprune.quantization.prepare import Selector, prepare
 from kernelprune.quantization.progress import Progress, told
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from kernelprune.keywords import QuantizeKeywords
 
 _NAME = "fake_quantization"  # of the part that a layer gets
 
@@ -52,7 +57,7 @@ class QuantizationAware:
         *,
         ignore: Iterable[Selector] | Selector = (),
         progress: Progress | None = None,
-        **options: Any,
+        **options: Unpack[QuantizeKeywords],
     ):
         self.options = QuantizeOptions.from_dict(options)
         if self.options.equalize:

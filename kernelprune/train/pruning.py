@@ -15,7 +15,7 @@ from kernelprune.data import Dataset, load
 from kernelprune.errors import Error
 from kernelprune.files import check_writable, is_unused, name_of
 from kernelprune.format import Graph
-from kernelprune.frontends.torch import export
+from kernelprune.frontends.torch.export import export
 from kernelprune.prune.batches import Loss, recalibrate
 from kernelprune.prune.counts import count
 from kernelprune.prune.distributed import is_first, join_processes, same_on_all, wait_for_all

@@ -12,8 +12,17 @@ import pytest
 from graphs import GraphBuilder
 from rich.console import Console
 
-from bench import __main__ as command
-from bench import bounds, channels_left, goals, kernels, peers, plots, remainders, table
+from bench import (
+    __main__ as command,
+    bounds,
+    channels_left,
+    goals,
+    kernels,
+    peers,
+    plots,
+    remainders,
+    table,
+)
 from bench.layers import CASES, Case, graph
 from bench.networks import NETWORKS, Network
 from bench.results import RESULTS, load, load_peers, peers_file

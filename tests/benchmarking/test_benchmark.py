@@ -13,8 +13,15 @@ import pytest
 from graphs import GraphBuilder
 
 import kernelprune
-from kernelprune.benchmarking import BenchOptions, Candidate, Timing, benchmark, harness, measure
-from kernelprune.benchmarking import api as module
+from kernelprune.benchmarking import (
+    BenchOptions,
+    Candidate,
+    Timing,
+    api as module,
+    benchmark,
+    harness,
+    measure,
+)
 from kernelprune.errors import DeviceError, Error, FormatError, ShapeError
 
 

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.coverage import __main__ as command
-from bench.coverage import attempts, families, report, trial
+from bench.coverage import __main__ as command, attempts, families, report, trial
 from bench.coverage.families import Family, Subject, Unavailable, smaller_side
 from bench.coverage.weights import images, make_plausible, settle_norms
 from bench.results import load

@@ -10,8 +10,7 @@ from typing import Any
 
 import model_bytes as mb
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from kernelprune import _core
 from kernelprune.errors import FormatError

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from op_files import OpFile
-from runtime.operators import test_matmul as products
-from runtime.operators import test_movement as movement
-from runtime.operators import test_normalizations as normalizations
-from runtime.operators import test_reductions as reductions
-from runtime.operators import test_sampling as sampling
+from runtime.operators import (
+    test_matmul as products,
+    test_movement as movement,
+    test_normalizations as normalizations,
+    test_reductions as reductions,
+    test_sampling as sampling,
+)
 
 from kernelprune import _core
 from kernelprune.errors import Error

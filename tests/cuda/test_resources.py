@@ -7,8 +7,7 @@ import re
 
 import pytest
 
-from bench.cuda_nvrtc import ARCHITECTURES as NVRTC_ARCHITECTURES
-from bench.cuda_nvrtc import RESULT as NVRTC
+from bench.cuda_nvrtc import ARCHITECTURES as NVRTC_ARCHITECTURES, RESULT as NVRTC
 from bench.cuda_resources import ARCHITECTURES, DOCUMENT, RESULT, ROOT, document_table, parse
 
 TABLE = json.loads(RESULT.read_text())["kernels"]

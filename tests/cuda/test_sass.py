@@ -7,8 +7,7 @@ import shutil
 
 import pytest
 
-from bench.cuda_resources import ARCHITECTURES, DOCUMENT, compiler_version
-from bench.cuda_resources import RESULT as RESOURCES
+from bench.cuda_resources import ARCHITECTURES, DOCUMENT, RESULT as RESOURCES, compiler_version
 from bench.cuda_sass import (
     RESULT,
     collect,

@@ -8,8 +8,7 @@ import tracemalloc
 import model_bytes as mb
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from kernelprune import FormatError
 from kernelprune.format.reader import read_bytes

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from graph.graphs_for_passes import Builder, assert_same_function
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from kernelprune.format import Graph
 from kernelprune.graph import passes

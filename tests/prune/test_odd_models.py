@@ -10,8 +10,7 @@ import pytest
 import torch
 from prune.networks import Chain
 from torch import nn
-from torch.nn.utils import parametrizations, parametrize
-from torch.nn.utils import prune as torch_prune
+from torch.nn.utils import parametrizations, parametrize, prune as torch_prune
 
 import kernelprune as kp
 from kernelprune import prune

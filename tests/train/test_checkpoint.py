@@ -11,8 +11,13 @@ import pytest
 import torch
 
 from kernelprune.errors import Error
-from kernelprune.train import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
-from kernelprune.train import checkpoint as module
+from kernelprune.train import (
+    Checkpoint,
+    checkpoint as module,
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 
 def make(step: int) -> Checkpoint:

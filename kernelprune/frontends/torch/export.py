@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import difflib
 import os
 import warnings
 from collections.abc import Sequence
@@ -64,7 +65,7 @@ def export(
     path: str | os.PathLike[str],
     *,
     dynamic: Sequence[str] = (),
-    **provenance: Any,
+    **provenance: str | float,
 ) -> Graph:
     """Captures ``model``, checks the result on ``x`` and writes it to ``path``; returns the graph.
     A quantised model is written as it is; the engine's bytes must be its bytes.
@@ -79,9 +80,12 @@ def export(
     rounds more, without it). Where float32 itself loses more in torch, it must agree with the model
     in float64 to ten times what torch's float32 loses, at most 1e-2. Else Error, which names what
     differs, and nothing is written. Also raises what capture and write raise, and Error for NaN or
-    infinite weights. Warns (SparsityWarning) of zeros that are no dropped connections.
+    infinite weights, and for ``dynamic`` misspelt. Warns (SparsityWarning) of zeros that are no
+    dropped connections.
     """
     model, inputs = unwrapped(model), check_inputs(x)
+    for name in difflib.get_close_matches("dynamic", provenance, 1, 0.7):
+        raise Error(f"export has no option {name!r}; did you mean 'dynamic'?")
     if isinstance(model, GraphModel):
         return _export_graph(model, inputs, path, dynamic, provenance)
     graph = trace(model, x)

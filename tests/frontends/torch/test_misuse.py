@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -268,3 +269,10 @@ def test_without_torch() -> None:
     assert engine == "Engine" and len(lines) == 6
     wanted = r"kernelprune\.[\w.]+ needs the package 'torch': pip install \"kernelprune\[train\]\""
     assert all(re.fullmatch(wanted, line) for line in lines)
+
+
+def test_misspelt_option(tmp_path: Path) -> None:
+    """If this fails, `dynamics=` is written into the file as a remark, and sizes stay fixed."""
+    with pytest.raises(Error, match="did you mean 'dynamic'"):
+        kp.export(nn.ReLU(), torch.zeros(1, 3, 4, 4), tmp_path / "m.safetensors", dynamics="height")
+    assert not (tmp_path / "m.safetensors").exists()

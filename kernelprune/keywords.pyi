@@ -1,0 +1,41 @@
+"""Made by tests/typechecks/keywords.py from the options of the methods; there is no such module."""
+
+from typing import TypedDict
+
+class CriterionKeywords(TypedDict, total=False):
+    seed: int
+    samples: int | None
+    criterion: str
+    scope: str | None
+
+class DiscriminationKeywords(TypedDict, total=False):
+    seed: int
+    samples: int | None
+    channels_per_step: float
+    losses: int | None
+    discrimination: float
+    stage_epochs: int | None
+    stage_learning_rate: float
+    select_epochs: int
+    select_learning_rate: float
+    momentum: float
+    weight_decay: float
+
+class QuantizeKeywords(TypedDict, total=False):
+    method: str
+    percentile: float
+    per_channel: bool
+    bias_correction: bool
+    rounding: str
+    equalize: bool
+    samples: int
+
+class ScoreKeywords(TypedDict, total=False):
+    seed: int
+    samples: int | None
+    criterion: str
+
+class SynapticKeywords(TypedDict, total=False):
+    penalty: float | None
+    scope: str | None
+    scale: str
