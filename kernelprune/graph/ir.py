@@ -57,7 +57,7 @@ class _DenseWeight:
         node.__dict__["connections"] = None
 
 
-@dataclass
+@dataclass(eq=False)  # two nodes are never the same, and comparing would expand their weights
 class Node:
     """One operation.
 
@@ -188,7 +188,7 @@ class Node:
         return self.__dict__["_weight"]
 
 
-@dataclass
+@dataclass(eq=False)
 class Graph:
     """Nodes in topological order: a node reads only graph inputs and outputs of earlier nodes."""
 

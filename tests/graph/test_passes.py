@@ -8,6 +8,7 @@ from graph.graphs_for_passes import Builder, assert_same_function, outputs
 
 from kernelprune.format import Graph
 from kernelprune.graph import passes
+from kernelprune.graph.connections import Connections
 from kernelprune.graph.ir import infer_shape
 
 
@@ -204,6 +205,19 @@ def test_fuse_residual_moves_a_layer_behind_its_residual() -> None:
     early = b.conv("x", 3)
     graph = apply(b.done(b.add(early, b.act("x"))), passes.fuse_residuals)
     assert ops(graph) == ["activation", "conv2d"]
+
+
+def test_looking_for_a_node_expands_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a depthwise layer takes the memory of a full one while its graph changes."""
+    b = Builder()
+    early = b.conv("x", 3)
+    graph = b.done(b.add(early, b.act("x")))
+    layer = graph.nodes[0]
+    layer.connections = Connections.from_groups(np.array(layer.weight)[:, :1], 3)
+    layer.__dict__["_weight"] = None
+    monkeypatch.setattr(Connections, "dense", lambda _: pytest.fail("expanded"))
+    passes.fuse_residuals(graph)
+    assert ops(graph) == ["activation", "conv2d"] and graph.nodes[1] is layer
 
 
 def test_residuals_that_cannot_be_fused() -> None:
