@@ -120,7 +120,7 @@ coverage: build $(COVERAGE_VENV)/.stamp-packages  ## try published networks; wri
 
 # --- development ---------------------------------------------------------------------------------
 
-CPP_FILES := 'csrc/*.h' 'csrc/*.cc' 'csrc/*.cu' 'csrc/*.cuh' 'tests/csrc/*.h' 'tests/csrc/*.cc'
+CPP_FILES := 'csrc/*.h' 'csrc/*.cc' 'csrc/*.cu' 'csrc/*.cuh' 'tests/csrc/*.h' 'tests/csrc/*.cc' 'examples/*.cc' 'examples/*.c'
 
 .PHONY: lint
 lint: $(VENV)/.stamp-lint  ## ruff, clang-format, mypy

@@ -31,6 +31,7 @@ CPP_ARROWS = {
     "operators": {"engine/backend.h", "cpu", "model", "ops", "core", "kernelprune"},
     "bindings": {"engine", "kernelprune"},
     "bindings/emulator": {"cuda/emulator", "kernelprune"},
+    "bindings/c": {"kernelprune"},
     "cuda/emulator": {"cuda", "core", "kernelprune"},  # for tests alone
 }
 
@@ -96,7 +97,7 @@ def text_files() -> list[Path]:
         ".json",
         ".html",
     }
-    folders = ("csrc", "kernelprune", "tests", "bench", "docs", "recipes", ".ci")
+    folders = ("csrc", "kernelprune", "tests", "bench", "docs", "examples", "recipes", ".ci")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*")]
     return sorted(
         path

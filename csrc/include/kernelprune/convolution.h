@@ -44,7 +44,7 @@ struct ConvolutionCall {
   uint64_t version = 0;  // another one whenever the weights may have changed
 };
 
-class Convolution {
+class KERNELPRUNE_API Convolution {
  public:
   // Copies the pattern. Throws Error: kShape (a pattern that is none, a window that does not fit),
   // kGeneral (threads), kDevice (the instruction set).
@@ -75,7 +75,7 @@ struct WeightGradientCall {
 // The gradient of such a convolution for its weights, from the one for its output: a sum over the
 // pixels of all images for each weight of a kept connection. The results do not depend on the
 // number of threads; any number of threads may call run() at once.
-class WeightGradient {
+class KERNELPRUNE_API WeightGradient {
  public:
   // As for Convolution.
   WeightGradient(const ConnectionPattern& pattern, const ConvolutionOptions& options);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kernelprune/error.h"
+#include "kernelprune/visibility.h"
 
 namespace kernelprune {
 
@@ -74,7 +75,7 @@ struct RunOptions {
   bool queue = false;
 };
 
-class Engine {
+class KERNELPRUNE_API Engine {
  public:
   // Throws Error: kGeneral (no such file, bad option), kFormat (not a valid model), kDevice (the
   // instruction set is not available).
@@ -140,9 +141,9 @@ class Engine {
 };
 
 // Instruction sets that this machine and build can use, best first.
-std::vector<std::string> available_isas();
+KERNELPRUNE_API std::vector<std::string> available_isas();
 
 // The one that an engine with `isa` (as in EngineOptions) uses. Throws Error (kDevice).
-std::string select_isa(const std::string& isa);
+KERNELPRUNE_API std::string select_isa(const std::string& isa);
 
 }  // namespace kernelprune

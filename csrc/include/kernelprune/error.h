@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "kernelprune/visibility.h"
+
 namespace kernelprune {
 
 // What the caller can do about it. The Python bindings map each kind to one exception class.
@@ -18,7 +20,7 @@ enum class ErrorKind {
   kCancelled,    // the caller's Cancel said so
 };
 
-class Error : public std::runtime_error {
+class KERNELPRUNE_API Error : public std::runtime_error {
  public:
   Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}
   ErrorKind kind() const { return kind_; }

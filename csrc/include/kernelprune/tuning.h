@@ -70,21 +70,21 @@ struct PlanInfo {
   std::vector<int> planar_cuts;         // the values that these may have, ascending
 };
 
-PlanInfo plan_of(const Engine& engine);
+KERNELPRUNE_API PlanInfo plan_of(const Engine& engine);
 
 // The convolutions and linear layers of every program. Finds them anew.
-std::vector<LayerCandidates> candidates_of(const Engine& engine);
+KERNELPRUNE_API std::vector<LayerCandidates> candidates_of(const Engine& engine);
 
 // A device beside those of the library, for tests: engines with this name for EngineOptions::device
 // run on what `open` makes, a cuda::Device of its own for each of them.
 using OpenDevice = void* (*)();
-void register_device(const std::string& name, OpenDevice open);
+KERNELPRUNE_API void register_device(const std::string& name, OpenDevice open);
 
 // The int8 kernels that this machine and build can use, best first.
-std::vector<std::string> available_int8_isas();
+KERNELPRUNE_API std::vector<std::string> available_int8_isas();
 
 // Multiply-adds per second of one core with `isa` ("" as in EngineOptions), measured for about
 // `seconds`.
-double measure_fma_peak(const std::string& isa, double seconds);
+KERNELPRUNE_API double measure_fma_peak(const std::string& isa, double seconds);
 
 }  // namespace kernelprune
