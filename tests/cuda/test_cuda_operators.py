@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from op_files import OpFile
 from runtime.operators import (
+    test_functions as functions,
     test_matmul as products,
     test_movement as movement,
     test_normalizations as normalizations,
@@ -80,9 +81,8 @@ def test_a_reshape_that_moves_nothing_has_no_step() -> None:
 # --- functions of elements -----------------------------------------------------------------------
 
 FUNCTIONS = ROOT / "csrc" / "ops" / "functions.h"
-NUMBERS = {"clamp": (-1.5, 2.25), "clamp_min": (-0.5, 0), "clamp_max": (0.75, 0),
-           "leaky_relu": (0.125, 0), "elu": (1.5, 0), "celu": (0.75, 0), "softplus": (2, 4),
-           "pow": (3, 0), "threshold": (0.5, -2)}  # fmt: skip
+# Of the rows of one function the first.
+NUMBERS = {name: (alpha, beta) for name, alpha, beta, _ in reversed(functions.FUNCTIONS)}
 POSITIVE = ("log", "sqrt", "rsqrt", "reciprocal")
 
 
@@ -97,7 +97,7 @@ def words(table: str) -> list[str]:
 def test_unary(function: str, precision: str) -> None:
     """If this fails, a function of one element is another on a GPU, is not near 0 what it should
     be, hides a NaN, or spoils what pads a row."""
-    alpha, beta = NUMBERS.get(function, (0, 0))
+    alpha, beta = NUMBERS[function]
     params = {"function": function, "alpha": alpha, "beta": beta}
     file = OpFile("unary", [(3, 2, 5)], (3, 2, 5), params)
     points = np.concatenate([np.linspace(-6, 6, 29), [np.nan], np.geomspace(1e-3, 25, 15),

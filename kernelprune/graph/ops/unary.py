@@ -194,6 +194,17 @@ _SAME_NAME = (
     "selu silu mish hardswish hardsigmoid sigmoid tanh exp log sqrt rsqrt reciprocal abs neg square"
     " erf sin cos log_sigmoid sign"
 ).split()
+
+
+def _rrelu(call: Any) -> str:
+    """Its slope is random while it trains, and else the middle of its range."""
+    if call["training"]:
+        raise UnsupportedOperator("random slopes")
+    rows.check_floating(call["self"])
+    lower, upper = (rows.number(call[name], name) for name in ("lower", "upper"))
+    return rows.unary(call, call.value(call["self"]), "leaky_relu", (lower + upper) / 2)
+
+
 _NUMBERS = {
     "leaky_relu": ("negative_slope",),
     "celu": ("alpha",),
@@ -225,6 +236,7 @@ class Unary(Op):
         **rows.rows(["elu"], _elu_row),
         **rows.rows(["clamp", "clip", "clamp_min", "clamp_max", "hardtanh"], _clamp),
         **rows.rows(["pow"], _pow),
+        **rows.rows(["rrelu"], _rrelu),
         "aten::special_expit": _row("sigmoid"),
         "aten::special_erf": _row("erf"),
         "aten::glu": _glu,

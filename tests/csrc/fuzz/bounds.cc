@@ -154,7 +154,8 @@ double error_of(const Unary& op, const Seen& seen) {
   for (size_t i = 0; i < seen.out.data.size(); ++i) {
     const double x = seen.inputs[0]->value.data[i], y = std::fabs(seen.out.data[i]);
     if (!std::isfinite(x) || !std::isfinite(y)) return kInfinity;
-    moved = std::max(moved, variation(op, x, error));
+    // Numbers of the op are rounded to float32: where it jumps or bends is a little elsewhere.
+    moved = std::max(moved, variation(op, x, error + kRounding * std::fabs(x)));
     // Powers and exponentials multiply a logarithm's rounding by themselves.
     const double digits = y > 0.0 ? 1.0 + std::fabs(std::log(y)) : 1.0;
     rounding = std::max(rounding, kRounding * y * digits);

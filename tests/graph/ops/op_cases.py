@@ -309,10 +309,15 @@ REDUCING = [
 CASES = UNARY + ARITHMETIC + MOVING + RESIZE + REDUCING
 
 
+def needs_positive(case: Case) -> bool:
+    """Whether its function is undefined, or near a pole, for some other numbers."""
+    return case.params.get("function") in ("log", "sqrt", "rsqrt", "pow", "div", "reciprocal")
+
+
 def images(case: Case, count: int, seed: int = 0) -> list[torch.Tensor]:
     """Random inputs [count, ...] in float64; positive ones where a function needs them."""
     rng = np.random.default_rng(seed)
-    positive = case.params.get("function") in ("log", "sqrt", "rsqrt", "pow", "div", "reciprocal")
+    positive = needs_positive(case)
     found = []
     for value in case.graph().inputs:
         array = rng.standard_normal((count, *value.shape))

@@ -18,7 +18,7 @@ FUNCTIONS = [
     ("clamp_max", 0.75, 0, 0), ("leaky_relu", 0.125, 0, 0.5), ("elu", 1.5, 0, 1.6),
     ("celu", 0.75, 0, 2), ("celu", 0.25, 0, 2), ("selu", 0, 0, 2.6), ("silu", 0, 0, 3.2),
     ("gelu", 0, 0, 6), ("gelu_tanh", 0, 0, 3), ("mish", 0, 0, 3.8),
-    ("softplus", 1, 20, 1.8), ("softplus", 0.25, 4, 2.6), ("softplus", -1.75, 3, 2.6),
+    ("softplus", 0.25, 4, 2.6), ("softplus", 1, 20, 1.8), ("softplus", -1.75, 3, 2.6),
     ("hardswish", 0, 0, 2.5), ("hardsigmoid", 0, 0, 1.5), ("sigmoid", 0, 0, 2.3),
     ("tanh", 0, 0, 2.6), ("exp", 0, 0, 1.2), ("log", 0, 0, 1), ("sqrt", 0, 0, 0.5),
     ("rsqrt", 0, 0, 1.6), ("reciprocal", 0, 0, 0.5), ("abs", 0, 0, 0), ("neg", 0, 0, 0),
