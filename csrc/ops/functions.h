@@ -35,6 +35,8 @@ namespace kernelprune {
   ROW(Square, "square", 0, 1, x * x)                                                              \
   ROW(Pow, "pow", 1, 15, std::pow(x, a))                                                          \
   ROW(Threshold, "threshold", 2, 1, x <= a ? b : x)                                               \
+  ROW(Hardshrink, "hardshrink", 1, 1, std::abs(x) <= a ? 0 : x)                                   \
+  ROW(Softshrink, "softshrink", 1, 1, x > a ? x - a : x < -a ? x + a : x * 0)                     \
   ROW(Erf, "erf", 0, 4, std::erf(x))                                                              \
   ROW(Sin, "sin", 0, 6, std::sin(x))                                                              \
   ROW(Cos, "cos", 0, 6, std::cos(x))                                                              \

@@ -34,6 +34,10 @@ def _threshold(x: np.ndarray, limit: float, value: float) -> np.ndarray:
     return np.where(x <= limit, value, x)
 
 
+def _softshrink(x: np.ndarray, limit: float) -> np.ndarray:
+    return np.where(x > limit, x - limit, np.where(x < -limit, x + limit, x * 0))
+
+
 def _elu(x: np.ndarray, alpha: float) -> np.ndarray:
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
@@ -98,6 +102,10 @@ FUNCTIONS: dict[str, Function] = {
     "square": _plain("square", np.square),
     "pow": Function(np.power, lambda torch, x, e: torch.pow(x, e), ("exponent",)),
     "threshold": _functional("threshold", _threshold, "threshold", "value"),
+    "hardshrink": _functional(
+        "hardshrink", lambda x, limit: np.where(np.abs(x) <= limit, 0, x), "limit"
+    ),
+    "softshrink": _functional("softshrink", _softshrink, "limit"),
     "erf": _plain("erf", _erf),
     "sin": _plain("sin", np.sin),
     "cos": _plain("cos", np.cos),
@@ -210,6 +218,8 @@ _NUMBERS = {
     "celu": ("alpha",),
     "softplus": ("beta", "threshold"),
     "threshold": ("threshold", "value"),
+    "hardshrink": ("lambd",),
+    "softshrink": ("lambd",),
 }
 
 

@@ -85,6 +85,8 @@ UNARY = [
     _unary("square", torch.square),
     _unary("pow", lambda x: x**3, 3.0),
     _unary("threshold", lambda x: F.threshold(x, 0.25, -2.0), 0.25, -2.0),
+    _unary("hardshrink", lambda x: F.hardshrink(x, 0.75), 0.75),
+    _unary("softshrink", lambda x: F.softshrink(x, 0.75), 0.75),
     _unary("erf", torch.erf),
     _unary("sin", torch.sin),
     _unary("cos", torch.cos),

@@ -6,7 +6,7 @@
 // (tests/runtime/operators/test_functions.py), the same within some tenths on every instruction
 // set:
 //
-//   sqrt, reciprocal, square, sin, cos, pow         0.51
+//   sqrt, reciprocal, square, softshrink, sin, cos, pow 0.51
 //   log 0.8, exp 1.2, hardsigmoid 1.4, rsqrt, softsign 1.5
 //   elu 1.6, softplus, log_sigmoid 1.8, celu 2, sigmoid 2.2
 //   tanh, erf, selu, hardswish 2.5, gelu_tanh 2.8, silu 3.1, mish 3.6
@@ -223,6 +223,20 @@ struct Threshold {
   template <class V, class F>
   static KP_INLINE F apply(F x, F threshold, F value) {
     return x <= threshold ? value : x;
+  }
+};
+
+struct Hardshrink {
+  template <class V, class F>
+  static KP_INLINE F apply(F x, F limit, F) {
+    return absolute<V>(x) <= limit ? V::zero() : x;
+  }
+};
+
+struct Softshrink {
+  template <class V, class F>
+  static KP_INLINE F apply(F x, F limit, F) {
+    return x > limit ? x - limit : (x < -limit ? x + limit : x * 0.0f);
   }
 };
 
