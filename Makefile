@@ -17,11 +17,12 @@ SANITIZE_DIR := build/sanitize
 ARGS ?=
 
 # Processes that share the test files: as many as there are cores, but each with a torch of its own.
-TEST_PROCESSES ?= -n auto --maxprocesses 4 --dist loadfile
+# In the order of tests/conftest.py, not by how many tests a file has.
+TEST_PROCESSES ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- set-up --------------------------------------------------------------------------------------
 
@@ -93,8 +94,12 @@ demo: build data  ## train, prune, export and race one network (6 minutes)
 	@$(BIN)/kernelprune demo
 
 .PHONY: test
-test: build data  ## run all tests
+test: build data  ## run the tests
 	@$(BIN)/pytest $(TEST_PROCESSES) $(ARGS)
+
+.PHONY: test-all
+test-all: build data  ## run the tests, those on deep networks and of long runs too
+	@$(BIN)/pytest $(TEST_PROCESSES) -m "" $(ARGS)
 
 .PHONY: bench
 bench: build  ## measure kernels and models against the peers; writes bench/results

@@ -6,6 +6,7 @@ import gc
 import os
 
 import kernelprune._emulator  # noqa: F401  # the device "cuda-emulated"
+import pytest
 from hypothesis import settings
 
 # pytest-xdist tells its workers the width of the terminal. Without it tables are as wide as in a
@@ -16,6 +17,17 @@ os.environ.pop("COLUMNS", None)
 # failure in CI is the same failure at home.
 settings.register_profile("kernelprune", deadline=None, derandomize=True, database=None)
 settings.load_profile("kernelprune")
+
+
+# Files of more than half a minute, the longest first. Processes take whole files one after the other,
+# and one that begins when the others end is waited for.
+LONG: tuple[str, ...] = ()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONG)}
+    root = os.path.dirname(__file__)
+    items.sort(key=lambda item: places.get(os.path.relpath(item.path, root), len(places)))
 
 
 def pytest_collection_finish() -> None:

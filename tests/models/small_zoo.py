@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -35,6 +36,9 @@ NOT_YET_CAPTURED = {
 # What has no form for small images; with ImageNet's stem the others would leave one pixel.
 ONE_STEM = {"densenet40", "resnet20", "resnet56", "resnet110", "vgg16", "vgg19", "vgg_small"}
 ONE_STEM |= {"yolov8n"}
+
+# One of each family whose own blocks are fewest. The others repeat them, only more often or wider.
+SHALLOW = {"mobilenet_v1", "resnet18", "resnet20", "squeezenet1_1", "vgg_small"}
 
 _CLASSES = {"num_classes": 5, "in_channels": 3}
 
@@ -90,6 +94,13 @@ BUILDERS = {
 def captured(names: Iterable[str]) -> list[str]:
     """Those of the names that can be exported."""
     return [name for name in names if name not in NOT_YET_CAPTURED]
+
+
+def deep_ones_extensive(names: Iterable[str]) -> list[Any]:
+    """Parameters for what a test of every style shows already on the builders above: of the models
+    under their own names the shallow ones run by default."""
+    extensive = pytest.mark.extensive
+    return [name if name in SHALLOW else pytest.param(name, marks=extensive) for name in names]
 
 
 def small_options(name: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from models.small_zoo import awake, captured, numbers, small_options
+from models.small_zoo import awake, captured, deep_ones_extensive, numbers, small_options
 from prune.networks import zoo
 from torch import nn
 
@@ -22,7 +22,7 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("name", captured(models.names()))
+@pytest.mark.parametrize("name", deep_ones_extensive(captured(models.names())))
 @torch.no_grad()
 def test_function_is_kept(name: str) -> None:
     """If this fails, Synaptic Strength, `finalize` or `compact` changes what a model computes."""

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from models.small_zoo import BUILDERS, build, captured, numbers, small_options
+from models.small_zoo import (
+    BUILDERS,
+    build,
+    captured,
+    deep_ones_extensive,
+    numbers,
+    small_options,
+)
 from prune.networks import lived_in, zoo
 from torch import nn
 
@@ -40,7 +47,7 @@ def check(model: nn.Module, height: int, width: int, path: Path) -> None:
         assert float((found - expected).norm() / expected.norm()) <= 1e-5, options
 
 
-@pytest.mark.parametrize("name", captured(models.names()))
+@pytest.mark.parametrize("name", deep_ones_extensive(captured(models.names())))
 @torch.no_grad()
 def test_smallest_images(name: str, tmp_path: Path) -> None:
     """If this fails, this model computes something else where its maps are smallest."""

@@ -132,6 +132,23 @@ def test_plans_are_bounded() -> None:
     assert after[2000] - after[200] < 8 << 20
 
 
+@pytest.mark.extensive  # at length what test_plans_are_bounded shows
+@pytest.mark.skipif(not PLAIN_LINUX, reason="looks at the memory of a process")
+def test_ten_thousand_runs(tmp_path: Path) -> None:
+    """If this fails, a server that lives for days grows by a little with every run, at whatever
+    size, batch and number of threads."""
+    engine, rng = engine_of(residual_network(), tmp_path, threads=2), np.random.default_rng(9)
+    after = {}
+    for i in range(10_000):
+        height, width, batch = (int(n) for n in rng.integers(1, 33, 3))
+        engine.run(image(rng, 3, height, width, batch))
+        after[i + 1] = resident() if i + 1 in (2000, 10_000) else 0
+    print(
+        f"resident: {after[2000] >> 10} kB after 2,000 runs, {after[10_000] >> 10} kB after 10,000"
+    )
+    assert after[10_000] - after[2000] < 2 << 20
+
+
 def test_threads_at_changing_sizes() -> None:
     """If this fails, two requests of different sizes share what only one of them may have: the plan
     that another thread has pushed out, or a workspace of another size."""

@@ -11,13 +11,20 @@ from torch import nn
 
 import kernelprune as kp
 
-# name, options, input size, batches
+# name, options, input size, batches, and the density that is tested by default
 MODELS = [
-    ("vgg16", {}, 32, (2, 17)),
-    ("resnet20", {}, 32, (1, 18)),
-    ("resnet18", {"stem": "cifar"}, 32, (1, 16)),
-    ("resnet18", {}, 64, (3,)),
-    ("resnet50", {}, 64, (1, 16)),
+    ("vgg16", {}, 32, (2, 17), 0.1),
+    ("resnet20", {}, 32, (1, 18), 1.0),
+    ("resnet18", {"stem": "cifar"}, 32, (1, 16), 0.04),
+    ("resnet18", {}, 64, (3,), 0.3),
+    ("resnet50", {}, 64, (1, 16), 0.1),
+]
+# Every kernel is compared at every density in test_kernels; whole networks at one more density show
+# how the parts go together there, which another network shows by default.
+CASES = [
+    pytest.param(*model, density, marks=() if density == default else pytest.mark.extensive)
+    for *model, default in MODELS
+    for density in (1.0, 0.3, 0.1, 0.04)
 ]
 
 
@@ -43,8 +50,7 @@ def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
 
 
-@pytest.mark.parametrize("density", [1.0, 0.3, 0.1, 0.04])
-@pytest.mark.parametrize(("name", "options", "size", "batches"), MODELS)
+@pytest.mark.parametrize(("name", "options", "size", "batches", "density"), CASES)
 def test_engine_agrees_with_torch_in_float64(
     tmp_path: Path, name: str, options: dict, size: int, batches: tuple[int, ...], density: float
 ) -> None:
