@@ -55,10 +55,9 @@ def _typer_parameters(options: type[Options]) -> list[inspect.Parameter]:
         if described[parameter.name]["command_line"]:
             text = described[parameter.name]["text"]
             help_text = f"{text[0].upper()}{text[1:]}."
+            kind = parameter.annotation if described[parameter.name]["reads"] is None else str
             found.append(
-                parameter.replace(
-                    annotation=Annotated[parameter.annotation, typer.Option(help=help_text)]
-                )
+                parameter.replace(annotation=Annotated[kind, typer.Option(help=help_text)])
             )
     return found
 

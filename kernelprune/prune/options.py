@@ -47,13 +47,16 @@ def option(
     most: float = math.inf,
     below: float = math.inf,
     choices: tuple[str, ...] = (),
+    reads: Callable[[Any], Any] | None = None,
     command_line: bool = False,
 ) -> Any:
     """A field of an options class. ``text`` says what it is for, in one line or a few; the limits
-    are those of ``check_number``, ``choices`` the words that it may be. ``command_line``: the
-    command that takes the class has it too."""
+    are those of ``check_number``, ``choices`` the words that it may be. ``reads`` makes the value
+    of whatever was given for it (a word, on the command line), or raises Error.
+    ``command_line``: the command that takes the class has it too."""
     limits = {"least": least, "above": above, "most": most, "below": below}
-    metadata = {"text": text, "limits": limits, "choices": choices, "command_line": command_line}
+    metadata = {"text": text, "limits": limits, "choices": choices, "reads": reads}
+    metadata["command_line"] = command_line
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -83,7 +86,10 @@ class Options:
             if isinstance(value, np.generic):  # JSON knows Python's numbers only
                 value = value.item()
                 object.__setattr__(self, entry.name, value)
-            _check(entry, value)
+            if (reads := entry.metadata["reads"]) is not None:
+                object.__setattr__(self, entry.name, reads(value))
+            else:
+                _check(entry, value)
         self.check_together()
 
     def check_together(self) -> None:
