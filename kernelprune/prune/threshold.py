@@ -14,6 +14,15 @@ from kernelprune.prune.checks import check_number
 from kernelprune.prune.options import SCOPES
 
 
+@dataclass(frozen=True)
+class Units:
+    """What scores are of, where it is not single connections: ``sizes`` has, of their shape, how
+    many connections go with each; ``total``: how many the layers have in all."""
+
+    sizes: Mapping[str, torch.Tensor]
+    total: int
+
+
 def check_scope(scope: str) -> None:
     if scope not in SCOPES:
         raise Error(f"scope '{scope}': must be one of {', '.join(SCOPES)}")
@@ -54,19 +63,22 @@ def select(
     scope: str,
     kept: Mapping[str, torch.Tensor] | None = None,
     forced: Mapping[str, int] | None = None,
+    units: Units | None = None,
 ) -> dict[str, torch.Tensor]:
     """The kept connections, bool ``[O, I/groups]`` per layer.
 
     Exactly ``round(density * all)`` connections are kept (halves round up), those with the
     highest scores, but at least one of every layer: the best one, or the one whose index in the
     flattened scores ``forced`` has. Connections that ``kept`` says are gone stay gone. Equal
-    scores are decided by the order of layers, output channels, input channels.
+    scores are decided by the order of layers, output channels, input channels. With ``units`` what
+    is kept or dropped is not a connection but a unit of several, and the connections that they have
+    are as near to that number as whole units come.
 
     Raises Error for arguments out of range and for scores that are not finite.
     """
     check_number("density", density, above=0, most=1)
-    ranked = _rank_all(scores, scope, kept, forced)
-    number = _number(ranked, scores, density)
+    ranked = _rank_all(scores, scope, kept, forced, units)
+    number = _number(ranked, scores, density, units)
     return _masks(ranked, _counts(ranked, number, [0.0] * len(ranked)), scores)
 
 
@@ -79,6 +91,7 @@ def select_fitting(
     scope: str,
     kept: Mapping[str, torch.Tensor] | None = None,
     forced: Mapping[str, int] | None = None,
+    units: Units | None = None,
 ) -> dict[str, torch.Tensor] | None:
     """The kept connections, as ``select``, for a budget that only ``fits`` knows: it says whether
     masks are within it, and (but for rare cases) says so of fewer connections when it does of more.
@@ -91,7 +104,7 @@ def select_fitting(
     """
     if density is not None:
         check_number("density", density, above=0, most=1)
-    ranked = _rank_all(scores, scope, kept, forced)
+    ranked = _rank_all(scores, scope, kept, forced, units)
 
     def fitting(counts: list[int]) -> bool:
         return fits(_masks(ranked, counts, scores))
@@ -104,7 +117,8 @@ def select_fitting(
         )
     else:
         rates = [prices[layer.name] for layer in ranked]
-        counts = _fit_prices(ranked, _number(ranked, scores, density), rates, fitting)
+        number = _number(ranked, scores, density, units)
+        counts = _fit_prices(ranked, number, rates, fitting)
     return None if counts is None else _masks(ranked, counts, scores)
 
 
@@ -113,15 +127,29 @@ def _rank_all(
     scope: str,
     kept: Mapping[str, torch.Tensor] | None,
     forced: Mapping[str, int] | None,
+    units: Units | None,
 ) -> list[_Ranked]:
     return [
-        _rank(name, score, scope, (kept or {}).get(name), (forced or {}).get(name))
+        _rank(
+            name,
+            score,
+            scope,
+            (kept or {}).get(name),
+            (forced or {}).get(name),
+            None if units is None else units.sizes[name],
+        )
         for name, score in scores.items()
     ]
 
 
-def _number(ranked: list[_Ranked], scores: Mapping[str, torch.Tensor], density: float) -> int:
-    total = sum(score.numel() for score in scores.values())
+def _number(
+    ranked: list[_Ranked],
+    scores: Mapping[str, torch.Tensor],
+    density: float,
+    units: Units | None,
+) -> int:
+    """Of connections."""
+    total = sum(score.numel() for score in scores.values()) if units is None else units.total
     fewest, available = (sum(each) for each in zip(*(_range(r) for r in ranked), strict=True))
     return max(min(available, int(np.floor(density * total + 0.5))), fewest)
 
@@ -177,7 +205,8 @@ def _fit_prices(
 
 
 def _range(layer: _Ranked) -> tuple[int, int]:
-    return layer.forced, len(layer.values)
+    """The fewest and the most connections."""
+    return int(layer.connections[layer.forced]), int(layer.connections[-1])
 
 
 def _spread(ranked: list[_Ranked]) -> float:
@@ -195,6 +224,7 @@ class _Ranked:
     order: np.ndarray  # flat indices
     values: np.ndarray  # descending, but for the first one, which is kept in any case
     negated: np.ndarray  # ascending, without that one
+    connections: np.ndarray  # of the first 0, 1, ... of order; as many where each is a connection
 
     @property
     def forced(self) -> int:
@@ -214,7 +244,12 @@ class _Ranked:
 
 
 def _rank(
-    name: str, score: torch.Tensor, scope: str, kept: torch.Tensor | None, forced: int | None
+    name: str,
+    score: torch.Tensor,
+    scope: str,
+    kept: torch.Tensor | None,
+    forced: int | None,
+    sizes: torch.Tensor | None,
 ) -> _Ranked:
     if not bool(torch.isfinite(score).all()):
         raise Error(f"layer '{name}': its scores are not finite; did training diverge?")
@@ -225,21 +260,30 @@ def _rank(
     if forced is not None:
         order = np.concatenate([[forced], order[order != forced]])
     size, values = values.size, values[order]
-    return _Ranked(name, size, order, values, -values[1:])
+    connections = np.arange(len(order) + 1)
+    if sizes is not None:
+        connections[1:] = np.cumsum(sizes.cpu().numpy().reshape(-1)[order])
+    return _Ranked(name, size, order, values, -values[1:], connections)
 
 
 def _counts(ranked: list[_Ranked], number: int, discounts: list[float]) -> list[int]:
-    """How many of each layer are among the ``number`` best by value less the layer's discount."""
+    """How many of each layer are among the best by value less the layer's discount, so many that
+    they have about ``number`` connections."""
 
     def reaching(threshold: float) -> list[int]:
         return [
-            int(np.searchsorted(layer.negated, -(threshold + discount), side="right"))
+            layer.forced
+            + int(np.searchsorted(layer.negated, -(threshold + discount), side="right"))
             for layer, discount in zip(ranked, discounts, strict=True)
         ]
 
+    def connections(counts: list[int]) -> int:
+        return sum(
+            int(layer.connections[count]) for layer, count in zip(ranked, counts, strict=True)
+        )
+
     forced = [layer.forced for layer in ranked]
-    wanted = number - sum(forced)
-    if wanted <= 0:
+    if number <= connections(forced):
         return forced
     keys = [
         (-layer.negated[i] - discount)
@@ -250,14 +294,29 @@ def _counts(ranked: list[_Ranked], number: int, discounts: list[float]) -> list[
     slack = 1e-9 * (1 + max(abs(key) for key in keys) + max(abs(d) for d in discounts))
     low, high = min(keys) - slack, max(keys) + slack  # low is reached by all, high by none
     while low < (middle := (low + high) / 2) < high:
-        if sum(reaching(middle)) >= wanted:
+        if connections(reaching(middle)) >= number:
             low = middle
         else:
             high = middle
-    at_low, counts = reaching(low), reaching(high)
-    left = wanted - sum(counts)
-    for index, reached in enumerate(at_low):  # equal values: earlier layers first
-        extra = min(left, reached - counts[index])
-        counts[index] += extra
-        left -= extra
-    return [count + one for count, one in zip(counts, forced, strict=True)]
+    counts = reaching(high)
+    return _with_equals(ranked, counts, reaching(low), number - connections(counts))
+
+
+def _with_equals(
+    ranked: list[_Ranked], counts: list[int], reached: list[int], left: int
+) -> list[int]:
+    """``counts`` and more, up to those ``reached``, so that there are ``left`` connections more.
+    Equal values: earlier layers first. What does not fit as a whole, is in when half of it does."""
+    for index, layer in enumerate(ranked):
+        ahead = (
+            layer.connections[counts[index] : reached[index] + 1] - layer.connections[counts[index]]
+        )
+        more = int(np.searchsorted(ahead, left, side="right")) - 1
+        counts[index] += more
+        left -= int(ahead[more])
+    for index, layer in enumerate(ranked):
+        if counts[index] < reached[index]:
+            size = layer.connections[counts[index] + 1] - layer.connections[counts[index]]
+            counts[index] += int(2 * left >= size)
+            break
+    return counts
