@@ -106,6 +106,8 @@ def _prune(dense: Path, options: PruneOptions, place: Path, console: Console | N
     """Rows that sparsify alike share the sparsified network: it does not depend on the density."""
     penalty = "default" if options.penalty is None else f"{options.penalty:g}"
     values = [dense.name, options.method, penalty, f"{options.sparsify_epochs:g}"]
+    if options.group != 1:
+        values.append(f"group-{options.group}".replace(" ", ""))
     shared = dense.parent.parent / "sparsify" / "-".join(values)
     if _sparsifies(options) and shared.exists() and not (place / "sparsify").exists():
         shutil.copytree(shared, place / "sparsify")

@@ -6,6 +6,7 @@ from kernelprune.prune.criteria import (
     scale_penalty as scale_penalty,
 )
 from kernelprune.prune.criterion_options import (
+    ConnectionOptions as ConnectionOptions,
     CriterionOptions as CriterionOptions,
     ScoreOptions as ScoreOptions,
 )

@@ -11,10 +11,11 @@ from kernelprune.errors import Error
 from kernelprune.graph.footprint import Size
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.layers import Layer
-from kernelprune.prune.threshold import check_scope, comparable, select, select_fitting
+from kernelprune.prune.threshold import Units, check_scope, comparable, select, select_fitting
 
 Masks = dict[str, torch.Tensor]
-Scores = Mapping[str, torch.Tensor]  # [O, I/groups] by layer, or [1, units] by pool of channels
+# [O, I/groups] by layer, [R, C] of groups of connections, or [1, units] by pool of channels.
+Scores = Mapping[str, torch.Tensor]
 
 
 class Sizes(Protocol):
@@ -42,12 +43,14 @@ def choose(
     scope: str,
     kept: Scores | None = None,
     footprint: Sizes | None = None,
+    units: Units | None = None,
 ) -> tuple[Masks, list[str]]:
     """What is kept of ``scores``, and what the user should know of the choice, a line each.
 
     ``density``: kept share of all scores. ``macs``: at most this share of the multiply-adds of the
-    dense network, both as exported. ``kept``: what is left of the scores, as bool. Raises Error for
-    arguments out of range, for a budget without a footprint, and when nothing holds the budget.
+    dense network, both as exported. ``kept``: what is left of the scores, as bool. ``units``: how
+    many connections each score is of, where that is not one. Raises Error for arguments out of
+    range, for a budget without a footprint, and when nothing holds the budget.
     """
     check_scope(scope)
     if density is None and macs is None:
@@ -56,7 +59,9 @@ def choose(
         assert density is not None
         share = density
         return connected(
-            lambda forced: select(scores, density=share, scope=scope, kept=kept, forced=forced),
+            lambda forced: select(
+                scores, density=share, scope=scope, kept=kept, forced=forced, units=units
+            ),
             scores,
             scope,
             kept,
@@ -74,11 +79,18 @@ def choose(
         least = min(least, found)
         return found <= budget
 
-    prices = _prices(layers, scores, scope, kept, footprint)
+    prices = _prices(layers, scores if units is None else {}, scope, kept, footprint)
 
     def pick(forced: Mapping[str, int] | None) -> Masks:
         masks = select_fitting(
-            scores, prices, fits, density=density, scope=scope, kept=kept, forced=forced
+            scores,
+            prices,
+            fits,
+            density=density,
+            scope=scope,
+            kept=kept,
+            forced=forced,
+            units=units,
         )
         if masks is None:
             raise Error(_refusal(density, macs, least / footprint.dense.macs, layers, footprint))
@@ -125,8 +137,8 @@ def _prices(
     kept: Scores | None,
     footprint: Sizes,
 ) -> dict[str, float]:
-    """About how many multiply-adds a connection costs, or a channel: there it is measured what goes
-    with the weaker half of them, since the layer before loses outputs."""
+    """About how many multiply-adds a connection costs, or a channel (of ``scores``): there it is
+    measured what goes with the weaker half of them, since the layer before loses outputs."""
     costs: dict[str, float] = {layer.name: float(layer.cost or 0) for layer in layers}
     whole = footprint.size(kept).macs
     for name, score in scores.items():

@@ -12,6 +12,7 @@ without groups, compare.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from torch.nn import functional
 from kernelprune.graph.footprint import Footprint, Size
 from kernelprune.prune.group_options import group_size
 from kernelprune.prune.layers import Layer
+from kernelprune.prune.threshold import Units
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,13 @@ class ConnectionGroups:
         return self.sums(mask.long())
 
     def means(self, values: torch.Tensor) -> torch.Tensor:
-        """``[O, I] -> [R, C]``."""
-        return values if self.single else self.sums(values) / self.sizes().to(values)
+        """``[O, I] -> [R, C]``, in float64."""
+        if self.single:
+            return values
+        return self.sums(values.double()) / self.sizes().to(values.device)
 
     def root_mean_squares(self, values: torch.Tensor) -> torch.Tensor:
-        """``[O, I] -> [R, C]``, in float64 so that no square underflows."""
+        """``[O, I] -> [R, C]``, in float64, where no square underflows."""
         return values if self.single else self.means(values.double().square()).sqrt()
 
     def firsts(self, values: torch.Tensor) -> torch.Tensor:
@@ -97,6 +101,13 @@ class ConnectionGroups:
         tall = wide.repeat_interleave(self.outputs, 1)[:, : rows // self.parts]
         return tall.reshape(rows, columns)
 
+    def group_at(self, place: int) -> int:
+        """The flat index of the group that has the connection of this flat index."""
+        rows, columns = self.shape
+        return int(
+            self.expand(torch.arange(rows * columns).reshape(rows, columns)).flatten()[place]
+        )
+
     def best(self, scores: torch.Tensor, number: int, free: torch.Tensor) -> torch.Tensor:
         """bool ``[R, C]``: of the ``free`` groups (bool ``[R, C]``) those with the highest
         ``scores``, so many that they have ``number`` connections, or as near to it as whole
@@ -113,38 +124,52 @@ class ConnectionGroups:
         return found
 
 
-def groups_by_layer(
-    layers: Sequence[Layer], group: int | tuple[int, int]
-) -> dict[str, ConnectionGroups]:
-    """Of the prunable layers, by name."""
-    return {layer.name: ConnectionGroups.of(layer, group) for layer in layers if layer.prunable}
+class Grouping:
+    """A choice among the groups of several layers, ``group`` as the option of that name.
+
+    ``by_layer``: of the prunable layers. ``held``: bool ``[O, I/groups]`` of those that have lost
+    connections; these stay lost. ``left``: bool ``[R, C]``, the groups that still have one.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        group: int | tuple[int, int],
+        held: Mapping[str, torch.Tensor],
+    ):
+        prunable = [layer for layer in layers if layer.prunable]
+        self.by_layer = {layer.name: ConnectionGroups.of(layer, group) for layer in prunable}
+        self._held = dict(held)
+        sizes = {
+            name: groups.counts(held[name]) if name in held else groups.sizes()
+            for name, groups in self.by_layer.items()
+        }
+        self.left = {name: sizes[name].gt(0) for name in held}
+        self.units = Units(sizes, sum(math.prod(layer.shape) for layer in prunable))
+
+    def masks(self, kept: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """bool ``[O, I/groups]`` of groups ``[R, C]`` by layer, without what is lost."""
+        found = {name: self.by_layer[name].expand(mask) for name, mask in kept.items()}
+        return {n: mask & self._held[n] if n in self._held else mask for n, mask in found.items()}
 
 
 class GroupedFootprint:
     """The footprint of a network by what is left of its groups (bool ``[R, C]`` by layer), for
     ``budget.choose``."""
 
-    def __init__(self, footprint: Footprint, groups: Mapping[str, ConnectionGroups]):
-        self._footprint, self._groups = footprint, groups
+    def __init__(self, footprint: Footprint, grouping: Grouping):
+        self._footprint, self._grouping = footprint, grouping
         self.dense = footprint.dense
 
     def size(self, kept: Mapping[str, torch.Tensor] | None = None) -> Size:
-        return self._footprint.size(None if kept is None else self.masks(kept))
+        return self._footprint.size(None if kept is None else self._grouping.masks(kept))
 
     def cut_off(self, kept: Mapping[str, torch.Tensor]) -> list[str]:
-        return self._footprint.cut_off(self.masks(kept))
+        return self._footprint.cut_off(self._grouping.masks(kept))
 
     def backbone(self, scores: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, int]:
         """One group of every layer, as its flat index, such that they lie on paths."""
-        expanded = self.masks({name: torch.as_tensor(score) for name, score in scores.items()})
-        found = self._footprint.backbone(expanded, self.masks(kept))
-        return {name: self._group_at(name, place) for name, place in found.items()}
-
-    def _group_at(self, name: str, place: int) -> int:
-        groups = self._groups[name]
-        numbers = torch.arange(groups.shape[0] * groups.shape[1]).reshape(groups.shape)
-        return int(groups.expand(numbers).flatten()[place])
-
-    def masks(self, kept: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """``[R, C] -> [O, I]`` by layer."""
-        return {name: self._groups[name].expand(values) for name, values in kept.items()}
+        by_layer = self._grouping.by_layer
+        wide = {n: by_layer[n].expand(torch.as_tensor(score)) for n, score in scores.items()}
+        found = self._footprint.backbone(wide, self._grouping.masks(kept))
+        return {name: by_layer[name].group_at(place) for name, place in found.items()}

@@ -16,7 +16,12 @@ from kernelprune.graph.ir import Graph
 from kernelprune.prune.batches import Loss
 from kernelprune.prune.channels import input_scales
 from kernelprune.prune.checks import check_number
-from kernelprune.prune.criterion_options import SLIMMING_PENALTY, CriterionOptions
+from kernelprune.prune.connection_groups import ConnectionGroups
+from kernelprune.prune.criterion_options import (
+    SLIMMING_PENALTY,
+    ConnectionOptions,
+    CriterionOptions,
+)
 from kernelprune.prune.discrimination import DiscriminationAware
 from kernelprune.prune.layers import Layer, Selector, read_graph, read_layers
 from kernelprune.prune.masks import apply_masks, attach_masks
@@ -47,7 +52,7 @@ __all__ = [
 ]
 
 
-@takes(CriterionOptions)
+@takes(ConnectionOptions)
 def prune_connections(
     model: nn.Module,
     *,
@@ -63,7 +68,7 @@ def prune_connections(
 ) -> Plan:
     """Prunes connections of ``model`` in place and returns what was kept.
 
-    ``options``: those of ``CriterionOptions``, by name. The criteria "taylor" and "gradient" look
+    ``options``: those of ``ConnectionOptions``, by name. The criteria "taylor" and "gradient" look
     at the images of ``loader``, which gives ``(images, labels)``, with ``loss``.
     ``density``: kept share of the connections of all prunable layers; ``macs``: at most this share
     of the multiply-adds that the dense network has, both as exported: dead channels gone, batch
@@ -81,7 +86,7 @@ def prune_connections(
     and macs cannot both hold, and for a weight that is made anew at every call (by a hook or a
     parametrisation); the model is then as it was.
     """
-    chosen = CriterionOptions.from_dict(options)
+    chosen = ConnectionOptions.from_dict(options)
     graph, layers = read_layers(model, x, ignore=ignore, include=include, masked=True)
     prunable = [layer for layer in layers if layer.prunable]
     gradients = Gradients(model, prunable, loader, chosen.samples, loss)
@@ -89,6 +94,7 @@ def prune_connections(
         layer.name: connection_scores(
             chosen.criterion,
             Connections(layer.name, layer.module.weight.detach(), chosen.seed, gradients),
+            ConnectionGroups.of(layer, chosen.group),
         )
         for layer in prunable
     }
@@ -101,6 +107,7 @@ def prune_connections(
         method=chosen.criterion,
         kept=_held(prunable),
         footprint=None if graph is None else Footprint(graph),
+        group=chosen.group,
     )
     (attach_masks if hold else apply_masks)(model, plan.masks)
     return warned(plan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernelprune.prune.group_options import GroupOptions
 from kernelprune.prune.options import SampleOptions, ScopeOptions, SeedOptions, option
 
 SLIMMING_PENALTY = 1e-3
@@ -23,5 +24,9 @@ class ScoreOptions(SampleOptions, SeedOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class CriterionOptions(ScopeOptions, ScoreOptions):
-    """Options of ``prune_connections`` (``scope``: "global-normalised" by default) and of
-    ``prune_channels`` ("layer" by default)."""
+    """Options of ``prune_channels`` (``scope``: "layer" by default)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionOptions(CriterionOptions, GroupOptions):
+    """Options of ``prune_connections`` (``scope``: "global-normalised" by default)."""

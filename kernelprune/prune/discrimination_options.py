@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kernelprune.prune.checks import check_number
+from kernelprune.prune.group_options import GroupOptions
 from kernelprune.prune.options import Options, SampleOptions, SeedOptions, option
 
 GRANULARITIES = ("channel", "kernel")
@@ -66,7 +67,7 @@ class StageOptions(StepOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiscriminationOptions(StageOptions, SeedOptions):
+class DiscriminationOptions(StageOptions, GroupOptions, SeedOptions):
     """Options of ``DiscriminationAware``."""
 
     select_epochs: int = option(1, "training of the chosen weights after every step", least=0)

@@ -55,8 +55,10 @@ def option(
     of whatever was given for it (a word, on the command line), or raises Error.
     ``command_line``: the command that takes the class has it too."""
     limits = {"least": least, "above": above, "most": most, "below": below}
-    metadata = {"text": text, "limits": limits, "choices": choices, "reads": reads}
-    metadata["command_line"] = command_line
+    metadata = {
+        "text": text, "limits": limits, "choices": choices, "reads": reads,
+        "command_line": command_line,
+    }  # fmt: skip
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

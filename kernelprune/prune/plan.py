@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from kernelprune.graph.footprint import Footprint
-from kernelprune.prune.budget import choose
+from kernelprune.prune.budget import Sizes, choose
+from kernelprune.prune.connection_groups import GroupedFootprint, Grouping
+from kernelprune.prune.group_options import group_size
 from kernelprune.prune.histogram import Histogram, histogram
 from kernelprune.prune.layers import Layer
 from kernelprune.prune.pools import ChannelPools, ClassScores, PooledFootprint
@@ -60,6 +62,7 @@ class Plan:
     and layers without a module.
     ``prunable_density`` counts the layers that may be pruned, as the argument ``density`` does.
     ``notes``: what should be known of the choice, a line each.
+    ``group``: how many neighbouring connections are kept or dropped together (the option).
     ``tied``: of pruned channels, by layer how many input channels stay in any case, by the reason.
     ``histogram``: how the scores are spread and what is kept of them; ``print`` it too.
     ``milliseconds``: of the whole network per batch, as measured, if the plan is for a time limit.
@@ -74,6 +77,7 @@ class Plan:
     unfolded: tuple[int, int] = (0, 0)
     notes: list[str] = field(default_factory=list)
     tied: dict[str, dict[str, int]] = field(repr=False, default_factory=dict)
+    group: int | tuple[int, int] = 1
 
     @property
     def connections(self) -> int:
@@ -140,6 +144,7 @@ class Plan:
         return {
             "method": self.method,
             "scope": self.scope,
+            "group": list(self.group) if isinstance(self.group, tuple) else self.group,
             "totals": {name: getattr(self, name) for name in names},
             "layers": [
                 {
@@ -191,9 +196,17 @@ class Plan:
         lines = [_line(line, widths) for line in table]
         rule = "-" * max(len(line) for line in lines)
         lines = [lines[0], rule, *lines[1:-2], rule, *lines[-2:]]
-        title = " ".join(word for word in (self.method, self.scope and f"({self.scope})") if word)
+        words = (self.method, self.scope and f"({self.scope})", _grouped(self.group))
+        title = " ".join(word for word in words if word)
         warnings = [f"warning: {plain(warning)}" for warning in self.warnings]
         return "\n".join([*([title] if title else []), *lines, *warnings])
+
+
+def _grouped(group: int | tuple[int, int]) -> str:
+    inputs, outputs = group_size(group)
+    if inputs == outputs == 1:
+        return ""
+    return f"in groups of {inputs} inputs" + (f" by {outputs} outputs" if outputs > 1 else "")
 
 
 def _sum(numbers: Sequence[int | None]) -> int | None:
@@ -256,19 +269,34 @@ def make_plan(
     method: str,
     kept: Mapping[str, torch.Tensor] | None = None,
     footprint: Footprint | None = None,
+    group: int | tuple[int, int] = 1,
 ) -> Plan:
-    """What to keep of ``layers`` by ``scores`` (``[O, I/groups]`` per prunable layer).
+    """What to keep of ``layers`` by ``scores`` (``[O, I/groups]`` per prunable layer, or ``[R, C]``
+    where connections go by ``group``).
 
     ``density``: kept share of the connections of all prunable layers. ``macs``: at most this share
-    of the multiply-adds of the dense network, both as exported. ``footprint``: of the model; None
-    where there was no example input. Raises Error as ``budget.choose``.
+    of the multiply-adds of the dense network, both as exported. ``kept``: bool ``[O, I/groups]``,
+    what is left of layers. ``footprint``: of the model; None where there was no example input.
+    Raises Error as ``budget.choose``.
     """
-    masks, notes = choose(
-        layers, scores, density=density, macs=macs, scope=scope, kept=kept, footprint=footprint
+    grouping = None if group == 1 else Grouping(layers, group, kept or {})
+    sizes: Sizes | None = footprint
+    if grouping is not None and footprint is not None:
+        sizes = GroupedFootprint(footprint, grouping)
+    chosen, notes = choose(
+        layers,
+        scores,
+        density=density,
+        macs=macs,
+        scope=scope,
+        kept=kept if grouping is None else grouping.left,
+        footprint=sizes,
+        units=None if grouping is None else grouping.units,
     )
+    masks = chosen if grouping is None else grouping.masks(chosen)
     plan = plan_of(layers, masks, method=method, scope=scope, footprint=footprint)
-    plan.histogram = histogram(scores, masks, scope)
-    plan.notes = notes
+    plan.histogram = histogram(scores, chosen, scope)
+    plan.notes, plan.group = notes, group
     return plan
 
 

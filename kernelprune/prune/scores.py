@@ -18,6 +18,7 @@ from torch import nn
 from kernelprune.errors import Error
 from kernelprune.frontends.torch.trace import eval_mode
 from kernelprune.prune.batches import Loss, compute, device_of, labelled, loss_of
+from kernelprune.prune.connection_groups import ConnectionGroups
 from kernelprune.prune.distributed import sum_over_ranks
 from kernelprune.prune.layers import Layer
 from kernelprune.prune.weights import kernels_of, raw_weight
@@ -123,11 +124,26 @@ def _slimming(layer: Connections) -> torch.Tensor | None:
 CHANNEL_CRITERIA: dict[str, Callable[[Connections], torch.Tensor | None]] = {"slimming": _slimming}
 
 
-def connection_scores(criterion: str, layer: Connections) -> torch.Tensor:
-    """``[O, I/groups]``. Raises Error for an unknown criterion."""
+# The score of a group of connections, ``[O, I/groups] -> [R, C]``: of sums (l1, taylor) the mean
+# over its connections, of norms that of all its kernels over the root of their number.
+_OF_GROUPS: dict[str, Callable[[ConnectionGroups, torch.Tensor], torch.Tensor]] = {
+    "l2": ConnectionGroups.root_mean_squares,
+    "gradient": ConnectionGroups.root_mean_squares,
+    "random": ConnectionGroups.firsts,  # a mean of several is less random, and small groups differ
+}
+
+
+def connection_scores(
+    criterion: str, layer: Connections, groups: ConnectionGroups | None = None
+) -> torch.Tensor:
+    """``[O, I/groups]``, or ``[R, C]`` of the layer's groups of connections. Raises Error for an
+    unknown criterion."""
     if criterion not in CRITERIA:
         raise Error(f"criterion '{criterion}': must be one of {', '.join(CRITERIA)}")
-    return CRITERIA[criterion](layer)
+    scores = CRITERIA[criterion](layer)
+    if groups is None:
+        return scores
+    return _OF_GROUPS.get(criterion, ConnectionGroups.means)(groups, scores)
 
 
 def channel_scores(criterion: str, layer: Connections) -> torch.Tensor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernelprune.prune.group_options import GroupOptions
 from kernelprune.prune.options import Options, ScopeOptions, option
 
 SCALES = ("auto", "measured", "kernel")
@@ -24,8 +25,9 @@ class PenaltyOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynapticOptions(ScopeOptions, PenaltyOptions):
-    """Options of ``SynapticStrength``; ``scope`` is "global" by default."""
+class SynapticOptions(ScopeOptions, GroupOptions, PenaltyOptions):
+    """Options of ``SynapticStrength``; ``scope`` is "global" by default. The strengths of a
+    ``group`` are trained as one."""
 
     scale: str = option(
         "auto",

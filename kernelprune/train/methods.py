@@ -18,12 +18,13 @@ from kernelprune.frontends.torch.trace import trace
 from kernelprune.graph.footprint import Footprint
 from kernelprune.prune.batches import Loss
 from kernelprune.prune.criteria import prune_channels, prune_connections, scale_penalty
-from kernelprune.prune.criterion_options import CriterionOptions
+from kernelprune.prune.criterion_options import ConnectionOptions, CriterionOptions
 from kernelprune.prune.discrimination import DiscriminationAware
 from kernelprune.prune.discrimination_options import DiscriminationOptions, StepOptions
 from kernelprune.prune.distributed import is_first, own_part
 from kernelprune.prune.layers import find_layers
 from kernelprune.prune.masks import attach_masks, finalize_masks
+from kernelprune.prune.options import Options
 from kernelprune.prune.plan import Plan, plan_of
 from kernelprune.prune.synaptic import SynapticStrength
 from kernelprune.prune.synaptic_options import SynapticOptions
@@ -118,7 +119,9 @@ class ByCriterion(Method):
             self.sparsifies = True
             given = options.penalty
             self.penalty = scale_penalty(model, *([] if given is None else [given]))
-        kind = StepOptions if options.method == "reconstruction" else CriterionOptions
+        kind: type[Options] = CriterionOptions if options.by_channel else ConnectionOptions
+        if options.method == "reconstruction":
+            kind = StepOptions
         self.more: dict[str, Any] = {
             "criterion": options.method,
             "ignore": options.ignore,

@@ -12,6 +12,7 @@ from typing import Any
 
 from kernelprune.errors import Error
 from kernelprune.prune.discrimination_options import AdaptOptions, StageOptions, StepOptions
+from kernelprune.prune.group_options import GroupOptions
 from kernelprune.prune.options import Options, SampleOptions, ScopeOptions, SeedOptions, option
 from kernelprune.prune.synaptic_options import LatencyOptions, PenaltyOptions, SynapticOptions
 
@@ -107,7 +108,8 @@ class Method:
     gradual: bool = True
 
 
-_SCORED = (DensityOptions, ScopeOptions)
+_SCORED = (DensityOptions, ScopeOptions, GroupOptions)
+_BY_CHANNEL = (DensityOptions, ScopeOptions, PenaltyOptions, SparsifyOptions)
 _GREEDY = (DensityOptions, StageOptions, AdaptOptions)
 METHODS = {
     "synaptic": Method(
@@ -118,10 +120,10 @@ METHODS = {
     "random": Method(_SCORED),
     "taylor": Method((*_SCORED, SampleOptions)),
     "gradient": Method((*_SCORED, SampleOptions)),
-    "slimming": Method((*_SCORED, PenaltyOptions, SparsifyOptions), "channel"),
+    "slimming": Method(_BY_CHANNEL, "channel"),
     "reconstruction": Method((DensityOptions, StepOptions), "channel", gradual=False),
     "dcp": Method(_GREEDY, "channel", gradual=False),
-    "dkp": Method(_GREEDY, "connection", gradual=False),
+    "dkp": Method((*_GREEDY, GroupOptions), "connection", gradual=False),
     "scratch": Method((), gradual=False),
 }
 GREEDY = tuple(name for name, method in METHODS.items() if StageOptions in method.looks_at)
@@ -227,6 +229,10 @@ class PruneOptions(
         for name in ("latency_ms", "adaptive"):
             if getattr(self, name) is not None:
                 check_looked_at(self.method, [name])
+        if self.group != 1:
+            check_looked_at(self.method, ["group"])
+            if self.by_channel:
+                raise Error(f"group={self.group}: only of connections, not of the level 'channel'")
         if self.latency_ms is not None and (self.macs is not None or self.rounds > 1):
             raise Error(f"latency_ms={self.latency_ms}: only without macs and rounds")
         if self.method in GREEDY:

@@ -19,6 +19,7 @@ from kernelprune.frontends.torch.export import export
 from kernelprune.prune.batches import Loss, recalibrate
 from kernelprune.prune.counts import count
 from kernelprune.prune.distributed import is_first, join_processes, same_on_all, wait_for_all
+from kernelprune.prune.group_options import GroupOptions
 from kernelprune.prune.plan import Plan
 from kernelprune.prune.schedule import cubic_densities, round_steps
 from kernelprune.prune.synaptic_options import PenaltyOptions
@@ -42,7 +43,7 @@ from kernelprune.train.options import (
 # What the sparsifying depends on: runs that differ in the rest, such as in density, may share it.
 _SPARSIFY_OPTIONS = (
     "method", "ignore", "scale", "distill", "seed", *PenaltyOptions.names(),
-    *SparsifyOptions.names(),
+    *SparsifyOptions.names(), *GroupOptions.names(),
 )  # fmt: skip
 
 
