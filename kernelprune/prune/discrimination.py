@@ -7,6 +7,7 @@ formulas; ``selection.py`` chooses the channels of one layer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from kernelprune.prune.batches import (
 from kernelprune.prune.budget import cut_off_line
 from kernelprune.prune.channels import Follower, channel_readers
 from kernelprune.prune.checks import check_number
+from kernelprune.prune.connection_groups import ConnectionGroups
 from kernelprune.prune.discrimination_options import GRANULARITIES, DiscriminationOptions
 from kernelprune.prune.distributed import (
     average_gradients,
@@ -108,6 +110,8 @@ class DiscriminationAware:
             raise Error(f"granularity '{granularity}': must be one of {', '.join(GRANULARITIES)}")
         self.options = chosen = DiscriminationOptions.from_dict(options)
         chosen.check_step(granularity)
+        if chosen.group != 1 and granularity != "kernel":
+            raise Error(f"group={chosen.group}: only with granularity='kernel'")
         check_loader(loader, again=True)
         self.model, self.loader = model, loader
         self.granularity = granularity
@@ -204,10 +208,15 @@ class DiscriminationAware:
         check_number("ratio", ratio, least=0, below=1)
         drawn = {}
         for layer in self.chosen:
-            number, available = kept_number(self._available(layer), ratio), self._available(layer)
-            order = torch.randperm(available, generator=torch.Generator().manual_seed(0))
-            rows = 1 if self.granularity == "channel" else layer.out_channels
-            drawn[layer.name] = (order < number).reshape(rows, -1).expand(layer.shape)
+            number = kept_number(self._available(layer), ratio)
+            groups = self._groups(layer)
+            shape = (1, layer.shape[1]) if groups is None else groups.shape
+            order = torch.randperm(math.prod(shape), generator=torch.Generator().manual_seed(0))
+            if groups is None:
+                drawn[layer.name] = (order < number).reshape(shape).expand(layer.shape)
+            else:
+                free = torch.ones(shape, dtype=torch.bool)
+                drawn[layer.name] = groups.expand(groups.best(-order.reshape(shape), number, free))
             drawn |= self._led(layer, drawn[layer.name])
         plan = self._plan_of(drawn, self._footprint)
         plan.masks.clear()
@@ -221,9 +230,11 @@ class DiscriminationAware:
         return plan
 
     def _plan_of(self, masks: Mapping[str, torch.Tensor], footprint: Footprint) -> Plan:
-        return plan_of(
+        plan = plan_of(
             self.layers, masks, method=self._method(), scope=self.granularity, footprint=footprint
         )
+        plan.group = self.options.group
+        return plan
 
     def prune(self, ratio: float | None = None, adaptive: float | None = None) -> Plan:
         """Fine-tunes and selects, stage by stage; dropped connections stay zero from then on.
@@ -315,11 +326,11 @@ class DiscriminationAware:
         ratio: float | None,
         adaptive: float | None,
     ) -> None:
-        channels = self.granularity == "channel"
-        rows, columns = layer.shape
+        groups = self._groups(layer)
+        rows = 1 if groups is None else layer.shape[0]
         greedy = Greedy(
-            channels,
-            max(round(self.options.channels_per_step * (1 if channels else rows)), 1),
+            groups,
+            max(round(self.options.channels_per_step * rows), 1),
             self.options.select_epochs,
             {"lr": self.options.select_learning_rate, **self.options.sgd},
         )
@@ -331,11 +342,17 @@ class DiscriminationAware:
         found = greedy.choose(objective, layer, number, adaptive, show)
         self.history.append({"layer": layer.name, "taken": found.taken, "losses": found.losses})
         attach_masks(self.model, {layer.name: found.mask, **self._led(layer, found.mask)})
-        if not channels:
+        if groups is not None:
             # Few connections leave maps of another mean and variance, which batch norms in eval
             # mode would pass on to later layers, each less like the network as it was given.
             images = ((images,) for images, _ in objective.batches())
             recalibrate(self.model, images)
+
+    def _groups(self, layer: Layer) -> ConnectionGroups | None:
+        """None where whole channels go."""
+        if self.granularity == "channel":
+            return None
+        return ConnectionGroups.of(layer, self.options.group)
 
     def _led(self, layer: Layer, mask: torch.Tensor) -> dict[str, torch.Tensor]:
         """Masks of the layers that lose the channels which ``layer`` does."""

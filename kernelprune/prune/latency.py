@@ -19,7 +19,7 @@ from torch import nn
 from kernelprune.errors import Error
 from kernelprune.frontends.torch.export import export
 from kernelprune.prune.layers import Layer
-from kernelprune.prune.threshold import select_fitting
+from kernelprune.prune.threshold import Units, select_fitting
 from kernelprune.prune.weights import copy_of
 from kernelprune.runtime import Engine
 
@@ -134,16 +134,21 @@ def select_within_time(
     density: float | None = None,
     kept: Masks | None = None,
     forced: Mapping[str, int] | None = None,
+    units: Units | None = None,
 ) -> tuple[dict[str, torch.Tensor], dict[str, float], float]:
     """Masks with which the network takes at most ``limit`` milliseconds, the milliseconds by layer
     and those of the rest, as measured with those masks.
 
     Interpolated times only lead there: the choice is measured, and while it is too slow, or far
-    below the limit, made again with another one; the slowest that holds the limit is taken. Raises
-    Error when there is none.
+    below the limit, made again with another one; the slowest that holds the limit is taken.
+    ``units``: as for ``select``; masks and densities are then of units. Raises Error when there is
+    none.
     """
     sizes = {name: score.numel() for name, score in scores.items()}
-    prices = {name: times.price(name, size) for name, size in sizes.items()}
+    connections = sizes
+    if units is not None:
+        connections = {name: int(size.sum()) for name, size in units.sizes.items()}
+    prices = {name: times.price(name, count) for name, count in connections.items()}
     unit = max(prices.values()) / 1000 or 1.0  # finer differences are noise
     prices = {name: round(price / unit) for name, price in prices.items()}
     wanted = limit
@@ -156,7 +161,14 @@ def select_within_time(
             return times.total({n: int(m.sum()) / sizes[n] for n, m in masks.items()}) <= wanted
 
         masks = select_fitting(
-            scores, prices, fits, density=density, scope=scope, kept=kept, forced=forced
+            scores,
+            prices,
+            fits,
+            density=density,
+            scope=scope,
+            kept=kept,
+            forced=forced,
+            units=units,
         )
         if masks is None or (before is not None and _same(masks, before)):
             break

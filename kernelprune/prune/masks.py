@@ -60,13 +60,17 @@ def apply_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
     the wrong shape; then nothing has changed.
     """
     check_values(model)
-    layers = [(_layer(model, name, mask), mask) for name, mask in masks.items()]
-    for module, mask in layers:
+    found = []
+    for name, mask in masks.items():
+        module = _layer(model, name, mask)
+        weight, own = raw_weight(module), mask.to(raw_weight(module).device, torch.bool)
         strength = parametrisation(module, Strength)
-        weight = raw_weight(module) if strength is None else strength.strength
+        if strength is not None:
+            weight, own = strength.strength, strength.whole_groups(own)
+        found.append((weight, own))
+    for weight, own in found:
         with torch.no_grad():
-            dropped = ~mask.to(weight.device, torch.bool)
-            weight.masked_fill_(dropped.view(*mask.shape, *[1] * (weight.dim() - 2)), 0)
+            weight.masked_fill_(~own.view(*own.shape, *[1] * (weight.dim() - 2)), 0)
 
 
 def attach_masks(model: nn.Module, masks: Mapping[str, torch.Tensor]) -> None:

@@ -4,7 +4,8 @@ With A the chosen set, W_A the layer's weights outside of which all is zero, and
 ``L(W) = mean squared distance to the unpruned output + lambda * classification loss``:
 
     G = dL/dW at W_A over the samples       a channel k not in A scores sum_j ||G_jk||_F,
-                                            a connection (j, k) scores ||G_jk||_F
+                                            a connection (j, k) scores ||G_jk||_F,
+                                            a group of n of them ||G_group||_F / root(n)
     A takes the best, with the weights that they had; then W_A is trained on L
 
 Everything is in eval mode and only this layer's weight has a gradient.
@@ -33,6 +34,7 @@ from kernelprune.prune.batches import (
     labelled,
     loss_of,
 )
+from kernelprune.prune.connection_groups import ConnectionGroups
 from kernelprune.prune.distributed import average_gradients, sum_over_ranks
 from kernelprune.prune.layers import Layer
 from kernelprune.prune.scores import kernel_norms
@@ -190,13 +192,18 @@ class Selection:
 
 @dataclass(frozen=True)
 class Greedy:
-    """How to choose: whole input ``channels`` or connections, how many at once, and the training
-    of the chosen weights after each step (``epochs`` over the samples, ``sgd``: its arguments)."""
+    """How to choose: whole input channels, or connections in ``groups`` (None: channels), how many
+    channels or connections at once, and the training of the chosen weights after each step
+    (``epochs`` over the samples, ``sgd``: its arguments)."""
 
-    channels: bool
+    groups: ConnectionGroups | None
     per_step: int
     epochs: int
     sgd: dict[str, Any]
+
+    @property
+    def channels(self) -> bool:
+        return self.groups is None
 
     def choose(
         self,
@@ -206,9 +213,9 @@ class Greedy:
         adaptive: float | None = None,
         show: Callable[[int, int, float], None] | None = None,
     ) -> Selection:
-        """Takes ``number`` of them, or so many until a step lowers the loss by no more than
-        ``adaptive`` times the first loss. Leaves the layer with the weights found, or as it was
-        when anything goes wrong on the way.
+        """Takes ``number`` of them, or as near to it as whole groups come, or so many until a step
+        lowers the loss by no more than ``adaptive`` times the first loss. Leaves the layer with the
+        weights found, or as it was when anything goes wrong on the way.
 
         Raises Error when the loss is not finite.
         """
@@ -225,13 +232,14 @@ class Greedy:
             while True:
                 selection.taken.append(taken)
                 selection.losses.append(loss)
-                settled = taken == wanted or _settled(selection.losses, adaptive)
+                fresh = self._best(chosen, gradient, min(self._step, wanted - taken))
+                added = int(fresh[0].sum() if self.channels else fresh.sum())
+                settled = not added or _settled(selection.losses, adaptive)
                 if show is not None:
                     show(taken, taken if settled else wanted, loss)
                 if settled:
                     break
-                fresh = self._best(chosen, gradient, min(self.per_step, wanted - taken))
-                taken = min(taken + self.per_step, wanted)
+                taken += added
                 with torch.no_grad():
                     weight[fresh] = original[fresh]
                 chosen |= fresh
@@ -274,16 +282,23 @@ class Greedy:
         return gradient / images_seen, loss_mean
 
     def _best(self, chosen: torch.Tensor, gradient: torch.Tensor, number: int) -> torch.Tensor:
-        """bool ``[O, I]``: the ``number`` best that are not chosen yet; equal ones by position."""
+        """bool ``[O, I]``: the ``number`` best that are not chosen yet; equal ones by position. A
+        group scores the norm of its gradient over the root of its connections' number."""
         scores = kernel_norms(kernels_of(gradient))
+        if self.groups is not None:
+            free = self.groups.counts(~chosen).gt(0)
+            best = self.groups.best(self.groups.root_mean_squares(scores), number, free)
+            return self.groups.expand(best)
         best = torch.zeros_like(chosen)
-        if self.channels:
-            scores = scores.sum(0).masked_fill(chosen[0], -1)
-            best[:, scores.argsort(descending=True, stable=True)[:number]] = True
-        else:
-            flat = scores.masked_fill(chosen, -1).flatten()
-            best.view(-1)[flat.argsort(descending=True, stable=True)[:number]] = True
+        scores = scores.sum(0).masked_fill(chosen[0], -1)
+        best[:, scores.argsort(descending=True, stable=True)[:number]] = True
         return best
+
+    @property
+    def _step(self) -> int:
+        """One group at least."""
+        size = 1 if self.groups is None else self.groups.inputs * self.groups.outputs
+        return max(self.per_step, size)
 
     def _train(
         self, objective: Objective, layer: Layer, chosen: torch.Tensor, factor: float

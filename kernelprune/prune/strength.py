@@ -4,6 +4,13 @@ Lin, Zhong, Wu, Yan, "Synaptic Strength for Convolutional Neural Network", NeurI
 strength of a connection is ``s_ij = scale_i * |t_ij|``. ``scale_i`` is 1 where the scale of the
 input map has been moved out of its batch norm into ``t`` (then t is the paper's parameter), and
 the measured root mean square of map i where that is impossible.
+
+Connections that are kept or dropped together (``connection_groups``) share one parameter, and all
+their kernels are one direction: ``K_g = t_g * V_g / ||V_g||_F``, with norms over the whole group.
+The strength of a group of n connections is ``s_g = scale_g * |t_g| / root(n)``, scale_g being the
+root mean square of the scales of its maps: what one of its connections has on (quadratic) average,
+so groups compare with each other and with single connections. The penalty counts it n times, once
+for each connection. A step on t_g then moves s_g by the penalty as far as it would move an s_ij.
 """
 
 from __future__ import annotations
@@ -14,6 +21,8 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from kernelprune.errors import Error
+from kernelprune.prune.connection_groups import ConnectionGroups
 from kernelprune.prune.distributed import mean_over_ranks
 from kernelprune.prune.weights import Masked, kernels_of
 
@@ -39,47 +48,72 @@ def norms(kernels: torch.Tensor) -> torch.Tensor:
     return _over_taps(wide.square()).sqrt().clamp_min(smallest).to(kernels.dtype)
 
 
-def plain_kernels(
-    direction: torch.Tensor, strength: torch.Tensor, mask: torch.Tensor
+def group_norms(
+    kernels: torch.Tensor, mask: torch.Tensor, groups: ConnectionGroups
 ) -> torch.Tensor:
-    """The formula in plain operators: direction ``[O, I, kh, kw]``, strength, mask ``[O, I]``."""
-    return direction * (strength * mask / norms(direction))[..., None, None]
+    """Frobenius norms ``[O, I, kh, kw] -> [R, C]`` of the kernels of each group that ``mask`` (bool
+    ``[O, I]``) has. Never 0, as ``norms``."""
+    if groups.single:
+        return norms(kernels)
+    own = norms(kernels)
+    wide = own.float() if own.dtype in (torch.float16, torch.bfloat16) else own
+    found = groups.sums(wide.square() * mask).sqrt().to(own.dtype)
+    return found.clamp_min(torch.finfo(own.dtype).tiny)
+
+
+def plain_kernels(
+    direction: torch.Tensor, strength: torch.Tensor, mask: torch.Tensor, groups: ConnectionGroups
+) -> torch.Tensor:
+    """The formula in plain operators: direction ``[O, I, kh, kw]``, strength ``[R, C]``, mask ``[O,
+    I]``."""
+    norm = group_norms(direction, mask, groups)
+    return direction * (groups.expand(strength) * mask / groups.expand(norm))[..., None, None]
 
 
 class _Kernels(torch.autograd.Function):
     """``plain_kernels`` with a gradient in two passes over the weights instead of seven.
 
-    With u = V/||V||, K = t m u and G = dL/dK: dL/dt = m <G, u>, dL/dV = t m/||V|| (G - <G, u> u).
+    With u = V/||V||, K = t m u and G = dL/dK: dL/dt = m <G, u>, dL/dV = t m/||V|| (G - <G, u> u);
+    <,> and the norm are sums over a group.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, direction: torch.Tensor, strength: torch.Tensor, mask: torch.Tensor
+        ctx: Any,
+        direction: torch.Tensor,
+        strength: torch.Tensor,
+        mask: torch.Tensor,
+        groups: ConnectionGroups,
     ) -> torch.Tensor:
-        norm = norms(direction)
-        factor = strength * mask / norm
+        norm = group_norms(direction, mask, groups)
+        factor = groups.expand(strength) * mask / groups.expand(norm)
         ctx.save_for_backward(direction, mask, norm, factor)
+        ctx.groups = groups
         return direction * factor[..., None, None]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(
         ctx: Any, gradient: torch.Tensor
-    ) -> tuple[torch.Tensor | None, torch.Tensor, None]:
+    ) -> tuple[torch.Tensor | None, torch.Tensor, None, None]:
         direction, mask, norm, factor = ctx.saved_tensors
-        along = _over_taps(gradient * direction) / norm
+        groups = ctx.groups
+        products = _over_taps(gradient * direction)
+        along = (products if groups.single else groups.sums(products * mask)) / norm
         across = None
         if ctx.needs_input_grad[0]:
             across = gradient * factor[..., None, None]
-            across.addcmul_(direction, (along * factor / norm)[..., None, None], value=-1)
-        return across, along * mask, None
+            inwards = groups.expand(along) * factor / groups.expand(norm)
+            across.addcmul_(direction, inwards[..., None, None], value=-1)
+        return across, along * mask if groups.single else along, None, None
 
 
 class Strength(Masked):
     """Parametrisation of a convolution's weight ``[O, I/groups, kh, kw]``, or of the weight ``[O,
     I]`` of a linear layer, whose channels are the last axis of its input.
 
-    ``strength`` (parameter) is ``[O, I/groups]`` as the mask, ``scale`` (buffer) is ``[I]``,
+    ``strength`` (parameter) is ``[O, I/groups]`` as the mask, or ``[R, C]`` for
+    ``connection_groups``; ``scale`` (buffer) is ``[I]``,
     ``measured`` (buffer ``[I]``, a number for the same reason as ``dropped``) is above 0 where the
     scale is measured, ``batches`` counts the batches that those have seen. ``frozen``: the batch
     norms whose scale went into the strengths, and whether it trained before.
@@ -96,8 +130,10 @@ class Strength(Masked):
         scale: torch.Tensor,
         groups: int,
         measured: torch.Tensor,
+        connection_groups: ConnectionGroups,
     ):
         super().__init__(mask)
+        self.connection_groups = connection_groups
         self.strength = nn.Parameter(strength)
         self.register_buffer("scale", scale)
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64, device=scale.device))
@@ -109,33 +145,60 @@ class Strength(Masked):
     def forward(self, direction: torch.Tensor) -> torch.Tensor:
         if direction.dim() == 2:
             return self.forward(direction[:, :, None, None])[:, :, 0, 0]
-        mask = self.mask
-        if direction.shape[2:] == (1, 1) and not direction.requires_grad:
+        mask, groups = self.mask, self.connection_groups
+        if groups.single and direction.shape[2:] == (1, 1) and not direction.requires_grad:
             # The direction of a number is its sign: no norm, and gradients in one pass.
             signs = direction[:, :, 0, 0].sign() * mask
             return (self.strength * signs)[..., None, None]
         if torch.is_grad_enabled():
-            kernels: torch.Tensor = _Kernels.apply(direction, self.strength, mask)
+            kernels: torch.Tensor = _Kernels.apply(direction, self.strength, mask, groups)
             return kernels
-        return plain_kernels(direction, self.strength, mask)
+        return plain_kernels(direction, self.strength, mask, groups)
 
     def strengths(self) -> torch.Tensor:
-        """``|s_ij|`` as ``[O, I/groups]``; 0 where pruned. Differentiable."""
-        scale = expand(self.scale, self.groups, self.strength.shape[0])
-        return self.strength.abs() * (scale * self.mask)
+        """``|s_ij|`` as ``[O, I/groups]``, or ``s_g`` as ``[R, C]``; 0 where pruned. Differentiable
+        by the parameter."""
+        with torch.no_grad():
+            factor = self._factor()
+        return self.strength.abs() * factor
 
     def total(self) -> torch.Tensor:
-        """``sum |s_ij|``; differentiable, in fewer passes than ``strengths().sum()``."""
+        """``sum |s_ij|``, that of a group once for each of its connections; differentiable, in
+        fewer passes than ``strengths().sum()``."""
         with torch.no_grad():
-            scale = expand(self.scale, self.groups, self.strength.shape[0])
-            slope = self.strength.sign().mul_(scale).mul_(self.mask)
+            slope = self.strength.sign().mul_(self._factor())
+            if not self.connection_groups.single:
+                slope.mul_(self.connection_groups.counts(self.mask))
         return torch.dot(self.strength.flatten(), slope.flatten())
 
+    def _factor(self) -> torch.Tensor:
+        """``s / |t|``, of the shape of the parameter."""
+        mask, groups = self.mask, self.connection_groups
+        scale = expand(self.scale, self.groups, mask.shape[0])
+        if groups.single:
+            return scale * mask
+        return groups.sums(scale.square() * mask).sqrt() / groups.counts(mask).clamp_min(1)
+
     def prune(self, kept: torch.Tensor) -> None:
-        """Drops what ``kept`` leaves out; nothing comes back."""
-        self.keep(self.mask & kept.to(self.dropped.device))
+        """Drops what ``kept`` leaves out; nothing comes back. Raises Error where that is a part of
+        a group."""
+        kept = kept.to(self.dropped.device)
+        whole = self.whole_groups(kept)
+        self.keep(self.mask & kept)
         with torch.no_grad():
-            self.strength.mul_(self.mask)
+            self.strength.mul_(whole)
+
+    def whole_groups(self, kept: torch.Tensor) -> torch.Tensor:
+        """bool of the shape of the parameter: which groups ``kept`` (bool ``[O, I/groups]``) keeps.
+        Raises Error where it keeps a part of what is left of one."""
+        groups = self.connection_groups
+        whole = groups.counts(self.mask & kept).gt(0)
+        if not torch.equal(self.mask & groups.expand(whole), self.mask & kept):
+            raise Error(
+                f"a mask divides groups of {groups.inputs} inputs by {groups.outputs} outputs, "
+                "whose strength is one number: all connections of a group go, or none"
+            )
+        return whole
 
     def is_measured(self) -> bool:
         return bool(self.measured.any())

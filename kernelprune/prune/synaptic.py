@@ -21,6 +21,7 @@ from kernelprune.graph.footprint import Footprint
 from kernelprune.graph.ir import Graph
 from kernelprune.prune.batches import Inputs, compute, inputs
 from kernelprune.prune.budget import connected
+from kernelprune.prune.connection_groups import ConnectionGroups, GroupedFootprint, Grouping
 from kernelprune.prune.distributed import as_first_has
 from kernelprune.prune.histogram import histogram
 from kernelprune.prune.latency import (
@@ -133,9 +134,14 @@ class SynapticStrength:
         with torch.no_grad():
             direction, norm, mask = start(module.weight)
             module.weight.copy_(direction)
-            part = Strength(norm, mask, scale.to(norm), layer.groups, measured.to(norm.device))
+            groups = ConnectionGroups.of(layer, self.options.group)
+            if not groups.single:
+                norm = groups.sums(norm.double().square()).sqrt().to(norm)
+            part = Strength(
+                norm, mask, scale.to(norm), layer.groups, measured.to(norm.device), groups
+            )
             part.strength.requires_grad_(module.weight.requires_grad)
-            if layer.kernel == (1, 1):  # a single number has no direction to learn
+            if layer.kernel == (1, 1) and groups.single:  # a number has no direction to learn
                 module.weight.requires_grad_(False)
         parametrize.register_parametrization(module, "weight", part)
         part.watch(module)
@@ -210,8 +216,9 @@ class SynapticStrength:
         ]
 
     def strengths(self) -> dict[str, torch.Tensor]:
-        """``|s_ij|`` as ``[O, I/groups]`` by layer. 0 where pruned, and where the input map is
-        constant because its gamma was 0 (such connections go first)."""
+        """``|s_ij|`` as ``[O, I/groups]`` by layer, or ``[R, C]``, one number a group. 0 where
+        pruned, and where the input map is constant because its gamma was 0 (such connections go
+        first)."""
         self._check()
         return {name: part.strengths().detach() for name, part in self._parts.items()}
 
@@ -250,39 +257,50 @@ class SynapticStrength:
                 method="Synaptic Strength",
                 kept=kept,
                 footprint=footprint,
+                group=self.options.group,
             )
         if macs is not None:
             raise Error(f"latency_ms={latency_ms}: only without macs=")
         LatencyOptions(latency_ms=latency_ms, latency_batch=batch, latency_threads=threads)
-        measure = engine_measure(
+        measure_masks = engine_measure(
             self.model, self._example, self.layers, _prune_copy,
             batch=batch, threads=threads,
         )  # fmt: skip
+        grouping = Grouping(self.layers, self.options.group, kept)
+        units = None if self.options.group == 1 else grouping.units
+        left = grouping.left
+
+        def measure(groups: Mapping[str, torch.Tensor]) -> tuple[dict[str, float], float]:
+            return measure_masks(grouping.masks(groups))
+
+        def at_density(share: float) -> dict[str, torch.Tensor]:
+            return select(strengths, density=share, scope="layer", kept=left, units=units)
+
         if (batch, threads) not in self._times:
-            self._times[batch, threads] = layer_times(
-                measure, lambda share: select(strengths, density=share, scope="layer", kept=kept)
-            )
+            self._times[batch, threads] = layer_times(measure, at_density)
         found: dict[str, float] = {}
         rest = 0.0
 
         def pick(forced: Mapping[str, int] | None) -> dict[str, torch.Tensor]:
             nonlocal found, rest
-            masks, found, rest = select_within_time(
+            groups, found, rest = select_within_time(
                 strengths,
                 self._times[batch, threads],
                 latency_ms,
                 measure,
                 scope=scope,
                 density=density,
-                kept=kept,
+                kept=left,
                 forced=forced,
+                units=units,
             )
-            return as_first_has(masks)
+            return as_first_has(groups)
 
-        masks, notes = connected(pick, strengths, scope, kept, footprint)
-        plan = self._plan_of(masks, scope, footprint)
+        sizes = GroupedFootprint(footprint, grouping)
+        chosen, notes = connected(pick, strengths, scope, left, sizes)
+        plan = self._plan_of(grouping.masks(chosen), scope, footprint)
         plan.notes = notes
-        plan.histogram = histogram(strengths, masks, scope)
+        plan.histogram = histogram(strengths, chosen, scope)
         plan.milliseconds = rest + sum(found.values())
         for row in plan.rows:
             row.milliseconds = found.get(row.name)
@@ -309,13 +327,15 @@ class SynapticStrength:
 
     def keep(self, masks: Mapping[str, torch.Tensor]) -> Plan:
         """Drops for good what ``masks`` (bool ``[O, I/groups]`` by layer) leave out, such as those
-        of a saved plan; says what is left. Raises Error for an unknown layer or another shape."""
+        of a saved plan; says what is left. Raises Error for an unknown layer, another shape, and
+        masks that divide a group; then nothing has changed."""
         self._check()
         for name, mask in masks.items():
             part = self._parts.get(name)
             if part is None or mask.shape != part.mask.shape:
                 wanted = "no such layer" if part is None else f"shape {list(part.mask.shape)}"
                 raise Error(f"mask for '{name}' {list(mask.shape)}: the model has {wanted}")
+            part.whole_groups(mask.to(part.dropped.device))
         self._drop(masks)
         return self._plan_of(self.masks(), self.scope, self._footprint())
 
@@ -328,9 +348,11 @@ class SynapticStrength:
         return Footprint(trace(self.model, self._example, opaque=True))
 
     def _plan_of(self, masks: Mapping[str, torch.Tensor], scope: str, footprint: Footprint) -> Plan:
-        return plan_of(
+        plan = plan_of(
             self.layers, masks, method="Synaptic Strength", scope=scope, footprint=footprint
         )
+        plan.group = self.options.group
+        return plan
 
     def masks(self) -> dict[str, torch.Tensor]:
         """bool ``[O, I/groups]`` by layer: True where a connection is left."""

@@ -17,6 +17,7 @@ from kernelprune.frontends.torch.trace import trace
 from kernelprune.prune.batches import recalibrate
 from kernelprune.prune.channels import channel_readers
 from kernelprune.prune.compact import compact
+from kernelprune.prune.connection_groups import ConnectionGroups
 from kernelprune.prune.layers import find_layers
 from kernelprune.prune.selection import Greedy, Objective, kept_number
 from kernelprune.prune.stages import find_stages, pivots
@@ -105,7 +106,7 @@ def test_takes_the_channel_with_the_largest_gradient() -> None:
     scores = twin.conv2.weight.grad.flatten(2).norm(dim=2)
 
     sgd = {"lr": 0.01}
-    found = Greedy(True, 2, 0, sgd).choose(objective, layer, 2)
+    found = Greedy(None, 2, 0, sgd).choose(objective, layer, 2)
     best = scores.sum(0).topk(2).indices
     assert found.losses[0] == pytest.approx(float(loss.detach()), rel=1e-12) and found.taken == [
         0,
@@ -116,7 +117,7 @@ def test_takes_the_channel_with_the_largest_gradient() -> None:
     assert int(layer.module.weight.ne(0).flatten(2).any(2).sum()) == 2 * 6
     with torch.no_grad():
         layer.module.weight.copy_(original)
-    found = Greedy(False, 7, 0, sgd).choose(objective, layer, 7)
+    found = Greedy(ConnectionGroups(layer.shape), 7, 0, sgd).choose(objective, layer, 7)
     chosen = torch.zeros(36, dtype=torch.bool).index_fill_(
         0, scores.flatten().topk(7).indices, True
     )
@@ -131,7 +132,7 @@ def test_training_of_the_chosen_weights() -> None:
     objective = Objective(model, copy.deepcopy(model), LOADER, None, functional.cross_entropy, 0.0)
     before = {k: v.clone() for k, v in model.state_dict().items() if k != "conv2.weight"}
     sgd = {"lr": 0.05, "momentum": 0.9, "nesterov": True}
-    found = Greedy(True, 1, 3, sgd).choose(objective, layer, 4)
+    found = Greedy(None, 1, 3, sgd).choose(objective, layer, 4)
     assert found.taken == [0, 1, 2, 3, 4] and found.losses == sorted(found.losses, reverse=True)
     assert torch.equal(layer.module.weight.ne(0).flatten(2).any(2), found.mask)
     assert all(torch.equal(model.state_dict()[k], v) for k, v in before.items())
@@ -216,7 +217,7 @@ def test_training_that_diverges_starts_again_with_less(rate: float) -> None:
     graph = trace(model, X)
     (layer,) = [layer for layer in find_layers(model, graph) if layer.name == "conv2"]
     objective = Objective(model, copy.deepcopy(model), LOADER, None, functional.cross_entropy, 1.0)
-    found = Greedy(True, 1, 3, {"lr": rate, "momentum": 0.9}).choose(objective, layer, 4)
+    found = Greedy(None, 1, 3, {"lr": rate, "momentum": 0.9}).choose(objective, layer, 4)
     assert int(found.mask[0].sum()) == 4
     for before, after in zip(found.losses, found.losses[1:], strict=False):
         assert after <= 2 * before
@@ -235,7 +236,7 @@ def test_a_loss_that_is_not_finite_is_an_error() -> None:
     with torch.no_grad():
         model.conv2.weight.copy_(before)
     with pytest.raises(Error, match="layer 'conv2': the loss of the selection is nan"):
-        Greedy(True, 1, 1, {"lr": 0.01}).choose(dcp.objectives[0], layer, 2)
+        Greedy(None, 1, 1, {"lr": 0.01}).choose(dcp.objectives[0], layer, 2)
     assert torch.equal(model.conv2.weight, before)
 
 

@@ -62,7 +62,7 @@ def test_the_docstring_has_every_option() -> None:
 CALLS = [
     (kp.SynapticStrength, prune.SynapticOptions),
     (kp.DiscriminationAware, prune.DiscriminationOptions),
-    (kp.prune_connections, prune.CriterionOptions),
+    (kp.prune_connections, prune.ConnectionOptions),
     (kp.prune_channels, prune.CriterionOptions),
     (prune.sensitivity, prune.ScoreOptions),
 ]
@@ -101,6 +101,7 @@ def test_every_criterion_is_a_method() -> None:
         ("penalty", ["synaptic", "slimming"]),
         ("sparsify_epochs", ["synaptic", "slimming"]),
         ("scale", ["synaptic"]),
+        ("group", ["synaptic", "l1", "l2", "random", "taylor", "gradient", "dkp"]),
         ("latency_ms", ["synaptic"]),
         ("scope", ["synaptic", "l1", "l2", "random", "taylor", "gradient", "slimming"]),
         ("samples", ["taylor", "gradient", "reconstruction", "dcp", "dkp"]),

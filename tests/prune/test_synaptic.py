@@ -12,6 +12,7 @@ from torch import nn
 from kernelprune.errors import Error
 from kernelprune.frontends.torch.trace import trace
 from kernelprune.prune import SynapticStrength, masks_of
+from kernelprune.prune.connection_groups import ConnectionGroups
 from kernelprune.prune.strength import _Kernels, plain_kernels
 
 X = torch.randn(4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
@@ -109,13 +110,14 @@ def test_gradient_of_the_kernels():
     direction = torch.randn(3, 4, 3, 2, dtype=torch.float64, requires_grad=True)
     strength = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     mask = torch.rand(3, 4) > 0.3
-    assert torch.autograd.gradcheck(_Kernels.apply, (direction, strength, mask))
+    single = ConnectionGroups((3, 4))
+    assert torch.autograd.gradcheck(_Kernels.apply, (direction, strength, mask, single))
     weights = torch.randn(3, 4, 3, 2, dtype=torch.float64)
     own = torch.autograd.grad(
-        (_Kernels.apply(direction, strength, mask) * weights).sum(), (direction, strength)
+        (_Kernels.apply(direction, strength, mask, single) * weights).sum(), (direction, strength)
     )
     plain = torch.autograd.grad(
-        (plain_kernels(direction, strength, mask) * weights).sum(), (direction, strength)
+        (plain_kernels(direction, strength, mask, single) * weights).sum(), (direction, strength)
     )
     for a, b in zip(own, plain, strict=True):
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-14)
