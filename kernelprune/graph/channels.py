@@ -11,7 +11,9 @@ on any Graph, traced or folded:
    zero padding that holds only for the constant 0 (the border sees fewer taps), so any other
    constant channel stays. Other ops say which input channels an output channel is made of: those
    stay with it, and it with them unless the op can leave it out. Graph inputs and outputs stay
-   whole.
+   whole. Where the connections of a reader were chosen in groups of four input channels, a channel
+   goes only with all of its group: kernels read four neighbours at once, and channels that moved up
+   would divide every group behind them.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from kernelprune.graph.connections import Connections
 from kernelprune.graph.ir import Graph, Node, Shape
 from kernelprune.graph.ops.activation import activate
 from kernelprune.graph.ops.base import width_of
+
+_FOUR = 4  # input channels that kernels of bytes read at once
 
 
 @dataclass
@@ -178,6 +182,24 @@ def links(node: Node, shapes: Mapping[str, Shape]) -> list[Link]:
     return found
 
 
+def in_fours(node: Node, kept: np.ndarray) -> bool:
+    """Do the connections of a layer, bool ``[O, I]``, look as if chosen in groups of four
+    neighbouring input channels (or multiples of it)? Not where all outputs read the same inputs,
+    which is what the pruning of channels leaves, and not where the layer itself has groups."""
+    if node.groups > 1 or node.params.get("groups", 1) > 1 or kept.shape[1] <= _FOUR:
+        return False
+    rows = kept[kept.any(axis=1)]
+    starts = np.arange(0, kept.shape[1], _FOUR)
+    some = np.logical_or.reduceat(rows, starts, axis=1)
+    whole = np.array_equal(some, np.logical_and.reduceat(rows, starts, axis=1))
+    return whole and bool((some != some[:1]).any())
+
+
+def _fill_fours(live: np.ndarray) -> None:
+    groups = np.logical_or.reduceat(live, np.arange(0, len(live), _FOUR))
+    live |= np.repeat(groups, _FOUR)[: len(live)]
+
+
 # ---------------------------------------------------------------- backward: live channels
 
 
@@ -206,8 +228,15 @@ def _live(
         for node in graph.nodes
         if node.has_weight()
     }
+    fours = {
+        node.inputs[0]
+        for node in graph.nodes
+        if node.has_weight() and in_fours(node, kept[node.name])
+    }
     while True:
         before = sum(int(mask.sum()) for mask in live.values())
+        for name in fours:
+            _fill_fours(live[name])
         for node in reversed(graph.nodes):
             if node.has_weight():
                 _spread_layer(node, live, readings[node.name])
