@@ -2,6 +2,13 @@
 
 from typing import TypedDict
 
+class ConnectionKeywords(TypedDict, total=False):
+    group: int | tuple[int, int]
+    seed: int
+    samples: int | None
+    criterion: str
+    scope: str | None
+
 class CriterionKeywords(TypedDict, total=False):
     seed: int
     samples: int | None
@@ -10,6 +17,7 @@ class CriterionKeywords(TypedDict, total=False):
 
 class DiscriminationKeywords(TypedDict, total=False):
     seed: int
+    group: int | tuple[int, int]
     samples: int | None
     channels_per_step: float
     losses: int | None
@@ -37,5 +45,6 @@ class ScoreKeywords(TypedDict, total=False):
 
 class SynapticKeywords(TypedDict, total=False):
     penalty: float | None
+    group: int | tuple[int, int]
     scope: str | None
     scale: str

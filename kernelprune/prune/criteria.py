@@ -41,7 +41,7 @@ from kernelprune.prune.weights import Masked, parametrisation
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from kernelprune.keywords import CriterionKeywords
+    from kernelprune.keywords import ConnectionKeywords, CriterionKeywords
 
 __all__ = [
     "CHANNEL_CRITERIA",
@@ -64,7 +64,7 @@ def prune_connections(
     include: Iterable[Selector] | Selector = (),
     macs: float | None = None,
     hold: bool = False,
-    **options: Unpack[CriterionKeywords],
+    **options: Unpack[ConnectionKeywords],
 ) -> Plan:
     """Prunes connections of ``model`` in place and returns what was kept.
 

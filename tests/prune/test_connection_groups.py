@@ -8,8 +8,7 @@ import math
 import pytest
 import torch
 import typer
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from prune.networks import Chain, lived_in
 from torch import nn
 from typer.testing import CliRunner

@@ -10,7 +10,7 @@ import dataclasses
 from pathlib import Path
 
 import kernelprune
-from kernelprune.prune.criterion_options import CriterionOptions, ScoreOptions
+from kernelprune.prune.criterion_options import ConnectionOptions, CriterionOptions, ScoreOptions
 from kernelprune.prune.discrimination_options import DiscriminationOptions
 from kernelprune.prune.options import Options
 from kernelprune.prune.synaptic_options import SynapticOptions
@@ -18,6 +18,7 @@ from kernelprune.quantization.options import QuantizeOptions
 
 STUB = Path(kernelprune.__file__).parent / "keywords.pyi"
 CLASSES: tuple[type[Options], ...] = (
+    ConnectionOptions,
     CriterionOptions,
     DiscriminationOptions,
     QuantizeOptions,
