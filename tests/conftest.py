@@ -19,8 +19,8 @@ settings.register_profile("kernelprune", deadline=None, derandomize=True, databa
 settings.load_profile("kernelprune")
 
 
-# Files of more than half a minute, the longest first. Processes take whole files one after the other,
-# and one that begins when the others end is waited for.
+# Files of more than half a minute, the longest first. Processes take whole files one after the
+# other, and one that begins when the others end is waited for.
 LONG: tuple[str, ...] = ()
 
 
