@@ -251,7 +251,7 @@ def test_the_penalty_counts_connections_and_moves_strengths_as_far() -> None:
     for group in (1, 4, (4, 4)):
         pruner = SynapticStrength(chain(), X, group=group, penalty=0.01, scale="kernel")
         part, before = pruner._parts["conv3"], pruner.strengths()["conv3"]
-        total = float(pruner.penalty()) / 0.01
+        total = float(pruner.penalty().detach()) / 0.01
         sizes = {name: p.connection_groups.sizes() for name, p in pruner._parts.items()}
         assert total == pytest.approx(
             sum(float((sizes[n] * s).sum()) for n, s in pruner.strengths().items())
