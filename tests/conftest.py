@@ -21,7 +21,13 @@ settings.load_profile("kernelprune")
 
 # Files of more than half a minute, the longest first. Processes take whole files one after the
 # other, and one that begins when the others end is waited for.
-LONG: tuple[str, ...] = ()
+LONG = (
+    "train/test_methods.py", "prune/test_channels.py", "prune/test_distributed.py",
+    "train/test_recipe.py", "train/test_loop.py", "runtime/test_models.py",
+    "prune/test_budget.py", "prune/test_discrimination.py", "csrc/test_fuzz.py",
+    "models/test_small_zoo.py", "models/test_zoo_sizes.py", "frontends/torch/test_misuse.py",
+    "prune/test_criteria.py", "prune/test_any_task.py", "runtime/test_random_networks.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -110,6 +110,27 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+# --- tests ---------------------------------------------------------------------------------------
+
+# Folders of tests that are no part of the package: what is tested from outside, and a folder of the
+# repository or of csrc each.
+OTHER_TESTS = {"bench", "csrc", "cuda", "examples", "faults", "typechecks"}
+
+
+def test_tests_mirror_the_package() -> None:
+    """If this fails, somebody who changes a part of the package does not find its tests."""
+    folders = {path.name for path in (ROOT / "tests").iterdir() if any(path.rglob("*.py"))}
+    parts = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
+    assert folders <= parts | OTHER_TESTS
+
+
+def test_long_files_exist() -> None:
+    """If this fails, a file that was moved begins last, and all processes but one wait for it."""
+    text = (ROOT / "tests" / "conftest.py").read_text()
+    names = re.findall(r'"([a-z_/0-9]+\.py)"', text.split("LONG = (")[1].split("\n)")[0])
+    assert names and [name for name in names if not (ROOT / "tests" / name).is_file()] == []
+
+
 # --- arrows --------------------------------------------------------------------------------------
 
 

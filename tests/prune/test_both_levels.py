@@ -15,7 +15,11 @@ import kernelprune as kp
 from kernelprune.format import read
 
 
-@pytest.mark.parametrize("style", ["vgg", "resnet", "mobilenet_v1"])
+@pytest.mark.parametrize(
+    "style",
+    # What a vgg has is in the branches of a resnet.
+    [pytest.param("vgg", marks=pytest.mark.extensive), "resnet", "mobilenet_v1"],
+)
 def test_channels_then_connections(style: str, tmp_path: Path) -> None:
     """If this fails, the second pruning undoes the first, or the file is of only one of them."""
     model = lived_in(build(style))

@@ -112,7 +112,7 @@ def test_scratch_keeps_the_structure_and_no_weight(trained: Path, tmp_path: Path
         for weight in (given.get_parameter(name), other.get_parameter(name)):
             same = (start == weight).flatten(2).all(2) & mask
             assert not same.any(), name
-    longer = replace(QUICK, method="scratch", finetune_epochs=20.0)
+    longer = replace(QUICK, method="scratch", finetune_epochs=10.0)
     trained_again = prune_run(tmp_path / "pruned", longer, tmp_path / "control")
     assert trained_again.validation[1] > result.validation[1] + 0.2
     before = kept_weights(tmp_path / "pruned")

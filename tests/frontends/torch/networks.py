@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import nn
 from torch.nn import functional
+
+from kernelprune.frontends.torch.trace import trace
+from kernelprune.graph.ir import Graph
 
 torch.set_num_threads(1)  # for tensors this small more threads only cost
 
@@ -201,3 +206,13 @@ def network(name: str, seed: int = 0) -> tuple[nn.Module, torch.Tensor]:
     torch.manual_seed(seed)
     build, shape = NETWORKS[name]
     return randomise(build(), seed), torch.randn(3, *shape, dtype=torch.float64)
+
+
+@cache
+def _traced(name: str) -> Graph:
+    return trace(*network(name))
+
+
+def traced(name: str) -> Graph:
+    """The graph of ``network(name)``, which is traced once in a process. Its arrays are shared."""
+    return _traced(name).copy()

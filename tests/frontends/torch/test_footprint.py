@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from frontends.torch.networks import NETWORKS, network
+from frontends.torch.networks import NETWORKS, traced
 
 from kernelprune.format import Graph
-from kernelprune.frontends.torch import trace
 from kernelprune.graph.footprint import Footprint
 from kernelprune.graph.passes import run_all
 
@@ -27,7 +26,7 @@ def masked(graph: Graph, masks: dict[str, np.ndarray]) -> Graph:
 def test_counts_are_those_of_the_export(name: str) -> None:
     """A budget or a plan counts something else than the file will have: dead channels, constants
     behind padding, groups, batch norms that fold nowhere, modules that are called twice."""
-    graph = trace(*network(name))
+    graph = traced(name)
     footprint = Footprint(graph)
     dense = graph.copy()
     for node in dense.nodes:
@@ -56,7 +55,7 @@ def test_counts_are_those_of_the_export(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_backbone_holds_the_network_together(name: str) -> None:
     """One connection of every layer is not enough: they do not meet, and the output is constant."""
-    graph = trace(*network(name))
+    graph = traced(name)
     footprint = Footprint(graph)
     generator = np.random.default_rng(5)
     scores = {
