@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -213,6 +214,8 @@ def run(
         "network": name,
         "precision": precision,
         "machine": machine,
+        # What OpenVINO was kept to, such as AVX512_CORE_VNNI on a processor that has AMX too.
+        "onednn_isa": os.environ.get("ONEDNN_MAX_CPU_ISA"),
         "threads": threads,
         "engine": engine,
         "fma_peak": race.peak / 1e9,
