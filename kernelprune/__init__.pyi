@@ -33,6 +33,7 @@ from kernelprune.prune import (
     SynapticStrength as SynapticStrength,
     prune_channels as prune_channels,
     prune_connections as prune_connections,
+    reconstruct as reconstruct,
 )
 from kernelprune.prune.compact import compact as compact
 from kernelprune.quantization import (

@@ -29,7 +29,8 @@ def regroup(graph: Graph) -> Graph:
     """Gives layers that may have them, in place, the groups that their connections show: a weight
     ``[O, I/groups, ...]`` and ``params["groups"]``, as a traced graph has them."""
     for node in graph.nodes:
-        groups = block_groups(node) if node.rule.has_groups else 1
+        known = "groups" in node.params  # a traced graph says so itself
+        groups = block_groups(node) if node.rule.has_groups and not known else 1
         if groups > 1:
             kept = node.sparse()
             width = kept.in_channels // groups

@@ -30,6 +30,8 @@ from kernelprune.prune.masks import (
 )
 from kernelprune.prune.options import SCOPES as SCOPES
 from kernelprune.prune.plan import LayerPlan as LayerPlan, Plan as Plan
+from kernelprune.prune.reconstruction.options import ReconstructionOptions as ReconstructionOptions
+from kernelprune.prune.reconstruction.reconstruct import reconstruct as reconstruct
 from kernelprune.prune.schedule import (
     cubic_densities as cubic_densities,
     round_steps as round_steps,

@@ -151,16 +151,12 @@ def select_within_time(
     prices = {name: times.price(name, count) for name, count in connections.items()}
     unit = max(prices.values()) / 1000 or 1.0  # finer differences are noise
     prices = {name: round(price / unit) for name, price in prices.items()}
-    wanted = limit
-    took = float("inf")
-    best: tuple[dict[str, torch.Tensor], dict[str, float], float] | None = None
-    most, before = 0.0, None  # milliseconds of the best; the choice before
-    for _ in range(_ROUNDS):
 
-        def fits(masks: Masks, wanted: float = wanted) -> bool:
+    def pick(wanted: float) -> Masks | None:
+        def fits(masks: Masks) -> bool:
             return times.total({n: int(m.sum()) / sizes[n] for n, m in masks.items()}) <= wanted
 
-        masks = select_fitting(
+        return select_fitting(
             scores,
             prices,
             fits,
@@ -170,13 +166,31 @@ def select_within_time(
             forced=forced,
             units=units,
         )
+
+    return hold_limit(pick, times, limit, measure)
+
+
+def hold_limit(
+    pick: Callable[[float], Masks | None],
+    times: LayerTimes,
+    limit: float,
+    measure: Measure,
+) -> tuple[dict[str, torch.Tensor], dict[str, float], float]:
+    """As ``select_within_time``; ``pick(wanted)``: masks with which the network takes about so many
+    milliseconds by ``times``, None where it cannot be as fast."""
+    wanted = limit
+    took = float("inf")
+    best: tuple[dict[str, torch.Tensor], dict[str, float], float] | None = None
+    most, before = 0.0, None  # milliseconds of the best; the choice before
+    for _ in range(_ROUNDS):
+        masks = pick(wanted)
         if masks is None or (before is not None and _same(masks, before)):
             break
         before = masks
         found, rest = measure(masks)
         took = sum(found.values()) + rest
         if most < took <= limit:
-            best, most = (masks, found, rest), took
+            best, most = (dict(masks), found, rest), took
         if _CLOSE * limit <= took <= limit:
             break
         wanted *= _AIM * limit / took

@@ -14,7 +14,7 @@ from torch import nn
 
 from kernelprune.errors import Error
 from kernelprune.frontends.torch.check import warn_of
-from kernelprune.frontends.torch.trace import trace_all
+from kernelprune.frontends.torch.trace import trace, trace_all
 from kernelprune.graph.ir import Graph, Node
 from kernelprune.ops import SparseConv2d
 from kernelprune.prune.weights import Masked, check_model, check_weight, parametrisation
@@ -29,8 +29,9 @@ Selector = str | type | nn.Module
 class Layer:
     """A convolution, or a linear layer. ``cost``: multiply-adds per image of one connection, summed
     over all calls of the module; it and ``map_size`` (of the output) are None without a graph.
-    ``named``: ``include`` selects it. ``follows``: a linear layer on vectors, between others: it is
-    not pruned, but does without the channels of a map that all other readers do without."""
+    ``named``: ``include`` selects it; ``ignored``: ``ignore`` does. ``follows``: a linear layer on
+    vectors, between others: it is not pruned, but does without the channels of a map that all other
+    readers do without."""
 
     name: str
     module: nn.Conv2d | nn.Linear
@@ -39,6 +40,7 @@ class Layer:
     nodes: list[Node] = field(default_factory=list)
     prunable: bool = False
     named: bool = False
+    ignored: bool = False
     follows: bool = False
 
     @property
@@ -93,17 +95,23 @@ def read_graph(
     ignore: Iterable[Selector] | Selector = (),
     include: Iterable[Selector] | Selector = (),
     masked: bool = False,
+    computed: bool = False,
 ) -> tuple[Graph, list[Layer]]:
     """The model's graph for an example input and its layers, for a method that is about to prune
-    it; ``masked``: it also prunes below masks that are attached.
+    it; ``masked``: it also prunes below masks that are attached; ``computed``: it computes the
+    graph.
 
-    Warns (UnsupportedWarning) of operators that the engine cannot run.
-    Raises Error as ``trace`` and ``find_layers`` do, and for what cannot be pruned: a model that
-    is wrapped or has no values yet, a prunable layer whose weight is made anew at every call.
+    Warns (UnsupportedWarning) of operators that the engine cannot run; raises UnsupportedOperator
+    for them where the graph is computed. Raises Error as ``trace`` and ``find_layers`` do, and for
+    what cannot be pruned: a model that is wrapped or has no values yet, a prunable layer whose
+    weight is made anew at every call.
     """
     check_model(model)
-    graph, refusals = trace_all(model, x)
-    warn_of(refusals, _stacklevel())
+    if computed:
+        graph = trace(model, x)
+    else:
+        graph, refusals = trace_all(model, x)
+        warn_of(refusals, _stacklevel())
     # A module that stands in several places has several names in a graph, and one for a model.
     first = {id(module): name for name, module in model.named_modules()}
     for name, module in model.named_modules(remove_duplicate=False):
@@ -174,8 +182,8 @@ def find_layers(
     ignored, included = _selected(modules, ignore), _selected(modules, include)
     shared = _shared(modules, layers)
     for layer in layers:
-        layer.named = layer.name in included
-        left_out = layer.name in ignored or layer.name in shared
+        layer.named, layer.ignored = layer.name in included, layer.name in ignored
+        left_out = layer.ignored or layer.name in shared
         kept_whole = (layer.name in ends or layer.depthwise) and not layer.named
         layer.prunable = layer.on_map and not (kept_whole or left_out)
         layer.follows = not (layer.on_map or kept_whole or left_out)

@@ -28,7 +28,9 @@ class LayerPlan:
     exported network has, without dead channels. ``macs`` and ``macs_kept``: multiply-adds per
     image, dense and of what is exported. They, ``exported`` and ``map_size`` (of the output) are
     None when no example input was given; ``prunable`` is False for a layer that is kept whole;
-    ``milliseconds`` per batch were measured if the plan is for a time limit."""
+    ``milliseconds`` per batch were measured if the plan is for a time limit. ``residual``: of a
+    layer that was fitted to the dense network, the mean squared error of its outputs in parts of
+    their variance, with the kept weights as they were and as fitted."""
 
     name: str
     in_channels: int
@@ -42,6 +44,7 @@ class LayerPlan:
     prunable: bool
     milliseconds: float | None = None
     exported: int | None = None
+    residual: tuple[float, float] | None = None
 
     @property
     def density(self) -> float:
@@ -160,6 +163,7 @@ class Plan:
                     "macs": row.macs,
                     "macs_kept": row.macs_kept,
                     "milliseconds": row.milliseconds,
+                    "residual": None if row.residual is None else list(row.residual),
                     "prunable": row.prunable,
                 }
                 for row in self.rows
@@ -192,7 +196,9 @@ class Plan:
             times += [self.milliseconds - rest, self.milliseconds]
             for line, value in zip(table[1:], times, strict=True):
                 line.insert(-1, "" if value is None else f"{value:.3f}")
-        widths = [max(len(line[column]) for line in table) for column in range(len(head))]
+        if any(row.residual is not None for row in self.rows):
+            self._add_residuals(table)
+        widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
         lines = [_line(line, widths) for line in table]
         rule = "-" * max(len(line) for line in lines)
         lines = [lines[0], rule, *lines[1:-2], rule, *lines[-2:]]
@@ -200,6 +206,17 @@ class Plan:
         title = " ".join(word for word in words if word)
         warnings = [f"warning: {plain(warning)}" for warning in self.warnings]
         return "\n".join([*([title] if title else []), *lines, *warnings])
+
+    def _add_residuals(self, table: list[list[str]]) -> None:
+        """Two columns before the last; the rows are the first lines below the head."""
+        cells = [["error", "fitted"]]
+        cells += [
+            ["", ""] if row.residual is None else [f"{value:.3f}" for value in row.residual]
+            for row in self.rows
+        ]
+        cells += [["", ""]] * (len(table) - len(cells))
+        for line, own in zip(table, cells, strict=True):
+            line[-1:-1] = own
 
 
 def _grouped(group: int | tuple[int, int]) -> str:

@@ -11,9 +11,9 @@ from kernelprune.frontends.torch.graph_model import GraphModel
 from kernelprune.graph.ir import Graph, Node
 from kernelprune.graph.quantization import Quantization, quantizations
 from kernelprune.prune.batches import Inputs
+from kernelprune.prune.progress import Progress
 from kernelprune.quantization.observers import Observation
 from kernelprune.quantization.options import QuantizeOptions
-from kernelprune.quantization.progress import Progress
 from kernelprune.quantization.report import LayerReport, QuantizationReport
 
 _COMPARED = 8  # images for the signal-to-noise ratios

@@ -18,7 +18,7 @@ from kernelprune.frontends.torch.graph_model import GraphModel
 from kernelprune.graph.ir import Graph, Node, Shape
 from kernelprune.graph.ops.base import width_of
 from kernelprune.prune.batches import Inputs
-from kernelprune.quantization.progress import Progress
+from kernelprune.prune.progress import Progress
 
 _MOST = 100.0  # a channel is scaled by, up or down
 

@@ -11,10 +11,10 @@ from kernelprune.frontends.torch.graph_model import GraphModel
 from kernelprune.graph.ir import Graph
 from kernelprune.graph.quantization import Quantization
 from kernelprune.prune.batches import Inputs
+from kernelprune.prune.progress import Progress
 from kernelprune.quantization.observers import Observation, quantization_of
 from kernelprune.quantization.options import QuantizeOptions
 from kernelprune.quantization.placement import Placement, Sharing
-from kernelprune.quantization.progress import Progress
 from kernelprune.quantization.weights import make_integer
 
 

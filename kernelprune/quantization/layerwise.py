@@ -11,12 +11,11 @@ import torch
 from kernelprune.frontends.torch.byte_steps import Bytes, Step
 from kernelprune.frontends.torch.graph_model import GraphModel
 from kernelprune.graph.ir import Graph
-from kernelprune.graph.ops.base import elements
 from kernelprune.prune.batches import Inputs
-from kernelprune.quantization.progress import Progress
+from kernelprune.prune.progress import Progress
+from kernelprune.prune.walk import Walk, affordable
 
 _MAX_NUMBERS = 1 << 28  # that are held at once: 1 GiB for each network
-_LEAST_IMAGES = 8
 
 
 @dataclass
@@ -45,8 +44,8 @@ def adjusted(
     """``quantised`` after ``adjust`` was called for each of its integer layers, in order, and has
     replaced arrays of its rounded step."""
     exact, rounded = GraphModel(graph), GraphModel(quantised)
-    batches = _affordable(graph, batches)
-    walks = [_Walk(model, batches) for model in (exact, rounded)]
+    batches = affordable(graph, batches, _MAX_NUMBERS)
+    walks = [Walk(model, batches) for model in (exact, rounded)]
     for position, steps in enumerate(zip(exact.steps, rounded.steps, strict=True)):
         tell("adjusting layers", position / len(exact.steps))
         step = steps[1]
@@ -59,49 +58,6 @@ def adjusted(
         for walk in walks:
             walk.advance(position)
     return rounded.graph
-
-
-class _Walk:
-    """One network; ``values``: those that are still to be read, batch by batch."""
-
-    def __init__(self, model: GraphModel, batches: Sequence[Inputs]):
-        self._model = model
-        given = [model.given(batch) for batch in batches]
-        self.values = {name: [batch[name] for batch in given] for name in given[0]}
-
-    def advance(self, position: int) -> None:
-        columns = [self.values[name] for name in self._model.read_by(position)]
-        output = self._model.steps[position].output
-        self.values[output] = [
-            self._model.compute(position, list(row)) for row in zip(*columns, strict=True)
-        ]
-        for name in self._model.done_after(position):
-            self.values.pop(name, None)
-
-
-def _affordable(graph: Graph, batches: Sequence[Inputs]) -> list[Inputs]:
-    """As many batches as memory has room for, cut where one is too many."""
-    left = max(_MAX_NUMBERS // max(_peak(graph), 1), _LEAST_IMAGES)
-    found = []
-    for batch in batches:
-        if left <= 0:
-            break
-        found.append(tuple(x[:left] for x in batch))
-        left -= len(batch[0])
-    return found
-
-
-def _peak(graph: Graph) -> int:
-    """The most numbers of one image that are held at once."""
-    shapes = graph.shapes()
-    last = {name: at for at, node in enumerate(graph.nodes) for name in node.inputs}
-    live = sum(elements(value.shape) for value in graph.inputs)
-    most = live
-    for at, node in enumerate(graph.nodes):
-        live += elements(node.shape)
-        most = max(most, live)
-        live -= sum(elements(shapes[name]) for name in set(node.inputs) if last[name] == at)
-    return most
 
 
 def batches_of_pairs(layer: LayerInputs) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -14,6 +14,7 @@ from kernelprune.graph.ir import Graph
 from kernelprune.graph.quantization import Quantization
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.options import takes
+from kernelprune.prune.progress import Progress, told
 from kernelprune.quantization.comparison import report_of
 from kernelprune.quantization.equalization import equalized
 from kernelprune.quantization.integers import choose_scales, observe, with_integers
@@ -22,7 +23,6 @@ from kernelprune.quantization.observers import Observation
 from kernelprune.quantization.options import QuantizeOptions
 from kernelprune.quantization.placement import place
 from kernelprune.quantization.prepare import Model, Prepared, Selector, prepare
-from kernelprune.quantization.progress import Progress, told
 from kernelprune.quantization.report import QuantizationReport
 from kernelprune.quantization.rounding import round_to_outputs
 from kernelprune.quantization.sensitivity import QuantizationSensitivity, sensitivity_of

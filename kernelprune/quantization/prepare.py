@@ -19,7 +19,7 @@ from kernelprune.frontends.torch.weights import check_finite
 from kernelprune.graph.ir import Graph
 from kernelprune.graph.quantization import quantizations
 from kernelprune.prune.batches import Inputs
-from kernelprune.quantization.calibration import batches_of
+from kernelprune.prune.calibration import batches_of
 
 # A torch module, a captured graph, or the path of a model file.
 Model = nn.Module | Graph | str | os.PathLike[str]

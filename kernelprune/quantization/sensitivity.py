@@ -13,13 +13,13 @@ from torch import nn
 from kernelprune.frontends.torch.graph_model import GraphModel
 from kernelprune.graph.ir import Graph
 from kernelprune.prune.batches import Inputs
+from kernelprune.prune.progress import Progress
 from kernelprune.quantization.comparison import decibel
 from kernelprune.quantization.integers import choose_scales, with_integers
 from kernelprune.quantization.observers import Observation
 from kernelprune.quantization.options import QuantizeOptions
 from kernelprune.quantization.placement import place
 from kernelprune.quantization.prepare import Prepared
-from kernelprune.quantization.progress import Progress
 from kernelprune.text import plain
 
 _IMAGES = 32

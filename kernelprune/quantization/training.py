@@ -14,6 +14,7 @@ from kernelprune.errors import Error
 from kernelprune.graph.quantization import Quantization
 from kernelprune.prune.masks import finalize_masks, remove_parametrisation
 from kernelprune.prune.options import takes
+from kernelprune.prune.progress import Progress, told
 from kernelprune.prune.weights import check_model, copy_of, parametrisation
 from kernelprune.quantization.fake import FakeBytes, FakeWeight
 from kernelprune.quantization.integers import choose_scales, observe
@@ -22,7 +23,6 @@ from kernelprune.quantization.options import QuantizeOptions
 from kernelprune.quantization.placement import place
 from kernelprune.quantization.post_training import QuantizedModel, quantize_prepared
 from kernelprune.quantization.prepare import Selector, prepare
-from kernelprune.quantization.progress import Progress, told
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -154,7 +154,7 @@ class Step(nn.Module):
     def _module(self, dtype: torch.dtype, device: torch.device) -> Any:
         if dtype not in self._modules_made:
             module = self._node.rule.to_torch(self.node(), self._shapes)
-            self._modules_made[dtype] = module.to(device, dtype).requires_grad_(False)
+            self._modules_made[dtype] = module.to(device, dtype).eval().requires_grad_(False)
         return self._modules_made[dtype]
 
     def _by_table(self, value: torch.Tensor, given: Bytes, to: Bytes) -> torch.Tensor:

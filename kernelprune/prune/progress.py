@@ -1,4 +1,4 @@
-"""What a long quantisation shows: a bar on a terminal, but only when there is time to read it."""
+"""What a long calculation shows: a bar on a terminal, but only when there is time to read it."""
 
 from __future__ import annotations
 

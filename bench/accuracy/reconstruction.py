@@ -1,0 +1,155 @@
+"""``python -m bench.accuracy.reconstruction``: pruning without labels and without training.
+
+Trains small networks on Fashion-MNIST for a few epochs (or takes the checkpoints of an earlier
+run), prunes them to a few densities, the same in every layer, and tests them at once: by the
+kernels' norms, with batch norms measured anew, and by reconstruction. All see the same unlabelled
+training images. One thread; seconds are of one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from bench.results import RESULTS, save
+from kernelprune import prune_connections, reconstruct
+from kernelprune.benchmarking import describe_machine
+from kernelprune.data import Dataset, load
+from kernelprune.prune import Plan, recalibrate
+from kernelprune.train import TrainOptions, accuracy, fit, load_checkpoint, load_model
+
+# Name and options; those of the tables of accuracy.
+NETWORKS: dict[str, dict[str, Any]] = {"resnet20": {"width": 0.5}, "vgg16": {"width": 0.25}}
+DENSITIES = (0.5, 0.3, 0.1)
+MACS = (0.3, 0.1)
+_IMAGES = 256
+
+
+def _l1(model: nn.Module, images: torch.Tensor, density: float) -> Plan:
+    return prune_connections(model, density=density, x=images[:1], scope="layer")
+
+
+def _l1_measured(model: nn.Module, images: torch.Tensor, density: float) -> Plan:
+    plan = _l1(model, images, density)
+    recalibrate(model, images.split(64))
+    return plan
+
+
+def _fitted(method: str) -> Callable[[nn.Module, torch.Tensor, float], Plan]:
+    return lambda model, images, density: reconstruct(
+        model, images, density=density, method=method, progress=lambda doing, share: None
+    )
+
+
+METHODS: dict[str, Callable[[nn.Module, torch.Tensor, float], Plan]] = {
+    "l1": _l1,
+    "l1, batch norms": _l1_measured,
+    "reconstruct l1": _fitted("l1"),
+    "reconstruct omp": _fitted("omp"),
+    "reconstruct obs": _fitted("obs"),
+}
+
+
+def _trained(name: str, epochs: float, images: int, work: Path, console: Console) -> nn.Module:
+    options = TrainOptions(
+        model=name, model_options=NETWORKS[name], epochs=epochs, batch_size=64, learning_rate=0.1,
+        limit=images, threads=1,
+    )  # fmt: skip
+    place = work / f"{name}-{epochs:g}-epochs-{images}-images"
+    fit(options, place, resume=True, console=console)
+    return load_model(load_checkpoint(place))[0].eval()
+
+
+def _spread(data: Dataset, count: int) -> torch.Tensor:
+    return data.images[torch.linspace(0, len(data) - 1, count).long()]
+
+
+def _row(
+    dense: nn.Module, prune: Callable[[nn.Module], Plan], test: Dataset, console: Console, name: str
+) -> dict[str, Any]:
+    model = copy.deepcopy(dense)
+    started = time.perf_counter(), time.process_time()
+    plan = prune(model)
+    took = time.perf_counter() - started[0], time.process_time() - started[1]
+    found = accuracy(model, test)
+    console.print(f"{name}: {found:.2%}, {took[1]:.1f} s", highlight=False)
+    return {
+        "accuracy": found,
+        "seconds": took[0],
+        "processor_seconds": took[1],
+        "density": plan.prunable_density,
+        "macs_density": plan.macs_density,
+        "warnings": plan.warnings,
+    }
+
+
+def measure(name: str, options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """All methods on one network."""
+    dense = _trained(name, options.epochs, options.images, options.work, console)
+    test = load("fashion-mnist", "test").first(options.test)
+    images = _spread(load("fashion-mnist", "train"), _IMAGES)
+    rows = [
+        {"method": method, "asked": {"density": density}}
+        | _row(
+            dense,
+            lambda model, own=own, density=density: own(model, images, density),  # type: ignore[misc]
+            test,
+            console,
+            f"{name} {method} density {density}",
+        )
+        for density in DENSITIES
+        for method, own in METHODS.items()
+    ]
+    rows += [
+        {"method": "reconstruct omp", "asked": {"macs": macs}}
+        | _row(
+            dense,
+            lambda model, macs=macs: reconstruct(model, images, macs=macs),  # type: ignore[misc]
+            test,
+            console,
+            f"{name} reconstruct omp macs {macs}",
+        )
+        for macs in MACS
+    ]
+    return {"dense": accuracy(dense, test), "rows": rows}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.accuracy.reconstruction",
+                                     description=__doc__)  # fmt: skip
+    parser.add_argument("--models", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--epochs", type=float, default=4.0)
+    parser.add_argument("--images", type=int, default=15000, help="to train with")
+    parser.add_argument("--test", type=int, default=10000, help="images to test with")
+    parser.add_argument("--work", type=Path, default=Path("runs/reconstruction"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "accuracy" / "reconstruction.json")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    console = Console()
+    found = {name: measure(name, options, console) for name in options.models}
+    save(
+        options.out,
+        {
+            "calibration_images": _IMAGES,
+            "epochs": options.epochs,
+            "training_images": options.images,
+            "test_images": options.test,
+            "networks": {
+                name: {"options": NETWORKS[name], "dense": own["dense"], "rows": own["rows"]}
+                for name, own in found.items()
+            },
+            "machine": describe_machine(),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
