@@ -28,6 +28,8 @@ from kernelprune.train import TrainOptions, accuracy, fit, load_checkpoint, load
 
 # Name and options; those of the tables of accuracy.
 NETWORKS: dict[str, dict[str, Any]] = {"resnet20": {"width": 0.5}, "vgg16": {"width": 0.25}}
+# A model, unlabelled images, and the limit.
+Prune = Callable[[nn.Module, torch.Tensor, float], Plan]
 DENSITIES = (0.5, 0.3, 0.1)
 MACS = (0.3, 0.1)
 _IMAGES = 256
@@ -43,13 +45,11 @@ def _l1_measured(model: nn.Module, images: torch.Tensor, density: float) -> Plan
     return plan
 
 
-def _fitted(method: str) -> Callable[[nn.Module, torch.Tensor, float], Plan]:
-    return lambda model, images, density: reconstruct(
-        model, images, density=density, method=method, progress=lambda doing, share: None
-    )
+def _fitted(method: str) -> Prune:
+    return lambda model, images, density: reconstruct(model, images, density=density, method=method)
 
 
-METHODS: dict[str, Callable[[nn.Module, torch.Tensor, float], Plan]] = {
+METHODS: dict[str, Prune] = {
     "l1": _l1,
     "l1, batch norms": _l1_measured,
     "reconstruct l1": _fitted("l1"),
@@ -72,83 +72,73 @@ def _spread(data: Dataset, count: int) -> torch.Tensor:
     return data.images[torch.linspace(0, len(data) - 1, count).long()]
 
 
+def _within(model: nn.Module, images: torch.Tensor, macs: float) -> Plan:
+    return reconstruct(model, images, macs=macs)
+
+
 def _row(
-    dense: nn.Module, prune: Callable[[nn.Module], Plan], test: Dataset, console: Console, name: str
+    dense: nn.Module, prune: Prune, images: torch.Tensor, limit: float, test: Dataset
 ) -> dict[str, Any]:
     model = copy.deepcopy(dense)
     started = time.perf_counter(), time.process_time()
-    plan = prune(model)
-    took = time.perf_counter() - started[0], time.process_time() - started[1]
-    found = accuracy(model, test)
-    console.print(f"{name}: {found:.2%}, {took[1]:.1f} s", highlight=False)
+    plan = prune(model, images, limit)
     return {
-        "accuracy": found,
-        "seconds": took[0],
-        "processor_seconds": took[1],
+        "seconds": time.perf_counter() - started[0],
+        "processor_seconds": time.process_time() - started[1],
+        "accuracy": accuracy(model, test),
         "density": plan.prunable_density,
         "macs_density": plan.macs_density,
         "warnings": plan.warnings,
     }
 
 
-def measure(name: str, options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """All methods on one network."""
+def measure(
+    name: str, options: argparse.Namespace, console: Console, keep: Callable[[dict[str, Any]], None]
+) -> None:
+    """All methods on one network; ``keep`` is called with every row."""
     dense = _trained(name, options.epochs, options.images, options.work, console)
     test = load("fashion-mnist", "test").first(options.test)
     images = _spread(load("fashion-mnist", "train"), _IMAGES)
-    rows = [
-        {"method": method, "asked": {"density": density}}
-        | _row(
-            dense,
-            lambda model, own=own, density=density: own(model, images, density),  # type: ignore[misc]
-            test,
-            console,
-            f"{name} {method} density {density}",
-        )
-        for density in DENSITIES
-        for method, own in METHODS.items()
-    ]
-    rows += [
-        {"method": "reconstruct omp", "asked": {"macs": macs}}
-        | _row(
-            dense,
-            lambda model, macs=macs: reconstruct(model, images, macs=macs),  # type: ignore[misc]
-            test,
-            console,
-            f"{name} reconstruct omp macs {macs}",
-        )
-        for macs in MACS
-    ]
-    return {"dense": accuracy(dense, test), "rows": rows}
+    common = {"network": name, "options": NETWORKS[name], "dense": accuracy(dense, test)}
+    for density in DENSITIES:
+        for method, prune in METHODS.items():
+            row = _row(dense, prune, images, density, test)
+            keep({**common, "method": method, "asked": {"density": density}, **row})
+    for macs in MACS:
+        row = _row(dense, _within, images, macs, test)
+        keep({**common, "method": "reconstruct omp", "asked": {"macs": macs}, **row})
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.accuracy.reconstruction",
-                                     description=__doc__)  # fmt: skip
-    parser.add_argument("--models", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
-    parser.add_argument("--epochs", type=float, default=4.0)
-    parser.add_argument("--images", type=int, default=15000, help="to train with")
-    parser.add_argument("--test", type=int, default=10000, help="images to test with")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.accuracy.reconstruction", description=__doc__
+    )
+    parser.add_argument("--models", nargs="+", default=["resnet20"], choices=list(NETWORKS))
+    parser.add_argument("--epochs", type=float, default=3.0)
+    parser.add_argument("--images", type=int, default=6000, help="to train with")
+    parser.add_argument("--test", type=int, default=2000, help="images to test with")
     parser.add_argument("--work", type=Path, default=Path("runs/reconstruction"))
     parser.add_argument("--out", type=Path, default=RESULTS / "accuracy" / "reconstruction.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
     console = Console()
-    found = {name: measure(name, options, console) for name in options.models}
-    save(
-        options.out,
-        {
-            "calibration_images": _IMAGES,
-            "epochs": options.epochs,
-            "training_images": options.images,
-            "test_images": options.test,
-            "networks": {
-                name: {"options": NETWORKS[name], "dense": own["dense"], "rows": own["rows"]}
-                for name, own in found.items()
-            },
-            "machine": describe_machine(),
-        },
-    )
+    result: dict[str, Any] = {
+        "calibration_images": _IMAGES,
+        "epochs": options.epochs,
+        "training_images": options.images,
+        "test_images": options.test,
+        "machine": describe_machine(),
+        "rows": [],
+    }
+
+    def keep(row: dict[str, Any]) -> None:
+        result["rows"].append(row)
+        save(result, options.out)
+        words = f"{row['network']} {row['method']} {row['asked']}: {row['accuracy']:.2%}"
+        console.print(f"{words}, {row['processor_seconds']:.1f} s", highlight=False)
+
+    for name in options.models:
+        measure(name, options, console, keep)
 
 
 if __name__ == "__main__":

@@ -178,6 +178,8 @@ def prune(
 
       kernelprune prune --from runs/vgg --out runs/vgg-2ms --latency-ms 2 --latency-batch 1
 
+      kernelprune prune --from runs/vgg --out runs/fitted --method reconstruct --finetune-epochs 0
+
       kernelprune prune --from runs/vgg-dcp --out runs/control --method scratch --finetune-epochs 20
 
       kernelprune prune --recipe recipes/digits.yaml --out runs/digits --density 0.1

@@ -215,7 +215,8 @@ class SampleOptions(Options):
 
     samples: int | None = option(
         None,
-        "images to choose by (dcp, dkp, taylor, gradient, reconstruction); default: all",
+        "images to choose by (dcp, dkp, taylor, gradient, reconstruction); default: all; to fit to "
+        "(reconstruct); default: 256",
         least=1,
         command_line=True,
     )

@@ -43,7 +43,8 @@ class LatencyOptions(Options):
 
     latency_ms: float | None = option(
         None,
-        "milliseconds of the engine on this machine, in place of the density (synaptic)",
+        "milliseconds of the engine on this machine, in place of the density (synaptic, "
+        "reconstruct)",
         above=0,
         command_line=True,
     )

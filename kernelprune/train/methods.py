@@ -23,9 +23,11 @@ from kernelprune.prune.discrimination import DiscriminationAware
 from kernelprune.prune.discrimination_options import DiscriminationOptions, StepOptions
 from kernelprune.prune.distributed import is_first, own_part
 from kernelprune.prune.layers import find_layers
-from kernelprune.prune.masks import attach_masks, finalize_masks
+from kernelprune.prune.masks import attach_masks, finalize_masks, masks_of
 from kernelprune.prune.options import Options
 from kernelprune.prune.plan import Plan, plan_of
+from kernelprune.prune.reconstruction.options import DEFAULT_SAMPLES, SolverOptions
+from kernelprune.prune.reconstruction.reconstruct import reconstruct
 from kernelprune.prune.synaptic import SynapticStrength
 from kernelprune.prune.synaptic_options import SynapticOptions
 from kernelprune.prune.weights import masks_in
@@ -182,6 +184,48 @@ class ByDiscrimination(Method):
             return self.pruner.prune(ratio=ratio, adaptive=adaptive)
 
 
+class ByReconstruction(Method):
+    def __init__(self, model: nn.Module, options: PruneOptions, dataset: Dataset):
+        super().__init__(model)
+        self.options = options
+        count = min(options.samples or DEFAULT_SAMPLES, len(dataset))
+        # Of all of the data set: in a folder the images of one class follow each other. The same in
+        # all processes, which so come to the same result.
+        self.images = dataset.images[torch.linspace(0, len(dataset) - 1, count).long()]
+        self.held: Checkpoint | None = None
+
+    def hold(self, held: Checkpoint | None) -> None:
+        self.held = held
+
+    def prune(self, density: float, macs: float | None) -> Plan:
+        options = self.options
+        if self.held is not None:  # fitted before the interruption; the weights will be restored
+            graph = trace(self.model, self.images[:1])
+            layers = find_layers(self.model, graph, ignore=options.ignore)
+            attach_masks(self.model, masks_in(self.held.model))
+            return plan_of(
+                layers, masks_of(self.model), method="reconstruct", scope="",
+                footprint=Footprint(graph),
+            )  # fmt: skip
+        limit: dict[str, Any] = {"density": density}
+        if options.latency_ms is not None:
+            limit = {"latency_ms": options.latency_ms, "batch": options.latency_batch,
+                     "threads": options.latency_threads}  # fmt: skip
+        elif macs is not None:
+            if density != 1:
+                raise Error(f"method 'reconstruct' takes macs={macs} or a density, not both")
+            limit = {"macs": macs}
+        return reconstruct(
+            self.model,
+            self.images,
+            ignore=options.ignore,
+            hold=True,
+            method=options.choice,
+            **limit,
+            **options.shared_with(SolverOptions),
+        )
+
+
 class FromScratch(Method):
     """The structure of the given network with new start weights: what the choice was worth without
     the weights that it was made on."""
@@ -225,6 +269,8 @@ def make_method(
     loader = Samples(dataset, train, options.seed)
     if options.method == "synaptic":
         return Synaptic(model, example, options)
+    if options.method == "reconstruct":
+        return ByReconstruction(model, options, dataset)
     if options.method == "scratch":
         return FromScratch(model, example, replace(train, seed=options.seed), dataset)
     if options.method in GREEDY:

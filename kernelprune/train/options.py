@@ -14,6 +14,7 @@ from kernelprune.errors import Error
 from kernelprune.prune.discrimination_options import AdaptOptions, StageOptions, StepOptions
 from kernelprune.prune.group_options import GroupOptions
 from kernelprune.prune.options import Options, SampleOptions, ScopeOptions, SeedOptions, option
+from kernelprune.prune.reconstruction.options import ChoiceOptions, SolverOptions
 from kernelprune.prune.synaptic_options import LatencyOptions, PenaltyOptions, SynapticOptions
 
 SCHEDULES = ("one-cycle", "cosine", "step", "constant")
@@ -100,12 +101,17 @@ class SparsifyOptions(Options):
 @dataclass(frozen=True)
 class Method:
     """What ``PruneOptions`` have to know of a method: at which of the options that not all methods
-    have it looks, the ``level`` if it has one only, and whether it takes a limit of multiply-adds
-    and prunes in rounds (``gradual``)."""
+    have it looks, the ``level`` if it has one only, whether it prunes in rounds (``gradual``), and
+    whether it takes a limit of multiply-adds (``budget``; those that prune in rounds do)."""
 
     looks_at: tuple[type[Options], ...]
     level: str | None = None
     gradual: bool = True
+    budget: bool = False
+
+    @property
+    def takes_macs(self) -> bool:
+        return self.gradual or self.budget
 
 
 _SCORED = (DensityOptions, ScopeOptions, GroupOptions)
@@ -122,6 +128,12 @@ METHODS = {
     "gradient": Method((*_SCORED, SampleOptions)),
     "slimming": Method(_BY_CHANNEL, "channel"),
     "reconstruction": Method((DensityOptions, StepOptions), "channel", gradual=False),
+    "reconstruct": Method(
+        (DensityOptions, LatencyOptions, SampleOptions, ChoiceOptions, SolverOptions),
+        "connection",
+        gradual=False,
+        budget=True,
+    ),
     "dcp": Method(_GREEDY, "channel", gradual=False),
     "dkp": Method((*_GREEDY, GroupOptions), "connection", gradual=False),
     "scratch": Method((), gradual=False),
@@ -158,6 +170,8 @@ class MethodOptions(Options):
         "what decides: synaptic (Synaptic Strength, Lin et al., arXiv 1811.02454), dcp or dkp "
         "(discrimination-aware choice of channels or connections, Zhuang et al., arXiv "
         "1810.11809), or a baseline: l1, l2, random, taylor, gradient, slimming, reconstruction; "
+        "reconstruct: what is kept is fitted to the unpruned network's outputs, which needs no "
+        "labels, and with finetune_epochs 0 no training; "
         "scratch: what a pruned network keeps is trained from new weights, for finetune_epochs",
         choices=tuple(METHODS),
         command_line=True,
@@ -174,7 +188,7 @@ class MethodOptions(Options):
 @dataclass(frozen=True, kw_only=True)
 class PruneOptions(
     SeedOptions, StageOptions, AdaptOptions, SynapticOptions, SparsifyOptions, LatencyOptions,
-    DensityOptions, MethodOptions,
+    DensityOptions, ChoiceOptions, SolverOptions, MethodOptions,
 ):  # fmt: skip
     """How to prune a trained model: the options of all methods, by the names that these have, and
     what is the same for all of them."""
@@ -224,7 +238,7 @@ class PruneOptions(
             raise Error(f"method {self.method!r} has no level {self.level!r}, only {row.level!r}")
         if self.rounds > 1 and not row.gradual:
             raise Error(f"method {self.method!r} prunes once: rounds must be 1")
-        if self.macs is not None and not row.gradual:
+        if self.macs is not None and not row.takes_macs:
             raise Error(f"method {self.method!r} takes no limit of macs")
         for name in ("latency_ms", "adaptive"):
             if getattr(self, name) is not None:

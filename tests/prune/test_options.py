@@ -65,6 +65,7 @@ CALLS = [
     (kp.prune_connections, prune.ConnectionOptions),
     (kp.prune_channels, prune.CriterionOptions),
     (prune.sensitivity, prune.ScoreOptions),
+    (kp.reconstruct, prune.ReconstructionOptions),
 ]
 
 
@@ -101,10 +102,14 @@ def test_every_criterion_is_a_method() -> None:
         ("penalty", ["synaptic", "slimming"]),
         ("sparsify_epochs", ["synaptic", "slimming"]),
         ("scale", ["synaptic"]),
-        ("group", ["synaptic", "l1", "l2", "random", "taylor", "gradient", "dkp"]),
-        ("latency_ms", ["synaptic"]),
+        (
+            "group",
+            ["synaptic", "l1", "l2", "random", "taylor", "gradient", "reconstruct", "dkp"],
+        ),
+        ("latency_ms", ["synaptic", "reconstruct"]),
         ("scope", ["synaptic", "l1", "l2", "random", "taylor", "gradient", "slimming"]),
-        ("samples", ["taylor", "gradient", "reconstruction", "dcp", "dkp"]),
+        ("samples", ["taylor", "gradient", "reconstruction", "reconstruct", "dcp", "dkp"]),
+        ("choice", ["reconstruct"]),
         ("channels_per_step", ["reconstruction", "dcp", "dkp"]),
         ("adaptive", ["dcp", "dkp"]),
         ("density", [name for name in METHODS if name != "scratch"]),

@@ -22,8 +22,6 @@ from kernelprune.prune.strength import Strength
 from kernelprune.prune.walk import Walk, affordable
 from kernelprune.prune.weights import parametrisation, raw_weight
 
-_MOST = 100.0  # a variance is changed by, up or down
-
 
 @dataclass
 class Task:
@@ -83,10 +81,10 @@ def _can_be_fitted(layer: Layer) -> bool:
 
 @dataclass
 class Rebuilt:
-    """By module: the layers' fits, and mean and variance of the batch norms that follow them."""
+    """By module: the layers' fits, and the running means of the batch norms that follow them."""
 
     fits: dict[str, Fit] = field(default_factory=dict)
-    norms: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    norms: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def write(self, model: nn.Module) -> None:
         """Gives the model's modules the new weights and statistics."""
@@ -96,10 +94,8 @@ class Rebuilt:
                 raw_weight(module).copy_(found.weight)
                 if found.bias is not None:
                     module.bias.copy_(found.bias)  # type: ignore[operator, union-attr]
-            for name, (mean, variance) in self.norms.items():
-                norm = model.get_submodule(name)
-                norm.running_mean.copy_(mean)  # type: ignore[operator, union-attr]
-                norm.running_var.copy_(variance)  # type: ignore[operator, union-attr]
+            for name, mean in self.norms.items():
+                model.get_submodule(name).running_mean.copy_(mean)  # type: ignore[operator, union-attr]
 
 
 @torch.no_grad()
@@ -124,9 +120,9 @@ def rebuild(task: Task, wanted: Mapping[str, Wanted], tell: Progress) -> Rebuilt
                 if own.bias is not None:
                     step.replace(bias=own.bias)
         elif node.name in task.norms and not _same(before[0], given[0]):
-            moved = follow(task.norms[node.name], before[0], given[0])
-            found.norms[node.module or ""] = moved
-            step.replace(tensor_running_mean=moved[0], tensor_running_var=moved[1])
+            mean = follow(task.norms[node.name], before[0], given[0])
+            found.norms[node.module or ""] = mean
+            step.replace(tensor_running_mean=mean)
         pruned.advance(position)
     return found
 
@@ -188,27 +184,27 @@ def is_absorbed(graph: Graph, norms: Container[str], node: Node) -> bool:
 
 def follow(
     norm: _BatchNorm, before: Sequence[torch.Tensor], given: Sequence[torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Running mean and variance ``[C]`` for inputs ``given`` where those ``before`` had the norm's:
-    moved by as much as the mean of the images has moved, and multiplied as their variance was. So
-    what few images tell badly, and training images tell well, stays."""
-    (mean0, variance0), (mean1, variance1) = _statistics(before), _statistics(given)
-    assert norm.running_mean is not None and norm.running_var is not None
-    ratio = torch.where(variance0 > 0, variance1 / variance0, 1.0).clamp(1 / _MOST, _MOST)
-    return norm.running_mean + (mean1 - mean0), norm.running_var * ratio
+) -> torch.Tensor:
+    """The running mean ``[C]`` for inputs ``given`` where those ``before`` had the norm's: moved by
+    as much as the mean of the images has moved, so that what few images tell badly, and training
+    images told well, stays.
+
+    The variance stays too. Least squares predict what they can, with less variance than the dense
+    outputs have; to divide by that would bring the outputs further from these.
+    """
+    assert norm.running_mean is not None
+    return norm.running_mean + (_mean(given) - _mean(before))
 
 
-def _statistics(batches: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance of every channel."""
+def _mean(batches: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Of every channel, in float64."""
     count = 0
-    sums = squares = torch.zeros((), dtype=torch.float64, device=batches[0].device)
+    sums = torch.zeros((), dtype=torch.float64, device=batches[0].device)
     for batch in batches:
-        values = batch.transpose(0, 1).flatten(1).double()
+        values = batch.transpose(0, 1).flatten(1)
         count += values.shape[1]
-        sums = sums + values.sum(1)
-        squares = squares + values.square().sum(1)
-    mean = sums / count
-    return mean, (squares / count - mean.square()).clamp_min(0)
+        sums = sums + values.sum(1, dtype=torch.float64)
+    return sums / count
 
 
 def _same(before: Sequence[torch.Tensor], given: Sequence[torch.Tensor]) -> bool:
