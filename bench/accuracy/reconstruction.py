@@ -1,6 +1,6 @@
 """``python -m bench.accuracy.reconstruction``: pruning without labels and without training.
 
-Trains small networks on Fashion-MNIST for a few epochs (or takes the checkpoints of an earlier
+Trains small networks for a few epochs (or takes the checkpoints of an earlier
 run), prunes them to a few densities, the same in every layer, and tests them at once: by the
 kernels' norms, with batch norms measured anew, and by reconstruction. All see the same unlabelled
 training images. One thread; seconds are of one core.
@@ -58,12 +58,12 @@ METHODS: dict[str, Prune] = {
 }
 
 
-def _trained(name: str, epochs: float, images: int, work: Path, console: Console) -> nn.Module:
+def _trained(name: str, asked: argparse.Namespace, console: Console) -> nn.Module:
     options = TrainOptions(
-        model=name, model_options=NETWORKS[name], epochs=epochs, batch_size=64, learning_rate=0.1,
-        limit=images, threads=1,
+        model=name, model_options=NETWORKS[name], dataset=asked.dataset, epochs=asked.epochs,
+        batch_size=64, learning_rate=0.1, limit=asked.images, threads=1,
     )  # fmt: skip
-    place = work / f"{name}-{epochs:g}-epochs-{images}-images"
+    place = asked.work / f"{asked.dataset}-{name}-{asked.epochs:g}-epochs-{asked.images}-images"
     fit(options, place, resume=True, console=console)
     return load_model(load_checkpoint(place))[0].eval()
 
@@ -96,9 +96,9 @@ def measure(
     name: str, options: argparse.Namespace, console: Console, keep: Callable[[dict[str, Any]], None]
 ) -> None:
     """All methods on one network; ``keep`` is called with every row."""
-    dense = _trained(name, options.epochs, options.images, options.work, console)
-    test = load("fashion-mnist", "test").first(options.test)
-    images = _spread(load("fashion-mnist", "train"), _IMAGES)
+    dense = _trained(name, options, console)
+    test = load(options.dataset, "test").first(options.test)
+    images = _spread(load(options.dataset, "train"), _IMAGES)
     common = {"network": name, "options": NETWORKS[name], "dense": accuracy(dense, test)}
     for density in DENSITIES:
         for method, prune in METHODS.items():
@@ -114,6 +114,7 @@ def main() -> None:
         prog="python -m bench.accuracy.reconstruction", description=__doc__
     )
     parser.add_argument("--models", nargs="+", default=["resnet20"], choices=list(NETWORKS))
+    parser.add_argument("--dataset", default="fashion-mnist", choices=["fashion-mnist", "digits"])
     parser.add_argument("--epochs", type=float, default=3.0)
     parser.add_argument("--images", type=int, default=6000, help="to train with")
     parser.add_argument("--test", type=int, default=2000, help="images to test with")
@@ -124,6 +125,7 @@ def main() -> None:
     console = Console()
     result: dict[str, Any] = {
         "calibration_images": _IMAGES,
+        "dataset": options.dataset,
         "epochs": options.epochs,
         "training_images": options.images,
         "test_images": options.test,

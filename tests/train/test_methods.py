@@ -56,6 +56,7 @@ def kept_weights(folder: Path) -> dict[str, torch.Tensor]:
         {"method": "dkp", "losses": 0},
         {"method": "slimming", "recalibrate": 1},
         {"method": "reconstruction"},
+        {"method": "reconstruct", "ignore": ["features.3"]},
         {"method": "taylor", "level": "channel", "scope": "layer"},
         {"method": "gradient", "scope": "layer", "ignore": ["features.3"]},
     ],
@@ -164,13 +165,23 @@ def test_rounds_and_their_resuming(trained: Path, tmp_path: Path, monkeypatch, m
         prune_run(trained, replace(options, finetune_epochs=0), tmp_path / "none")
 
 
-def test_greedy_choice_is_not_made_twice(trained: Path, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("options", "function"),
+    [
+        ({"method": "dcp", "losses": 0}, "prune.DiscriminationAware.prune"),
+        ({"method": "reconstruct", "choice": "l1"}, "train.methods.reconstruct"),
+    ],
+    ids=["dcp", "reconstruct"],
+)
+def test_greedy_choice_is_not_made_twice(
+    trained: Path, tmp_path: Path, monkeypatch, options: dict, function: str
+) -> None:
     """If this fails, a resumed run chooses again (hours), or ends somewhere else."""
-    options = replace(QUICK, method="dcp", losses=0)
-    whole = prune_run(trained, options, tmp_path / "whole")
+    chosen = replace(QUICK, **options)
+    whole = prune_run(trained, chosen, tmp_path / "whole")
     shutil.copytree(tmp_path / "whole" / "finetune", tmp_path / "parts" / "finetune")
-    monkeypatch.setattr("kernelprune.prune.DiscriminationAware.prune", None)
-    again = prune_run(trained, options, tmp_path / "parts", resume=True)
+    monkeypatch.setattr(f"kernelprune.{function}", None)
+    again = prune_run(trained, chosen, tmp_path / "parts", resume=True)
     for name, mask in whole.plan.masks.items():
         assert torch.equal(again.plan.masks[name], mask)
     assert [row.kept for row in again.plan.rows] == [row.kept for row in whole.plan.rows]

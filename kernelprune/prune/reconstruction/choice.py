@@ -77,6 +77,7 @@ class Blocks:
         """int ``[O]``: so many blocks of the layer, as many for each output channel. Where that is
         no whole number, those have one more whose next block has the highest score."""
         available = self.free.sum(1)
+        number = min(number, int(available.sum()))
         level = 0
         while int(available.clamp_max(level + 1).sum()) <= number and level < int(available.max()):
             level += 1
