@@ -127,8 +127,8 @@ def main() -> None:
         "calibration_images": _IMAGES,
         "dataset": options.dataset,
         "epochs": options.epochs,
-        "training_images": options.images,
-        "test_images": options.test,
+        "training_images": len(load(options.dataset, "train").first(options.images)),
+        "test_images": len(load(options.dataset, "test").first(options.test)),
         "machine": describe_machine(),
         "rows": [],
     }
