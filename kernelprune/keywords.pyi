@@ -38,6 +38,16 @@ class QuantizeKeywords(TypedDict, total=False):
     equalize: bool
     samples: int
 
+class ReconstructionKeywords(TypedDict, total=False):
+    group: int | tuple[int, int]
+    ridge: float
+    places: int
+    solver_steps: int
+    refit_whole: bool
+    memory_mb: int
+    method: str
+    samples: int
+
 class ScoreKeywords(TypedDict, total=False):
     seed: int
     samples: int | None

@@ -13,6 +13,7 @@ import kernelprune
 from kernelprune.prune.criterion_options import ConnectionOptions, CriterionOptions, ScoreOptions
 from kernelprune.prune.discrimination_options import DiscriminationOptions
 from kernelprune.prune.options import Options
+from kernelprune.prune.reconstruction.options import ReconstructionOptions
 from kernelprune.prune.synaptic_options import SynapticOptions
 from kernelprune.quantization.options import QuantizeOptions
 
@@ -22,6 +23,7 @@ CLASSES: tuple[type[Options], ...] = (
     CriterionOptions,
     DiscriminationOptions,
     QuantizeOptions,
+    ReconstructionOptions,
     ScoreOptions,
     SynapticOptions,
 )

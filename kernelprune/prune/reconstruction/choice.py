@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from kernelprune.prune.group_options import group_size
 from kernelprune.prune.layers import Layer
 from kernelprune.prune.scores import CRITERIA, Connections, Gradients
 from kernelprune.prune.threshold import comparable, select
@@ -41,9 +42,9 @@ class Blocks:
     free: torch.Tensor
 
     @classmethod
-    def of(cls, layer: Layer, group: int) -> Blocks:
-        rows, width = layer.shape
-        group = min(group, width)
+    def of(cls, layer: Layer, group: int | tuple[int, int]) -> Blocks:
+        width = layer.shape[1]
+        group = min(group_size(group)[0], width)
         sums = _by_block(kernel_scores(layer), group).sum(2)
         scores = torch.from_numpy(comparable(sums, _SCOPE))
         return cls(group, width, scores, _by_block(present_connections(layer), group).any(2).cpu())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernelprune.prune.group_options import GroupOptions
 from kernelprune.prune.options import Options, option
 
 CHOICES = ("l1", "omp", "obs")
@@ -16,15 +17,9 @@ _CHOICE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SolverOptions(Options):
+class SolverOptions(GroupOptions):
     """How the least squares of a layer are set up and solved."""
 
-    group: int = option(
-        1,
-        "neighbouring input channels whose connections to an output channel are kept or dropped "
-        "together",
-        least=1,
-    )
     ridge: float = option(
         0.01,
         "pull of the weights to their old values, in parts of the mean square of a layer's inputs; "

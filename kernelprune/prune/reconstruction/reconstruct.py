@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from kernelprune.prune.budget import connected
 from kernelprune.prune.calibration import batches_of
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.distributed import as_first_has
+from kernelprune.prune.group_options import group_size
 from kernelprune.prune.latency import (
     LayerTimes,
     Measure,
@@ -36,6 +37,11 @@ from kernelprune.prune.reconstruction.rebuild import Rebuilt, Task, rebuild
 from kernelprune.prune.strength import Strength
 from kernelprune.prune.synaptic_options import LatencyOptions
 from kernelprune.prune.weights import check_model, parametrisation
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from kernelprune.keywords import ReconstructionKeywords
 
 _ATTEMPTS = 3  # at a budget: omp and obs leave other channels dead than was foreseen
 _USED = 0.98
@@ -59,7 +65,7 @@ def reconstruct(
     include: Iterable[Selector] | Selector = (),
     hold: bool = False,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[ReconstructionKeywords],
 ) -> Plan:
     """Prunes connections of a trained ``model`` in place, and fits what stays to the outputs of the
     network as it was: no labels, no training.
@@ -93,6 +99,11 @@ def reconstruct(
     ``kernelprune.check`` refuses; the model is then as it was.
     """
     chosen = ReconstructionOptions.from_dict(options)
+    if group_size(chosen.group)[1] > 1:
+        raise Error(
+            f"group={chosen.group}: output channels choose by themselves here; say how many input "
+            "channels go together, such as group=4"
+        )
     _check_limits(density, macs, latency_ms, speed_up)
     LatencyOptions(latency_ms=latency_ms, latency_batch=batch, latency_threads=threads)
     check_model(model)

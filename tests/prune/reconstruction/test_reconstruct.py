@@ -243,6 +243,7 @@ def test_no_layer_is_cut_off() -> None:
         ({"latency_ms": -1}, "latency_ms=-1"),
         ({"density": 0.5, "method": "l2"}, "method"),
         ({"density": 0.5, "grup": 2}, "did you mean 'group'"),
+        ({"density": 0.5, "group": (4, 4)}, "such as group=4"),
         ({"density": 0.5, "ignore": "conv9"}, "no module 'conv9'"),
     ],
 )
