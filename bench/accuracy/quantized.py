@@ -1,0 +1,230 @@
+"""``python -m bench.accuracy.quantized``: what bytes cost, in points of accuracy.
+
+Networks are trained and pruned as for the tables of docs/ACCURACY.md, whole and at 0.1 of their
+connections. Each is exported three times: in float32, in int8 after calibration on training images
+without labels, and in int8 after some epochs of training with bytes. The engine computes all test
+images. One row is saved after each network and seed; an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+import kernelprune as kp
+from bench.accuracy.rows import ROWS
+from kernelprune.benchmarking import describe_machine
+from kernelprune.data import Dataset, load
+from kernelprune.files import write_text
+from kernelprune.prune.counts import count
+from kernelprune.prune.masks import attach_masks
+from kernelprune.train import (
+    PruneOptions,
+    Trainer,
+    TrainOptions,
+    accuracy,
+    fit,
+    latest_checkpoint,
+    load_checkpoint,
+    prune_run,
+)
+
+RESULT = Path(__file__).parent.parent / "results" / "accuracy-int8.json"
+DENSITY = 0.1
+CALIBRATION = 256  # training images
+# Of the training with bytes: a small rate, since the network is trained already. In float32: bytes
+# have as many bits as the mantissa of bfloat16, which would round them again.
+_AWARE = {"learning_rate": 0.005, "schedule": "cosine", "precision": "float32"}
+_KINDS = ("float32", "int8", "int8-trained")
+
+
+def _mobilenet() -> tuple[TrainOptions, TrainOptions, PruneOptions]:
+    """The tables of the pruning methods have none; as the others, but for its own width."""
+    whole, shorter, pruning = _of_rows("resnet20")
+    own = {"model": "mobilenet_v2", "model_options": {"width": 0.5, "stem": "cifar"}}
+    # Its depthwise layers have as few connections as channels.
+    pruning = replace(pruning, penalty=None, scope="global-normalised", recalibrate=20)
+    return replace(whole, **own), replace(shorter, **own), pruning
+
+
+def _of_rows(model: str) -> tuple[TrainOptions, TrainOptions, PruneOptions]:
+    """How the whole network is trained, how the one that is pruned, and how that is pruned."""
+    synaptic = ROWS[f"{model}-synaptic-{DENSITY}"]
+    return ROWS[f"{model}-l1-{DENSITY}"].train, synaptic.train, synaptic.candidates[0]
+
+
+NETWORKS: dict[str, Callable[[], tuple[TrainOptions, TrainOptions, PruneOptions]]] = {
+    "vgg16": lambda: _of_rows("vgg16"),
+    "resnet20": lambda: _of_rows("resnet20"),
+    "mobilenet_v2": _mobilenet,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.accuracy.quantized", description=__doc__)
+    parser.add_argument("--network", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--seed", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--epochs", type=float, default=1.0, help="a factor for all epochs")
+    parser.add_argument("--aware-epochs", type=float, default=2.0, help="of training with bytes")
+    parser.add_argument("--work", type=Path, default=Path("runs/accuracy-int8"), help="checkpoints")
+    parser.add_argument("--out", type=Path, default=RESULT, help="the json file")
+    parser.add_argument("--quick", action="store_true", help="on 8x8 digits, to try it out")
+    parser.add_argument("--table", action="store_true", help="only print what --out holds")
+    options = parser.parse_args(arguments)
+    rows = json.loads(options.out.read_text("utf-8"))["rows"] if options.out.exists() else []
+    for seed in options.seed if not options.table else []:
+        for name in options.network:
+            settings = _settings(name, options.epochs, options.quick)
+            place = options.work / f"{name}-seed{seed}"
+            row = run(name, seed, settings, options.aware_epochs, place)
+            if row not in rows:
+                alike = ("network", "seed", "epochs", "images")
+                rows = [r for r in rows if any(r[key] != row[key] for key in alike)] + [row]
+                rows.sort(key=lambda r: (list(NETWORKS).index(r["network"]), r["seed"]))
+                options.out.parent.mkdir(parents=True, exist_ok=True)
+                write_text(options.out, json.dumps({"rows": rows}, indent=1) + "\n")
+    print(table(rows))
+
+
+def _settings(
+    name: str, factor: float, quick: bool
+) -> tuple[TrainOptions, TrainOptions, PruneOptions]:
+    whole, shorter, pruning = NETWORKS[name]()
+    if quick:
+        own = {"dataset": "digits", "limit": 256}
+        whole, shorter = replace(whole, **own), replace(shorter, **own)
+    return (
+        replace(whole, epochs=factor * whole.epochs),
+        replace(shorter, epochs=factor * shorter.epochs),
+        replace(
+            pruning,
+            sparsify_epochs=factor * pruning.sparsify_epochs,
+            finetune_epochs=factor * pruning.finetune_epochs,
+        ),
+    )
+
+
+def run(
+    name: str,
+    seed: int,
+    settings: tuple[TrainOptions, TrainOptions, PruneOptions],
+    aware_epochs: float,
+    place: Path,
+) -> dict[str, Any]:
+    """One row: accuracies on the test images, by density and kind. What ``place`` has of it, made
+    with the same settings, is not done again."""
+    done = place / "row.json"
+    asked = json.dumps([[each.to_dict() for each in settings], aware_epochs])
+    if done.exists():
+        found = json.loads(done.read_text("utf-8"))
+        if found["asked"] == asked:
+            return dict(found["row"])
+    whole, shorter, pruning = (replace(each, seed=seed) for each in settings)
+    assert isinstance(whole, TrainOptions) and isinstance(shorter, TrainOptions)
+    assert isinstance(pruning, PruneOptions)
+    console = Console()
+    console.rule(f"{name}, seed {seed}")
+    dense = fit(whole, place / "whole", resume=True, console=console).model
+    fit(shorter, place / "shorter", resume=True, console=console)
+    pruned = prune_run(
+        place / "shorter", pruning, place / "pruned", resume=True, console=console
+    ).model
+    aware = replace(whole, epochs=aware_epochs, **_AWARE)
+    counts = count(pruned, load(whole.dataset, "test").images[:1])
+    row = {
+        "network": name,
+        "seed": seed,
+        "epochs": {
+            "whole": whole.epochs,
+            "pruned": shorter.epochs + pruning.sparsify_epochs + pruning.finetune_epochs,
+            "aware": aware_epochs,
+        },
+        "images": {"training": whole.limit, "calibration": CALIBRATION},
+        "settings": [whole.to_dict(), shorter.to_dict(), pruning.to_dict(), aware.to_dict()],
+        "connections": [counts.connections_kept, counts.connections],
+        "macs": [counts.macs_kept, counts.macs],
+        "accuracy": {
+            density: accuracies(model, aware, place / f"aware-{density}", console)
+            for density, model in (("1", dense), (f"{DENSITY:g}", pruned))
+        },
+        "machine": describe_machine(),
+    }
+    write_text(done, json.dumps({"asked": asked, "row": row}, indent=1) + "\n")
+    return row
+
+
+def accuracies(
+    model: nn.Module, options: TrainOptions, folder: Path, console: Console
+) -> dict[str, float]:
+    """Of the three files of one network, by the engine, on the test images; ``options`` and
+    ``folder``: of the training with bytes. The model stays as it is."""
+    images = load(options.dataset, "train").first(options.limit or CALIBRATION)
+    calibration = images.images[:CALIBRATION]
+    test = load(options.dataset, "test")
+    folder.mkdir(parents=True, exist_ok=True)
+    twin = copy.deepcopy(model)
+    attach_masks(twin, _dropped(twin))
+    aware = kp.QuantizationAware(twin, calibration, method="mse")
+    trainer = Trainer(twin, images, options, folder=folder, title="bytes", console=console)
+    found = latest_checkpoint(folder)
+    if found is not None:
+        trainer.restore(load_checkpoint(found))
+    trainer.run()
+    kinds = {
+        "float32": model,
+        "int8": kp.quantize(model, calibration, method="mse"),
+        "int8-trained": aware.quantize(),
+    }
+    return {kind: by_engine(each, test, folder / f"{kind}.safetensors")
+            for kind, each in kinds.items()}  # fmt: skip
+
+
+def _dropped(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Masks of the layers of which connections are zero."""
+    masks = {
+        name: (module.weight.detach().flatten(2) != 0).any(2)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d)
+    }
+    return {name: mask for name, mask in masks.items() if not bool(mask.all())}
+
+
+def by_engine(model: nn.Module, test: Dataset, path: Path) -> float:
+    """Exports to ``path``; the share of the test images that the engine classifies right."""
+    kp.export(model, test.images[:1], path)
+    return accuracy(kp.Engine(path).run, test)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Means over the seeds, in percent of the test images, and what int8 changes, in points."""
+    lines = [
+        "| network | density | seeds | float32 | int8, calibrated | int8, trained with bytes |",
+        "|" + "---|" * 6,
+    ]
+    for name in dict.fromkeys(row["network"] for row in rows):
+        own = [row for row in rows if row["network"] == name]
+        for density in own[0]["accuracy"]:
+            means = {
+                kind: 100 * statistics.fmean(row["accuracy"][density][kind] for row in own)
+                for kind in _KINDS
+            }
+            cells = [f"{means['float32']:.2f}"]
+            cells += [
+                f"{means[kind]:.2f} ({means[kind] - means['float32']:+.2f})" for kind in _KINDS[1:]
+            ]
+            lines.append(f"| {name} | {density} | {len(own)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
