@@ -16,7 +16,8 @@ kernels     single layers, as a share of the core's FMA peak -> kernels.json
 peers       whole networks against other engines -> peers-<network>.json; with
             --precision int8 in bytes -> peers-int8-<network>.json
 remainders  batches that are no multiple of 16 -> remainders.json
-errors      distance of whole networks from float64 -> errors.json
+errors      distance of whole networks from float64 -> errors.json; with --precision int8
+            of the zoo in int8 from itself in float32 -> errors-int8.json
 all         these four, then the table (what `make bench` runs)
 table       the goals beside what was reached, from the json files
 plots       png and svg, from the json files
@@ -37,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--network", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     found.add_argument("--batch", nargs="+", type=int, help="default: 1 and a large one")
     found.add_argument("--density", nargs="+", type=float, default=list(DENSITIES))
-    found.add_argument("--precision", choices=list(AGAINST), default="float32", help="of peers")
+    found.add_argument(
+        "--precision", choices=list(AGAINST), default="float32", help="of peers and errors"
+    )
     found.add_argument(
         "--against", nargs="*", choices=PEERS, help="default: all that compute in this precision"
     )
@@ -90,7 +93,9 @@ def main(arguments: list[str] | None = None) -> None:
             )
     if options.what in ("all", "remainders"):
         remainders.run(out, seconds=options.seconds / 2, **engine)
-    if options.what in ("all", "errors"):
+    if options.what == "errors" and options.precision == "int8":
+        errors.run_int8(out)
+    elif options.what in ("all", "errors"):
         errors.run(out, options.network, options.density, options.isa)
     if options.what in ("all", "peers"):
         table.show(out)

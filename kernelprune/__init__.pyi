@@ -20,6 +20,7 @@ from kernelprune.errors import (
     Error as Error,
     FormatError as FormatError,
     MissingPackage as MissingPackage,
+    QuantizationWarning as QuantizationWarning,
     ShapeError as ShapeError,
     SparsityWarning as SparsityWarning,
     UnsupportedOperator as UnsupportedOperator,

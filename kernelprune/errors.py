@@ -56,5 +56,9 @@ class UnsupportedWarning(UserWarning):
     on, but export will refuse it."""
 
 
+class QuantizationWarning(UserWarning):
+    """A part of a model that another tool has quantised cannot be integers, and stays float32."""
+
+
 class DeviceError(Error):
     """The device or instruction set that was asked for is not available; says why."""

@@ -12,7 +12,7 @@ import argparse
 import copy
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,24 +48,27 @@ _AWARE = {"learning_rate": 0.005, "schedule": "cosine", "precision": "float32"}
 _KINDS = ("float32", "int8", "int8-trained")
 
 
-def _mobilenet() -> tuple[TrainOptions, TrainOptions, PruneOptions]:
+# How the whole network is trained, how the one that is pruned, and how that is pruned.
+Settings = tuple[TrainOptions, TrainOptions, PruneOptions]
+
+
+def _mobilenet(method: str) -> Settings:
     """The tables of the pruning methods have none; as the others, but for its own width."""
-    whole, shorter, pruning = _of_rows("resnet20")
+    whole, shorter, pruning = _of_rows("resnet20", method)
     own = {"model": "mobilenet_v2", "model_options": {"width": 0.5, "stem": "cifar"}}
     # Its depthwise layers have as few connections as channels.
     pruning = replace(pruning, penalty=None, scope="global-normalised", recalibrate=20)
     return replace(whole, **own), replace(shorter, **own), pruning
 
 
-def _of_rows(model: str) -> tuple[TrainOptions, TrainOptions, PruneOptions]:
-    """How the whole network is trained, how the one that is pruned, and how that is pruned."""
-    synaptic = ROWS[f"{model}-synaptic-{DENSITY}"]
-    return ROWS[f"{model}-l1-{DENSITY}"].train, synaptic.train, synaptic.candidates[0]
+def _of_rows(model: str, method: str) -> Settings:
+    row = ROWS[f"{model}-{method}-{DENSITY}"]
+    return ROWS[f"{model}-l1-{DENSITY}"].train, row.train, row.candidates[0]
 
 
-NETWORKS: dict[str, Callable[[], tuple[TrainOptions, TrainOptions, PruneOptions]]] = {
-    "vgg16": lambda: _of_rows("vgg16"),
-    "resnet20": lambda: _of_rows("resnet20"),
+NETWORKS: dict[str, Callable[[str], Settings]] = {
+    "vgg16": lambda method: _of_rows("vgg16", method),
+    "resnet20": lambda method: _of_rows("resnet20", method),
     "mobilenet_v2": _mobilenet,
 }
 
@@ -75,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--network", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--seed", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=float, default=1.0, help="a factor for all epochs")
+    parser.add_argument("--method", choices=("synaptic", "l1"), default="synaptic", help="pruning")
     parser.add_argument("--aware-epochs", type=float, default=2.0, help="of training with bytes")
     parser.add_argument("--work", type=Path, default=Path("runs/accuracy-int8"), help="checkpoints")
     parser.add_argument("--out", type=Path, default=RESULT, help="the json file")
@@ -84,22 +88,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = json.loads(options.out.read_text("utf-8"))["rows"] if options.out.exists() else []
     for seed in options.seed if not options.table else []:
         for name in options.network:
-            settings = _settings(name, options.epochs, options.quick)
+            settings = _settings(name, options.method, options.epochs, options.quick)
             place = options.work / f"{name}-seed{seed}"
-            row = run(name, seed, settings, options.aware_epochs, place)
-            if row not in rows:
-                alike = ("network", "seed", "epochs", "images")
-                rows = [r for r in rows if any(r[key] != row[key] for key in alike)] + [row]
-                rows.sort(key=lambda r: (list(NETWORKS).index(r["network"]), r["seed"]))
+            for row in measured(name, seed, settings, options.aware_epochs, place):
+                rows = _with(rows, row)
                 options.out.parent.mkdir(parents=True, exist_ok=True)
                 write_text(options.out, json.dumps({"rows": rows}, indent=1) + "\n")
     print(table(rows))
 
 
-def _settings(
-    name: str, factor: float, quick: bool
-) -> tuple[TrainOptions, TrainOptions, PruneOptions]:
-    whole, shorter, pruning = NETWORKS[name]()
+def _with(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """In order, in place of an older row of the same kind."""
+    alike = ("network", "seed", "density")
+    others = [each for each in rows if any(each[key] != row[key] for key in alike)]
+    order = list(NETWORKS)
+    return sorted(
+        [*others, row], key=lambda r: (order.index(r["network"]), -r["density"], r["seed"])
+    )
+
+
+def _settings(name: str, method: str, factor: float, quick: bool) -> Settings:
+    whole, shorter, pruning = NETWORKS[name](method)
     if quick:
         own = {"dataset": "digits", "limit": 256}
         whole, shorter = replace(whole, **own), replace(shorter, **own)
@@ -114,53 +123,56 @@ def _settings(
     )
 
 
-def run(
-    name: str,
-    seed: int,
-    settings: tuple[TrainOptions, TrainOptions, PruneOptions],
-    aware_epochs: float,
-    place: Path,
-) -> dict[str, Any]:
-    """One row: accuracies on the test images, by density and kind. What ``place`` has of it, made
-    with the same settings, is not done again."""
-    done = place / "row.json"
-    asked = json.dumps([[each.to_dict() for each in settings], aware_epochs])
-    if done.exists():
-        found = json.loads(done.read_text("utf-8"))
-        if found["asked"] == asked:
-            return dict(found["row"])
-    whole, shorter, pruning = (replace(each, seed=seed) for each in settings)
-    assert isinstance(whole, TrainOptions) and isinstance(shorter, TrainOptions)
-    assert isinstance(pruning, PruneOptions)
+def measured(
+    name: str, seed: int, settings: Settings, aware_epochs: float, place: Path
+) -> Iterator[dict[str, Any]]:
+    """The rows of the whole network and of the pruned one. What ``place`` has of them, made with
+    the same settings, is not done again."""
+    whole, shorter, pruning = settings
+    whole, shorter = replace(whole, seed=seed), replace(shorter, seed=seed)
+    pruning = replace(pruning, seed=seed)
+    aware = replace(whole, epochs=aware_epochs, **_AWARE)
     console = Console()
     console.rule(f"{name}, seed {seed}")
-    dense = fit(whole, place / "whole", resume=True, console=console).model
-    fit(shorter, place / "shorter", resume=True, console=console)
-    pruned = prune_run(
-        place / "shorter", pruning, place / "pruned", resume=True, console=console
-    ).model
-    aware = replace(whole, epochs=aware_epochs, **_AWARE)
-    counts = count(pruned, load(whole.dataset, "test").images[:1])
-    row = {
-        "network": name,
-        "seed": seed,
-        "epochs": {
-            "whole": whole.epochs,
-            "pruned": shorter.epochs + pruning.sparsify_epochs + pruning.finetune_epochs,
-            "aware": aware_epochs,
-        },
-        "images": {"training": whole.limit, "calibration": CALIBRATION},
-        "settings": [whole.to_dict(), shorter.to_dict(), pruning.to_dict(), aware.to_dict()],
-        "connections": [counts.connections_kept, counts.connections],
-        "macs": [counts.macs_kept, counts.macs],
-        "accuracy": {
-            density: accuracies(model, aware, place / f"aware-{density}", console)
-            for density, model in (("1", dense), (f"{DENSITY:g}", pruned))
-        },
-        "machine": describe_machine(),
-    }
-    write_text(done, json.dumps({"asked": asked, "row": row}, indent=1) + "\n")
-    return row
+
+    def dense() -> nn.Module:
+        return fit(whole, place / "whole", resume=True, console=console).model
+
+    def pruned() -> nn.Module:
+        source = place / "whole"
+        if shorter != whole:
+            source = place / "shorter"
+            fit(shorter, source, resume=True, console=console)
+        return prune_run(
+            source, pruning, place / pruning.method, resume=True, console=console
+        ).model
+
+    epochs = shorter.epochs + pruning.finetune_epochs
+    if pruning.method == "synaptic":
+        epochs += pruning.sparsify_epochs
+    for density, trained, make in ((1.0, whole.epochs, dense), (DENSITY, epochs, pruned)):
+        row = {
+            "network": name,
+            "density": density,
+            "seed": seed,
+            "method": pruning.method if density < 1 else None,
+            "epochs": {"training": trained, "aware": aware_epochs},
+            "images": {"training": whole.limit, "calibration": CALIBRATION},
+            "settings": [each.to_dict() for each in (whole, shorter, pruning, aware)],
+        }
+        done = place / f"row-{density:g}.json"
+        found = json.loads(done.read_text("utf-8")) if done.exists() else {}
+        if any(found.get(key) != value for key, value in row.items()):
+            model = make()
+            counts = count(model, load(whole.dataset, "test").images[:1])
+            found = row | {
+                "connections": [counts.connections_kept, counts.connections],
+                "macs": [counts.macs_kept, counts.macs],
+                "accuracy": accuracies(model, aware, place / f"aware-{density:g}", console),
+                "machine": describe_machine(),
+            }
+            write_text(done, json.dumps(found, indent=1) + "\n")
+        yield found
 
 
 def accuracies(
@@ -211,18 +223,14 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "| network | density | seeds | float32 | int8, calibrated | int8, trained with bytes |",
         "|" + "---|" * 6,
     ]
-    for name in dict.fromkeys(row["network"] for row in rows):
-        own = [row for row in rows if row["network"] == name]
-        for density in own[0]["accuracy"]:
-            means = {
-                kind: 100 * statistics.fmean(row["accuracy"][density][kind] for row in own)
-                for kind in _KINDS
-            }
-            cells = [f"{means['float32']:.2f}"]
-            cells += [
-                f"{means[kind]:.2f} ({means[kind] - means['float32']:+.2f})" for kind in _KINDS[1:]
-            ]
-            lines.append(f"| {name} | {density} | {len(own)} | " + " | ".join(cells) + " |")
+    for name, density in dict.fromkeys((row["network"], row["density"]) for row in rows):
+        own = [r["accuracy"] for r in rows if (r["network"], r["density"]) == (name, density)]
+        means = {kind: 100 * statistics.fmean(each[kind] for each in own) for kind in _KINDS}
+        cells = [f"{means['float32']:.2f}"]
+        cells += [
+            f"{means[kind]:.2f} ({means[kind] - means['float32']:+.2f})" for kind in _KINDS[1:]
+        ]
+        lines.append(f"| {name} | {density:g} | {len(own)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -72,6 +72,8 @@ class Node:
     ``quantization``: of the output, which is bytes then. A quantised layer has ``weight_scale``,
     float32 ``[O]``, weights that are int8 and a bias that is int32: its weight is
     ``weight * weight_scale``, its bias ``bias * weight_scale * scale of its input``.
+    ``weight_step``, ``[O]`` or of one number: what another tool has rounded the float weights to
+    multiples of; only passes ask.
     """
 
     op: str
@@ -91,6 +93,7 @@ class Node:
     groups: int = 1
     quantization: Quantization | None = None
     weight_scale: np.ndarray | None = None
+    weight_step: np.ndarray | None = None
 
     @property
     def rule(self) -> Op:
@@ -131,6 +134,8 @@ class Node:
 
     def scale_outputs(self, scale: np.ndarray) -> None:
         """Multiplies the weights of output channel o by ``scale[o]``; ``scale`` is [O]."""
+        if self.weight_step is not None:
+            self.weight_step = self.weight_step * np.abs(scale)
         if self.is_sparse():
             assert self.connections is not None
             factors = scale[self.connections.rows()][:, None, None]

@@ -45,8 +45,9 @@ def to_float64(graph: Graph) -> None:
 
 
 def to_dtype(graph: Graph, dtype: np.dtype | type) -> None:
+    """All arrays but integers in ``dtype``."""
     for node in graph.nodes:
-        if node.has_weight():
+        if node.has_weight() and node.weight_scale is None:
             assert node.bias is not None
             node.cast_weight(dtype)
             node.bias = node.bias.astype(dtype)
@@ -235,6 +236,8 @@ def _shrink_layer(node: Node, channels: Channels) -> None:
     moves = movable(node, constant)
     bias = np.zeros(node.shape[0]) if node.bias is None else node.bias
     node.bias = (bias + moved_bias(node, moves, constant))[out]
+    if node.weight_step is not None and node.weight_step.size == out.size:
+        node.weight_step = node.weight_step[out]
     kept = ~moves
     if node.is_sparse():
         node.set_sparse(node.sparse().between(out, source, kept))

@@ -62,6 +62,8 @@ def prepare(
             batches = batches_of(calibration, model, samples)
             graph = capture(model, tuple(x[:1] for x in batches[0]))
             check_finite(graph)
+            if quantizations(graph):
+                raise Error("the model is quantised already: export it as it is")
             return Prepared(graph, batches, _ignored(graph, model, ignore), source)
         graph, source = model.graph, model.source
     if quantizations(graph):

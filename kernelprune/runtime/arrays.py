@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,22 @@ import numpy as np
 from kernelprune.errors import DeviceError, ShapeError
 
 
-def to_arrays(inputs: tuple[Any, ...], half: bool = False) -> tuple[list[np.ndarray], bool]:
+def inputs_of_bytes(model: bytes) -> tuple[bool, ...]:
+    """Of each input of a model file that loads: may it be given as bytes (dtype "u8")?"""
+    end = 8 + int.from_bytes(model[:8], "little")
+    if model.find(b"u8", 8, end) < 0:  # headers are large, and few have any
+        return ()
+    graph = json.loads(json.loads(model[8:end])["__metadata__"]["graph"])
+    return tuple(value.get("dtype") == "u8" for value in graph["inputs"])
+
+
+def to_arrays(
+    inputs: tuple[Any, ...], half: bool = False, of_bytes: Sequence[bool] = ()
+) -> tuple[list[np.ndarray], bool]:
     """Contiguous float32 numpy views (or copies) of the inputs; whether any was a torch tensor.
 
-    If ``half``, all of them may be float16.
+    If ``half``, all of them may be float16. Those that ``of_bytes`` names may be uint8, whose
+    values become float32.
 
     Raises:
         ShapeError: One is no array or tensor, or of another type.
@@ -23,12 +37,15 @@ def to_arrays(inputs: tuple[Any, ...], half: bool = False) -> tuple[list[np.ndar
     torch_in = False
     # Without importing torch: a tensor can only come from a torch that is already loaded.
     torch = sys.modules.get("torch")
-    for value in inputs:
+    for place, value in enumerate(inputs):
+        takes_bytes = place < len(of_bytes) and of_bytes[place]
         if torch is not None and isinstance(value, torch.Tensor):
             torch_in = True
-            value = _from_torch(torch, value, half)
+            value = _from_torch(torch, value, half, takes_bytes)
         if not isinstance(value, np.ndarray):
             raise ShapeError(f"inputs must be numpy arrays or torch tensors, got {type(value)}")
+        if takes_bytes and value.dtype == np.uint8 and not isinstance(value, np.ma.MaskedArray):
+            value = value.astype(np.float32)
         if value.dtype != np.float32 and not (half and value.dtype == np.float16):
             raise ShapeError(f"inputs must be float32, got {value.dtype}; use .astype('float32')")
         if isinstance(value, np.ma.MaskedArray):
@@ -45,7 +62,7 @@ def are_halves(arrays: list[np.ndarray]) -> bool:
     return bool(arrays) and all(array.dtype == np.float16 for array in arrays)
 
 
-def _from_torch(torch: Any, value: Any, half: bool) -> np.ndarray:
+def _from_torch(torch: Any, value: Any, half: bool, takes_bytes: bool) -> np.ndarray:
     if value.device.type == "meta":
         raise DeviceError("the input is a meta tensor, which has no values")
     if value.device.type != "cpu":
@@ -53,7 +70,9 @@ def _from_torch(torch: Any, value: Any, half: bool) -> np.ndarray:
     if value.layout != torch.strided or value.is_nested:
         kind = "nested" if value.is_nested else value.layout
         raise ShapeError(f"inputs must be dense tensors, got {kind}; use .to_dense()")
-    if value.dtype != torch.float32 and not (half and value.dtype == torch.float16):
+    taken = {torch.float32} | ({torch.float16} if half else set())
+    taken |= {torch.uint8} if takes_bytes else set()
+    if value.dtype not in taken:
         raise ShapeError(f"inputs must be float32, got {value.dtype}; use .float()")
     try:
         held = value.detach().resolve_neg().contiguous()

@@ -14,7 +14,7 @@ import numpy as np
 from kernelprune import _core
 from kernelprune.errors import Error, ShapeError
 from kernelprune.files import name_of, read_bytes
-from kernelprune.runtime.arrays import are_halves, to_arrays
+from kernelprune.runtime.arrays import are_halves, inputs_of_bytes, to_arrays
 from kernelprune.runtime.gpu import check_tensors, is_gpu_tensor, run_tensors
 from kernelprune.runtime.options import (
     Options,
@@ -176,6 +176,7 @@ class Engine:
         fixed = (options.threads, options.isa, options.lanes or 0, options.precision)
         if plan is None:
             self._core = load_core(content, str(self.path), *fixed, device=options.device)
+            self._of_bytes = inputs_of_bytes(content)
             return
         plan.check_model(self._digest, options.isa, options.precision, plan_name)
         try:
@@ -191,6 +192,7 @@ class Engine:
             raise type(error)(f"{plan_name}: {error}") from None
         except (TypeError, ValueError) as error:  # made by hand
             raise Error(f"{plan_name} is none that tuning makes: {shown(error)}") from None
+        self._of_bytes = inputs_of_bytes(content)
         layers = {(layer.lanes, layer.node) for layer in self._core.candidates}
         for mode, layer in plan.choices:
             if (mode, layer) not in layers and options.lanes in (None, mode):
@@ -303,7 +305,8 @@ class Engine:
 
         Args:
             inputs: One array or tensor per input of the model, ``[batch, *shape]`` float32, any
-                batch size, 0 included; with ``precision="half"`` all of them may be float16, as the
+                batch size, 0 included (an input of bytes, as a model of uint8 images has it, may be
+                uint8, too); with ``precision="half"`` all of them may be float16, as the
                 outputs are then. numpy in, numpy out; torch in, torch out, on the same device (a
                 GPU only for an engine on that GPU, where torch's current stream goes on behind the
                 run). On an engine's GPU also what has ``__cuda_array_interface__`` or
@@ -330,7 +333,7 @@ class Engine:
             tensors = check_tensors(inputs, _shapes(core.inputs), int(index or 0), half)
             outputs = run_tensors(core, tensors)
             return outputs[0] if len(outputs) == 1 else tuple(outputs)
-        arrays, torch_in = to_arrays(inputs, half)
+        arrays, torch_in = to_arrays(inputs, half, self._of_bytes)
         outputs = self._run_halves(arrays) if are_halves(arrays) else self._core.run(arrays)
         if torch_in:
             import torch
@@ -369,7 +372,7 @@ class Engine:
             ShapeError, DeviceError, Error: As :meth:`run`.
         """
         try:
-            outputs = self._core.run_reference(to_arrays(inputs)[0])
+            outputs = self._core.run_reference(to_arrays(inputs, of_bytes=self._of_bytes)[0])
         except MemoryError:
             raise Error(_too_large(inputs)) from None
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
@@ -390,7 +393,7 @@ class Engine:
         """
         repeats = whole_number(repeats, "repeats", 1, _MAX_REPEATS)
         try:
-            arrays, _ = to_arrays(inputs)
+            arrays, _ = to_arrays(inputs, of_bytes=self._of_bytes)
             layers = self._core.profile(arrays, repeats)
         except MemoryError:
             raise Error(_too_large(inputs)) from None

@@ -20,6 +20,7 @@ from kernelprune.frontends.torch.refusal import NO_COUNTERPART, Refusal, grouped
 from kernelprune.frontends.torch.trace import trace_all
 from kernelprune.graph import passes
 from kernelprune.graph.ir import Graph
+from kernelprune.graph.rounded import round_to_bytes
 from kernelprune.graph.validate import check_graph
 from kernelprune.text import plain
 
@@ -133,6 +134,7 @@ def _lowered(graph: Graph) -> str | None:
     try:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             passes.run_all(graph)
+            round_to_bytes(graph)
             passes.to_dtype(graph, np.float32)
         check_graph(graph)
     except (FormatError, ShapeError) as error:

@@ -16,7 +16,7 @@ import torch
 import torch.utils._pytree
 from torch import nn
 
-from kernelprune.errors import Error, SparsityWarning
+from kernelprune.errors import Error, QuantizationWarning, SparsityWarning
 from kernelprune.format.writer import to_bytes, write
 from kernelprune.frontends.torch.accepted import as_model_wants, check_inputs, reason, unwrapped
 from kernelprune.frontends.torch.calling import call
@@ -28,6 +28,7 @@ from kernelprune.frontends.torch.weights import check_finite, check_fits_float32
 from kernelprune.graph import passes
 from kernelprune.graph.ir import Graph
 from kernelprune.graph.quantization import quantizations
+from kernelprune.graph.rounded import round_to_bytes
 from kernelprune.runtime.trial import run_bytes
 
 TOLERANCE = 1e-4
@@ -37,6 +38,11 @@ _WINOGRAD_TOLERANCE = 1e-2
 # happen to cancel, its own need not. Beyond the last a comparison says nothing.
 _FLOAT32_LOSSES = 10
 _MAX_TOLERANCE = 1e-2
+
+# Of a model that another tool has quantised: where a sum lies between two bytes, float32 may take
+# the other one, and layers behind it hand that on.
+_OTHER_BYTES = 5e-2
+_MAX_NOTES = 5
 
 Inputs = torch.Tensor | tuple[torch.Tensor, ...]
 
@@ -49,14 +55,26 @@ def capture(model: nn.Module, x: Inputs, *, keep_dead: bool = False) -> Graph:
     ``[N, C, H, W]`` or ``[N, F]``, or a tuple of them. Weights are float64 for a float64 model,
     else float32. Raises what trace raises.
     """
-    return _lowered(trace(unwrapped(model), x), keep_dead)
+    graph, notes = _lowered(trace(unwrapped(model), x), keep_dead)
+    _warn_of(notes)
+    return graph
 
 
-def _lowered(graph: Graph, keep_dead: bool) -> Graph:
+def _lowered(graph: Graph, keep_dead: bool) -> tuple[Graph, list[str]]:
+    """The graph, and what stays float32 in it though another tool has quantised it."""
     dtype = passes.float_type(graph)
     passes.run_all(graph, keep_dead=keep_dead)
+    notes = round_to_bytes(graph)
     passes.to_dtype(graph, dtype)
-    return graph
+    return graph, notes
+
+
+def _warn_of(notes: Sequence[str]) -> None:
+    """For the caller of the function that calls this."""
+    if notes:
+        more = f"; and {len(notes) - _MAX_NOTES} more" if len(notes) > _MAX_NOTES else ""
+        shown = "; ".join(notes[:_MAX_NOTES])
+        warnings.warn(f"{shown}{more}", QuantizationWarning, stacklevel=3)
 
 
 def export(
@@ -68,7 +86,9 @@ def export(
     **provenance: str | float,
 ) -> Graph:
     """Captures ``model``, checks the result on ``x`` and writes it to ``path``; returns the graph.
-    A quantised model is written as it is; the engine's bytes must be its bytes.
+    A quantised model is written as it is; the engine's bytes must be its bytes. One that torch.ao
+    or NNCF has quantised is written in int8; what of it a file cannot express stays float32, with a
+    QuantizationWarning that names it.
 
     ``dynamic``: ``("height", "width")`` or one of them leaves these sides of the input map free;
     the model is captured and checked at a second size too, and Error names a node that keeps to one
@@ -94,7 +114,7 @@ def export(
     total = graph.all_connections()
     norms = {node.name: node.shape[0] for node in graph.nodes if node.op == "batch_norm"}
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said by the next check
-        _to_float32(graph)
+        notes = _to_float32(graph)[1]
     check_fits_float32(graph)
     # A batch norm that folded into no layer has become one, with a connection a channel.
     total += sum(norms.get(node.name, 0) for node in graph.nodes)
@@ -105,6 +125,7 @@ def export(
         )
         _check_same(model, graph, (larger,))
     write(graph, path, _described(graph, type(model).__name__, total) | provenance)
+    _warn_of(notes)
     if hint is not None:
         warnings.warn(hint, SparsityWarning, stacklevel=2)
     return graph
@@ -113,12 +134,13 @@ def export(
 def _described(graph: Graph, source: str, total: int) -> dict[str, str]:
     """``total``: connections of the model when dense."""
     kept = graph.kept_connections()
-    return {
+    described = {
         "source": source,
         "created_by": f"kernelprune {_version()}",
         "connections": f"{kept}/{total}",
         "density": f"{kept / total if total else 1.0:.6g}",
     }
+    return described | ({"precision": "int8"} if quantizations(graph) else {})
 
 
 def _export_graph(
@@ -138,20 +160,19 @@ def _export_graph(
     if error > _MAX_TOLERANCE:
         raise Error(_fault_of_the_engine(graph, images, error))
     described = _described(graph, model.source, graph.all_connections())
-    if quantizations(graph):
-        described["precision"] = "int8"
     write(graph, path, described | provenance)
     return graph
 
 
-def _to_float32(graph: Graph) -> Graph:
-    _lowered(graph, keep_dead=False)
+def _to_float32(graph: Graph) -> tuple[Graph, list[str]]:
+    """As ``_lowered``, in float32."""
+    _, notes = _lowered(graph, keep_dead=False)
     passes.to_dtype(graph, np.float32)
-    return graph
+    return graph, notes
 
 
 def _for_engine(model: nn.Module, x: torch.Tensor) -> Graph:
-    return _to_float32(trace(model, x))
+    return _to_float32(trace(model, x))[0]
 
 
 def _version() -> str:
@@ -165,6 +186,9 @@ def _check_same(model: nn.Module, graph: Graph, inputs: tuple[torch.Tensor, ...]
     expected = run(*without_rounding(model, inputs))
     images = tuple(tensor.detach().cpu().contiguous() for tensor in inputs)
     found = _by_engine(graph, images)[0]
+    if quantizations(graph):
+        _check_same_bytes(graph, images, expected, found)
+        return
     error = difference(expected, found)
     if error <= TOLERANCE:
         return
@@ -183,6 +207,25 @@ def _check_same(model: nn.Module, graph: Graph, inputs: tuple[torch.Tensor, ...]
         "the captured graph does not compute what the model computes: the output differs by "
         f"{captured:.2g} (relative L2), more than {limit:g}"
     )
+
+
+def _check_same_bytes(
+    graph: Graph,
+    images: tuple[torch.Tensor, ...],
+    expected: list[torch.Tensor],
+    found: list[torch.Tensor],
+) -> None:
+    """Of a model that another tool has quantised; ``found`` by the engine."""
+    by_rules = run(GraphModel(graph), images)
+    error = difference(by_rules, found)
+    if error > _MAX_TOLERANCE:
+        raise Error(_fault_of_the_engine(graph, images, error))
+    error = difference(expected, by_rules)
+    if error > _OTHER_BYTES:
+        raise Error(
+            "the captured bytes do not compute what the quantised model computes: the output "
+            f"differs by {error:.2g} (relative L2), more than {_OTHER_BYTES:g}"
+        )
 
 
 def _in_float64(

@@ -6,8 +6,12 @@ A row raises UnsupportedOperator with the reason; trace adds the node and the so
 
 from __future__ import annotations
 
-from kernelprune.frontends.torch import rearrange
+from kernelprune.frontends.torch import fake_quantized, rearrange
 from kernelprune.graph.ops import torch_rows
 from kernelprune.graph.ops.base import Row
 
-OPERATORS: dict[str, Row] = {**torch_rows(), **rearrange.ROWS}
+OPERATORS: dict[str, Row] = {
+    **torch_rows(),
+    **rearrange.ROWS,
+    **fake_quantized.ROWS,
+}

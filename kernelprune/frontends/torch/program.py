@@ -17,6 +17,7 @@ from torch import nn
 from kernelprune.errors import Error
 from kernelprune.frontends.torch.accepted import quiet_torch, reason
 from kernelprune.frontends.torch.calling import bind, plain_forward
+from kernelprune.frontends.torch.fake_quantized import still, with_shapes
 from kernelprune.frontends.torch.pure import is_known, make_pure
 
 _MAX_BATCH = 1 << 20
@@ -41,7 +42,8 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
                 module.training = module.training and module in exported
         else:
             model.eval()
-        yield
+        with still(model):
+            yield
     finally:
         for module, training in modes:
             module.training = training
@@ -60,7 +62,7 @@ def export_program(
     examples = tuple(t.detach()[:1].expand(2, *t.shape[1:]).contiguous() for t in inputs)
     binding = bind(model, len(examples))
     name = type(model).__name__
-    with eval_mode(model), plain_forward(model, binding), _undisturbed():
+    with eval_mode(model), plain_forward(model, binding), _undisturbed(), with_shapes():
         try:
             program = _export(model, examples)
             # An empty table takes apart only what torch itself has in parts, and replaces in-place

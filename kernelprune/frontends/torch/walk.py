@@ -19,6 +19,7 @@ from kernelprune.frontends.torch.arrange import Arranger
 from kernelprune.frontends.torch.call import Call
 from kernelprune.frontends.torch.calling import output_names
 from kernelprune.frontends.torch.constants import Constants
+from kernelprune.frontends.torch.fake_quantized import steps_of
 from kernelprune.frontends.torch.frames import framed
 from kernelprune.frontends.torch.operators import OPERATORS
 from kernelprune.frontends.torch.origin import is_torch_layer, module_path, source_line
@@ -53,6 +54,7 @@ class Walk:
         self.shapes: dict[str, Shape] = {}
         self.example: Any = None  # the first input, as torch infers with it
         self.constants = Constants(self.env)
+        self.steps: dict[Any, np.ndarray] = {}  # of constants that are multiples of these
         self.nodes: dict[str, Node] = {}  # by the values that they write
         self.arranger = Arranger(self.shapes, self.nodes, self._arranged)
         self._scratch = torch.fx.Graph()  # of arguments that the program does not have
@@ -181,11 +183,17 @@ class Walk:
         elif self.constants.known(fx_node):
             try:
                 self.constants.compute(fx_node)
+                self._note_steps(fx_node)
             except UnsupportedOperator as error:
                 self._report(fx_node, _operator(fx_node), error)
                 self.env[fx_node] = Lost(())
         else:
             self.env[fx_node] = self._translate(fx_node, value)
+
+    def _note_steps(self, fx_node: Any) -> None:
+        steps = steps_of(fx_node, self.env, self.steps)
+        if steps is not None:
+            self.steps[fx_node] = steps
 
     def _take(self, fx_node: Any) -> None:
         source, position = fx_node.args
@@ -196,6 +204,8 @@ class Walk:
             error = UnsupportedOperator(f"only the first result of {source} is supported")
             found = self._refuse(fx_node, _operator(source), error)
         self.env[fx_node] = found
+        if source in self.steps and position == 0:
+            self.steps[fx_node] = self.steps[source]
 
     def _translate(self, fx_node: Any, value: Any) -> Any:
         operator = _operator(fx_node)
@@ -209,7 +219,12 @@ class Walk:
             arguments.pop("N", None)  # native_group_norm is told the size of the batch
             arguments = {name: self._settled(given) for name, given in arguments.items()}
             call = Call(self, fx_node, operator, arguments)
-            return self._views(fx_node, framed(call, row), value)
+            before = len(self.graph.nodes)
+            views = self._views(fx_node, framed(call, row), value)
+            for node in self.graph.nodes[before:]:
+                if node.has_weight():
+                    node.weight_step = self.steps.get(arguments.get("weight"))
+            return views
         except UnsupportedOperator as error:
             return self._refuse(fx_node, operator, error)
 
