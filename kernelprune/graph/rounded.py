@@ -164,39 +164,41 @@ def _make_integer(graph: Graph, node: Node, known: Mapping[str, Quantization]) -
     whole = np.rint(steps)
     if (np.abs(steps - whole) > _WHOLE).any():
         return "its weights are not whole multiples of their scales"
-    if (step > MAX_SCALE).any() or (whole > MAX_WEIGHT).any() or (whole < -MAX_WEIGHT - 1).any():
-        return "its weights are no signed bytes: quantise them to -127..127 with zero point 0"
+    if (step > MAX_SCALE).any() or (np.abs(whole) > LEVELS).any():
+        return "its weights are no bytes: quantise them to -127..127 with zero point 0"
     whole_bias = np.rint(bias / (step.astype(np.float64) * source.scale))
-    rest = whole == -MAX_WEIGHT - 1
-    integers = kept.with_weight(np.maximum(whole, -MAX_WEIGHT).astype(np.int8))
+    integers, rest = _first_byte(kept, whole)
     sums = LEVELS * row_sums(integers) + np.abs(whole_bias)
     if (sums > MAX_SUM).any():
         return "its sums may need more than 32 bits"
-    if rest.any():
-        _add_rest(graph, node, kept, rest, step)
+    while rest.any():
+        part, after = _first_byte(kept, rest)
+        _add_rest(graph, node, part, step)
+        rest = after
     node.set_sparse(integers)
     node.bias, node.weight_scale = whole_bias.astype(np.int32), step
     return None
 
 
-def _add_rest(
-    graph: Graph, node: Node, kept: Connections, rest: np.ndarray, step: np.ndarray
-) -> None:
-    """-128 is -127 and -1, which another layer of the same input has, as a part of the residual."""
-    used = rest.any(axis=(1, 2))
-    rows = kept.rows()[used]
-    row_ptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=node.shape[0]))])
-    weight = -rest[used].astype(np.int8)
+def _first_byte(kept: Connections, whole: np.ndarray) -> tuple[Connections, np.ndarray]:
+    """What a signed byte holds of integer weights, and what is left."""
+    first = np.clip(whole, -MAX_WEIGHT, MAX_WEIGHT)
+    return kept.with_weight(first.astype(np.int8)), whole - first
+
+
+def _add_rest(graph: Graph, node: Node, rest: Connections, step: np.ndarray) -> None:
+    """-128 is -127 and -1, as weights with a zero point are several: another layer of the same
+    input has the rest, which becomes a part of the residual. Few weights have any."""
+    taken = {other.name for other in graph.nodes}
+    name = next(
+        n for i in range(len(taken) + 1) if (n := f"{node.name}.rest{i or ''}") not in taken
+    )
     params = {key: each for key, each in node.params.items() if key != "all_connections"}
-    name = f"{node.name}.rest"
-    extra = Node(
-        node.op, name, list(node.inputs), name, node.shape, params | {"activation": "none"}
-    )
-    extra.set_sparse(
-        Connections(kept.in_channels, row_ptr.astype(np.uint32), kept.col[used], weight)
-    )
+    params["activation"] = "none"
+    extra = Node(node.op, name, list(node.inputs), name, node.shape, params)
+    extra.set_sparse(rest)
     extra.bias, extra.weight_scale = np.zeros(node.shape[0], np.int32), step
     extra.module, extra.source = node.module, node.source
-    extra.set_all_connections(len(rows))
+    extra.set_all_connections(rest.count())
     graph.nodes.insert(graph.nodes.index(node), extra)
     node.inputs = [node.inputs[0], extra.output]

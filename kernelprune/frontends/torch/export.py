@@ -113,11 +113,14 @@ def export(
     hint = idle_zeros(graph)
     total = graph.all_connections()
     norms = {node.name: node.shape[0] for node in graph.nodes if node.op == "batch_norm"}
+    known = {node.name for node in graph.nodes}
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said by the next check
         notes = _to_float32(graph)[1]
     check_fits_float32(graph)
     # A batch norm that folded into no layer has become one, with a connection a channel.
     total += sum(norms.get(node.name, 0) for node in graph.nodes)
+    # So have integers beyond a signed byte, each a connection of its own.
+    total += sum(node.all_connections() for node in graph.nodes if node.name not in known)
     _check_same(model, graph, inputs)
     if dynamic:
         graph, larger = with_free_sizes(

@@ -89,6 +89,7 @@ def by_fx(backend: str) -> nn.Module:
 def by_eager() -> nn.Module:
     torch.manual_seed(0)
     model = Staged().train()
+    model.body.pool = nn.Sequential(model.body.pool, ao.QuantStub())  # eager mode rounds no means
     model.qconfig = ao.get_default_qat_qconfig("fbgemm")
     body = [["conv", "norm", "relu"], ["depthwise", "norm2"], ["squeeze", "relu3"]]
     ao.fuse_modules_qat(model.body, body, inplace=True)
@@ -160,7 +161,7 @@ def check(model: nn.Module, path: Path, steps_of_output: float | None = None) ->
 @pytest.mark.parametrize("backend", ["qnnpack", "x86"])
 def test_torch_ao_by_fx(backend: str, tmp_path: Path) -> None:
     """If this fails, a network of torch.ao's FX mode is computed in float32 or gives other numbers:
-    weights of -128, or (x86) values of 7 bits, are not what they were."""
+    weights of -128, or (x86) channels of weights with a zero point and values of 7 bits."""
     graph = check(by_fx(backend), tmp_path / "model.safetensors")
     assert any(node.name.endswith(".rest") for node in graph.nodes)  # of -128
     assert all(node.quantization is not None for node in graph.nodes if node.rule.is_sum)
@@ -241,8 +242,9 @@ class Rounded(nn.Module):
         {"high": 127, "zero": 60},
         {"high": 15, "zero": 7, "scale": 0.4},
         {"weight": (-7, 7, 0)},
+        {"weight": (0, 255, 0)},
     ],
-    ids=["bytes", "signed", "7 bits", "4 bits", "4 bits of weights"],
+    ids=["bytes", "signed", "7 bits", "4 bits", "4 bits of weights", "unsigned weights"],
 )
 def test_levels(options: dict, tmp_path: Path) -> None:
     """If this fails, rounded numbers that fit in bytes are not computed exactly: outputs of the one
@@ -259,10 +261,10 @@ def test_levels(options: dict, tmp_path: Path) -> None:
     ("options", "said"),
     [
         ({"high": 1023, "scale": 0.01, "zero": 500}, "levels"),
-        ({"weight": (0, 255, 128)}, "no signed bytes"),
+        ({"weight": (-2000, 2000, 0)}, "no bytes"),
         ({"first": False}, "its input is not"),
     ],
-    ids=["1024 levels", "weights with a zero point", "input of numbers"],
+    ids=["1024 levels", "12 bits of weights", "input of numbers"],
 )
 def test_what_bytes_cannot_express(options: dict, said: str, tmp_path: Path) -> None:
     """If this fails, a layer gets other numbers without a word, or the warning is no help."""
