@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kernelprune.errors import DeviceError, ShapeError
+from kernelprune.text import read_json
 
 
 def inputs_of_bytes(model: bytes) -> tuple[bool, ...]:
@@ -17,7 +17,7 @@ def inputs_of_bytes(model: bytes) -> tuple[bool, ...]:
     end = 8 + int.from_bytes(model[:8], "little")
     if model.find(b"u8", 8, end) < 0:  # headers are large, and few have any
         return ()
-    graph = json.loads(json.loads(model[8:end])["__metadata__"]["graph"])
+    graph = read_json(read_json(model[8:end])["__metadata__"]["graph"])
     return tuple(value.get("dtype") == "u8" for value in graph["inputs"])
 
 
