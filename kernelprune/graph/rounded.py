@@ -1,4 +1,4 @@
-"""Bytes of what another tool has rounded: ``fake_quantize`` nodes become quantizations of values,
+"""Bytes of what another tool has rounded: nodes that do so become quantizations of values,
 and weights that are multiples of a step become integers.
 
 What a file cannot express exactly stays float32, and is named: nothing is rounded anew.
@@ -12,6 +12,7 @@ import numpy as np
 
 from kernelprune.graph.connections import Connections
 from kernelprune.graph.ir import Graph, Node, Value
+from kernelprune.graph.ops.fake_quantize import make_clamp, make_move, rounds
 from kernelprune.graph.quantization import (
     LEVELS,
     MAX_SCALE,
@@ -34,12 +35,12 @@ def round_to_bytes(graph: Graph) -> list[str]:
     notes = []
     seen: dict[str, str] = {}  # a value and how it is rounded -> the rounded one
     for node in list(graph.nodes):
-        if node.op == "fake_quantize":
+        if rounds(node):
             first = seen.setdefault(f"{node.inputs[0]} {node.params}", node.output)
             if first != node.output:
                 _bypass(graph, node, first)
     for node in list(graph.nodes):
-        if node.op == "fake_quantize":
+        if rounds(node):
             why = _give_bytes(graph, node)
             if why is not None:
                 notes.append(f"the values of '{node.module or node.name}' stay float32: {why}")
@@ -73,14 +74,15 @@ def _give_bytes(graph: Graph, node: Node) -> str | None:
     own = Quantization(scale, zero)
     if top < LEVELS:
         own = _narrow(graph, node, own, top)
-        if node.op != "fake_quantize":
+        if not rounds(node):
             return None
     elif quantizations(graph).get(value) == own:
         _bypass(graph, node)  # rounded already
         return None
     source = _free_source(graph, value)
     if source is None:
-        _become(node, "reshape", {}, own)
+        make_move(node)
+        node.quantization = own
     else:
         source.quantization = own
         _bypass(graph, node)
@@ -109,12 +111,9 @@ def _narrow(graph: Graph, node: Node, own: Quantization, top: int) -> Quantizati
     if source is not None:
         source.quantization = own  # the clamp is a table then
     low, high = -own.zero_point * own.scale, (top - own.zero_point) * own.scale
-    _become(node, "unary", {"function": "clamp", "alpha": low, "beta": high}, own)
+    make_clamp(node, low, high)
+    node.quantization = own
     return own
-
-
-def _become(node: Node, op: str, params: dict[str, object], own: Quantization) -> None:
-    node.op, node.params, node.quantization = op, params, own
 
 
 def _bypass(graph: Graph, node: Node, source: str | None = None) -> None:

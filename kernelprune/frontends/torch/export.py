@@ -121,12 +121,12 @@ def export(
     total += sum(norms.get(node.name, 0) for node in graph.nodes)
     # So have integers beyond a signed byte, each a connection of its own.
     total += sum(node.all_connections() for node in graph.nodes if node.name not in known)
-    _check_same(model, graph, inputs)
+    _check_same(model, graph, inputs, rounded=bool(notes))
     if dynamic:
         graph, larger = with_free_sizes(
             graph, check_dynamic(dynamic, inputs), inputs, lambda x: _for_engine(model, x)
         )
-        _check_same(model, graph, (larger,))
+        _check_same(model, graph, (larger,), rounded=bool(notes))
     write(graph, path, _described(graph, type(model).__name__, total) | provenance)
     _warn_of(notes)
     if hint is not None:
@@ -185,11 +185,14 @@ def _version() -> str:
         return "(not installed)"
 
 
-def _check_same(model: nn.Module, graph: Graph, inputs: tuple[torch.Tensor, ...]) -> None:
+def _check_same(
+    model: nn.Module, graph: Graph, inputs: tuple[torch.Tensor, ...], rounded: bool
+) -> None:
+    """``rounded``: does the model round what the graph does not?"""
     expected = run(*without_rounding(model, inputs))
     images = tuple(tensor.detach().cpu().contiguous() for tensor in inputs)
     found = _by_engine(graph, images)[0]
-    if quantizations(graph):
+    if rounded or quantizations(graph):
         _check_same_bytes(graph, images, expected, found)
         return
     error = difference(expected, found)

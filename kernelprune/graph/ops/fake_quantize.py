@@ -18,6 +18,7 @@ class FakeQuantize(Op):
     """(q - zero_point) * scale with q = clamp(zero_point + rne(x / scale), low, high)."""
 
     name = "fake_quantize"
+    since = 1
     in_file = False
     elementwise = True
     parameters = (
@@ -47,3 +48,17 @@ class FakeQuantize(Op):
         scale, zero = float(node.params["scale"]), int(node.params["zero_point"])
         low, high = int(node.params["low"]) - zero, int(node.params["high"]) - zero
         return as_module(lambda x: torch.clamp(torch.round(x * (1.0 / scale)), low, high) * scale)
+
+
+def rounds(node: Node) -> bool:
+    return isinstance(node.rule, FakeQuantize)
+
+
+def make_move(node: Node) -> None:
+    """Turns a node that rounds into one that leaves its numbers as they are."""
+    node.op, node.params = "reshape", {}
+
+
+def make_clamp(node: Node, low: float, high: float) -> None:
+    """Turns a node that rounds into one that cuts numbers beyond ``low`` and ``high``."""
+    node.op, node.params = "unary", {"function": "clamp", "alpha": low, "beta": high}
