@@ -168,7 +168,18 @@ class Call:
         tell which of the missing ones a grouped layer never had."""
         return int(getattr(self.walk.module_of(self.fx_node), "groups", 1))
 
+    def user_operators(self) -> set[str]:
+        """Names of the operators that read the result."""
+        targets = [user.target for user in self.fx_node.users]
+        return {t._schema.name if hasattr(t, "_schema") else str(t) for t in targets}
+
     # ------------------------------------------------------------ results
+
+    def is_double(self) -> bool:
+        """Is the (first) result float64?"""
+        value = self.fx_node.meta["val"]
+        value = value[0] if isinstance(value, (tuple, list)) else value
+        return bool(value.dtype == torch.float64)
 
     def output_shape(self) -> tuple[Any, ...]:
         """Shape per image of the (first) result, as torch infers it."""

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from kernelprune.errors import FormatError, ShapeError, UnsupportedWarning
+from kernelprune.frontends.refusal import NO_COUNTERPART, Refusal, grouped, places
 from kernelprune.frontends.torch.accepted import check_inputs, unwrapped
 from kernelprune.frontends.torch.graph_model import GraphModel
-from kernelprune.frontends.torch.refusal import NO_COUNTERPART, Refusal, grouped, places
 from kernelprune.frontends.torch.trace import trace_all
 from kernelprune.graph import passes
 from kernelprune.graph.ir import Graph

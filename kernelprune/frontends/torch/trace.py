@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from kernelprune.errors import UnsupportedOperator
+from kernelprune.frontends.refusal import Refusal, listed
 from kernelprune.frontends.torch.accepted import (
     as_model_wants,
     check_inputs,
@@ -14,7 +15,6 @@ from kernelprune.frontends.torch.accepted import (
     ordinary,
 )
 from kernelprune.frontends.torch.program import eval_mode, export_program
-from kernelprune.frontends.torch.refusal import Refusal, listed
 from kernelprune.frontends.torch.walk import Walk
 from kernelprune.graph.ir import Graph
 

@@ -15,6 +15,7 @@ from torch import nn
 from torch.export.graph_signature import OutputKind
 
 from kernelprune.errors import Error, UnsupportedOperator
+from kernelprune.frontends.refusal import NO_COUNTERPART, Refusal
 from kernelprune.frontends.torch.arrange import Arranger
 from kernelprune.frontends.torch.call import Call
 from kernelprune.frontends.torch.calling import output_names
@@ -23,7 +24,6 @@ from kernelprune.frontends.torch.fake_quantized import steps_of
 from kernelprune.frontends.torch.frames import framed
 from kernelprune.frontends.torch.operators import OPERATORS
 from kernelprune.frontends.torch.origin import is_torch_layer, module_path, source_line
-from kernelprune.frontends.torch.refusal import NO_COUNTERPART, Refusal
 from kernelprune.frontends.torch.view import View
 from kernelprune.graph.ir import Graph, Node, Shape, Value
 

@@ -193,27 +193,30 @@ def _where(call: Any) -> str:
     if not rows.is_constant(call, call["condition"]):
         raise UnsupportedOperator("a condition that depends on the model's input")
     chosen = operand(call, call["condition"])
-    return _chosen(call, chosen, operand(call, call["self"]), operand(call, call["other"]))
+    parts = (operand(call, call[name]) for name in ("self", "other"))
+    return as_value(call, chosen_of(call, chosen, *parts, rows.result_shape(call)))
 
 
 def _masked_fill(call: Any) -> str:
     if not rows.is_constant(call, call["mask"]):
         raise UnsupportedOperator("a mask that depends on the model's input")
     mask = operand(call, call["mask"])
-    return _chosen(call, mask, operand(call, call["value"]), operand(call, call["self"]))
+    parts = (operand(call, call[name]) for name in ("value", "self"))
+    return as_value(call, chosen_of(call, mask, *parts, rows.result_shape(call)))
 
 
-def _chosen(call: Any, mask: Operand, a: Operand, b: Operand) -> str:
-    """a where the constant ``mask`` is not 0, else b. What is not chosen leaves no trace, were it a
-    NaN: the sum of both, each with zeros in place of what the other has."""
+def chosen_of(call: Any, mask: Operand, a: Operand, b: Operand, shape: Shape) -> Operand:
+    """a where the constant ``mask`` is not 0, else b; ``shape`` is the result's. What is not chosen
+    leaves no trace, were it a NaN: the sum of both, each with zeros in place of what the other has.
+    """
     assert isinstance(mask, np.ndarray)
     taken = mask != 0
     parts = [_masked(call, part, kept) for part, kept in ((a, taken), (b, ~taken))]
     for part, other in (parts, parts[::-1]):
         is_zero = isinstance(other, np.ndarray) and not other.any()
-        if is_zero and isinstance(part, str) and call.shape(part) == rows.result_shape(call):
+        if is_zero and isinstance(part, str) and tuple(call.shape(part)) == shape:
             return part
-    return as_value(call, combined(call, "add", *parts))
+    return combined(call, "add", *parts)
 
 
 def _masked(call: Any, part: Operand, kept: np.ndarray) -> Operand:

@@ -43,7 +43,7 @@ def convolved(
     }
     x = padded(call, x, [(0, 0), (top, bottom), (left, right)])
     shape = window_shape(call.shape(x), params, weight.shape[0])
-    node = call.walk.add(call.fx_node, "conv2d", [x], shape, params)
+    node = call.add("conv2d", [x], params, shape)
     node.weight, node.bias = np.ascontiguousarray(weight), bias
     return node
 
@@ -121,8 +121,6 @@ def conv_transpose2d(call: Any) -> Any:
 
 
 def _transposed(call: Any, axes: int) -> Any:
-    """A stride of s makes s * s convolutions, one for each place within a block of outputs: a
-    conv2d with s * s times as many outputs, whose channels then become blocks."""
     weight, bias = _weight(call), call.array(call["bias"])  # [I, O / groups, k, k]
     shape, groups = rows.result_shape(call), int(call["groups"])
     stride, dilation, padding = _windows(call, axes)
@@ -130,23 +128,47 @@ def _transposed(call: Any, axes: int) -> Any:
         weight, x = weight[:, :, None], call.row(call["input"])
     else:
         x = call.map(call["input"])
-    check_window(list(weight.shape[2:]), stride, dilation)
-    weight = _spread(weight, dilation)
     sides = [1] * (2 - axes) + list(shape[1:])
+    x = transposed(
+        call, x, weight, bias, sides, stride=stride, before=padding[:2], dilation=dilation,
+        groups=groups,
+    )  # fmt: skip
+    return call.row_result(x) if axes == 1 else x
+
+
+def transposed(
+    call: Any,
+    x: str,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    sides: Sequence[int],
+    *,
+    stride: Sequence[int],
+    before: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> str:
+    """A transposed convolution; ``weight`` [I, O / groups, kh, kw]; ``before``, rows and columns of
+    its result that are cut off in front, and ``sides``, how many are left of each.
+
+    A stride of s makes s * s convolutions, one for each place within a block of outputs: a conv2d
+    with s * s times as many outputs, whose channels then become blocks."""
+    check_window(list(weight.shape[2:]), list(stride), list(dilation))
+    weight = _spread(weight, dilation)
     plans = [
-        _plan(weight.shape[2 + axis], stride[axis], padding[axis], call.shape(x)[1 + axis], side)
+        _plan(weight.shape[2 + axis], stride[axis], before[axis], call.shape(x)[1 + axis], side)
         for axis, side in enumerate(sides)
     ]
     kernels = _phases(weight, groups, stride, [taps for taps, *_ in plans])
     if bias is not None:
         bias = np.repeat(bias, stride[0] * stride[1])
-    top, left = (before for _, before, _, _ in plans)
+    top, left = (front for _, front, _, _ in plans)
     bottom, right = (after for _, _, after, _ in plans)
     x = convolved(call, x, kernels, bias, padding=(top, left, bottom, right), groups=groups).output
     x = _interleaved(call, x, stride)
     for axis, (side, (*_, crop)) in enumerate(zip(sides, plans, strict=True)):
         x = rows.sliced(call, x, 1 + axis, crop, crop + side)
-    return call.row_result(x) if axes == 1 else x
+    return x
 
 
 def _spread(weight: np.ndarray, dilation: Sequence[int]) -> np.ndarray:

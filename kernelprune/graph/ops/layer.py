@@ -91,13 +91,17 @@ def check_residual(shapes: Sequence[Shape], output: Shape) -> Shape:
 
 
 def layer_module(node: Node, pad: Any, layer: Any) -> Any:
-    """act(layer(pad(x)) + residual), with the node's weight and bias in ``layer``."""
+    """act(layer(pad(x)) + residual), with the node's weight and bias in ``layer``; ``layer`` itself
+    where that is all."""
     from torch import nn
 
     assert node.weight is not None
     layer.weight = nn.Parameter(tensor(node.weight))
     if node.bias is not None:
         layer.bias = nn.Parameter(tensor(node.bias))
+    if isinstance(pad, nn.Identity) and len(node.inputs) == 1:
+        if node.params["activation"] == "none":
+            return layer
     activation = activation_module(node.params["activation"])
     return as_module(_forward, pad=pad, layer=layer, activation=activation)
 

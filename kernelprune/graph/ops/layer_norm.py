@@ -29,34 +29,35 @@ if TYPE_CHECKING:
 def _layer_norm(call: Any) -> Any:
     rows.check_floating(call["input"])
     weight, bias = call.array(call["weight"]), call.array(call["bias"])
-    count = len(call["normalized_shape"])
+    count, eps = len(call["normalized_shape"]), rows.number(call["eps"], "eps")
     if len(rows.torch_shape(call["input"])) == count:
         rows.axis_of(0, count)  # refuses
     if count == 1:
         x, axis, view = call.along(call["input"], -1)
-        return view.of_value(_normalized_along(call, x, axis, weight, bias))
+        return view.of_value(normalized_along(call, x, axis, eps, weight, bias))
     x = call.value(call["input"])
     shape = tuple(call.shape(x))
     if count == len(shape):
-        found: Operand = normalized(call, x, 1, call["eps"])
+        found: Operand = normalized(call, x, 1, eps)
         for function, array in (("mul", weight), ("add", bias)):
             if array is not None:
                 found = combined(call, function, found, np.asarray(array, np.float64))
         return str(found)
     kept = shape[: len(shape) - count]
     flat = rows.reshaped(call, x, (*kept, elements(shape[len(kept) :])))
-    return rows.reshaped(call, _normalized_along(call, flat, len(kept), weight, bias), shape)
+    return rows.reshaped(call, normalized_along(call, flat, len(kept), eps, weight, bias), shape)
 
 
-def _normalized_along(
-    call: Any, x: str, axis: int, weight: np.ndarray | None, bias: np.ndarray | None
+def normalized_along(
+    call: Any, x: str, axis: int, eps: float, weight: np.ndarray | None, bias: np.ndarray | None
 ) -> str:
+    """A layer_norm node; ``weight`` and ``bias`` have a number for each entry along the axis."""
     side, kind = call.shape(x)[axis], rows.float_type(call)
     tensors = {
         "scale": np.ones(side, kind) if weight is None else weight.reshape(-1),
         "shift": np.zeros(side, kind) if bias is None else bias.reshape(-1),
     }
-    params = {"axis": axis, "eps": rows.number(call["eps"], "eps")}
+    params = {"axis": axis, "eps": eps}
     return rows.emit(call, "layer_norm", [x], params, tensors=tensors)
 
 

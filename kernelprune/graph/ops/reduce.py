@@ -98,14 +98,17 @@ def _norm(call: Any) -> str:
     return rows.unary(call, total, "pow", 1.0 / order)
 
 
-def _logsumexp(call: Any) -> str:
-    """log(sum(exp(x - largest))) + largest."""
-    axes = _axes(call)
-    x = call.value(call["self"])
+def log_sum_exp(call: Any, x: str, axes: Sequence[int]) -> str:
+    """log(sum(exp(x - largest))) + largest, with sides of 1 where the axes were."""
     largest = rows.reduced(call, x, "amax", axes, True)
     scaled = rows.unary(call, rows.binary(call, "sub", x, largest), "exp")
     total = rows.unary(call, rows.reduced(call, scaled, "sum", axes, True), "log")
-    found = rows.binary(call, "add", total, largest)
+    return rows.binary(call, "add", total, largest)
+
+
+def _logsumexp(call: Any) -> str:
+    axes = _axes(call)
+    found = log_sum_exp(call, call.value(call["self"]), axes)
     return rows.reshaped(call, found, rows.result_shape(call))
 
 

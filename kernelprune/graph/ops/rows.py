@@ -1,6 +1,7 @@
 """What the rows of the capture table share: axes, constants and nodes of a call.
 
-A row sees one call of an ATen operator (kernelprune.frontends.torch.call.Call). torch's axis 0 is
+A row sees one call of an ATen operator (kernelprune.frontends.torch.call.Call); what appends nodes
+takes a call of an ONNX operator as well (kernelprune.frontends.onnx.call.Call). torch's axis 0 is
 the batch; torch's axis d is axis d - 1 of a shape per image. A tensor ``[N]``, which has no other
 axis, is the value of shape ``[1]``.
 """
@@ -42,8 +43,7 @@ def producer(call: Any, value: str) -> Any:
 
 def user_operators(call: Any) -> set[str]:
     """Names of the operators that read the result of the call."""
-    targets = [user.target for user in call.fx_node.users]
-    return {t._schema.name if hasattr(t, "_schema") else str(t) for t in targets}
+    return set(call.user_operators())
 
 
 def check_floating(*arguments: Any) -> None:
@@ -64,9 +64,7 @@ def check_dtype(call: Any, name: str = "dtype") -> None:
 
 def float_type(call: Any) -> type:
     """float64 in a model of float64, else float32: the type that constants are kept in."""
-    value = call.fx_node.meta["val"]
-    value = value[0] if isinstance(value, (tuple, list)) else value
-    return np.float64 if str(value.dtype) == "torch.float64" else np.float32
+    return np.float64 if call.is_double() else np.float32
 
 
 def number(argument: Any, what: str) -> float:
@@ -125,7 +123,7 @@ def emit(
     rule = OPS[op]
     given = [tuple(call.shape(name)) for name in inputs]
     inferred = rule.infer(given, params, tuple(shape or ()))
-    node = call.walk.add(call.fx_node, op, list(inputs), inferred, params)
+    node = call.add(op, list(inputs), params, inferred)
     node.tensors.update(tensors or {})
     return str(node.output)
 

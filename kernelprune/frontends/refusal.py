@@ -17,7 +17,8 @@ NO_COUNTERPART = (
 @dataclass(frozen=True)
 class Refusal:
     """One call of an operator. ``module``: qualified name of the innermost module that made it
-    ("" is the model itself, None unknown). ``source``: the model's line, ``file:line: code``."""
+    ("" is the model itself, None unknown). ``source``: the model's line, ``file:line: code``, or
+    the file that it was read from."""
 
     operator: str
     node: str
@@ -58,8 +59,8 @@ def grouped(refusals: Iterable[Refusal]) -> list[list[Refusal]]:
 
 
 def places(group: Sequence[Refusal]) -> str:
-    """The modules that make the calls, at most four by name."""
-    modules = list(dict.fromkeys(refusal.module or "" for refusal in group))
+    """The modules that make the calls, or the nodes that no module has, at most four by name."""
+    modules = list(dict.fromkeys(r.node if r.module is None else r.module for r in group))
     named = [f"'{name}'" if name else "the model itself" for name in modules[:_MAX_MODULES]]
     rest = len(modules) - len(named)
     return ", ".join(named) + (f" and {rest} more" if rest else "")
