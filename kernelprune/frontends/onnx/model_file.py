@@ -48,6 +48,7 @@ class ModelFile:
             raise self.error("sparse initialisers: store them dense, zeros are found")
         if model.functions:
             raise self.error("functions of its own: inline them (onnx.inliner)")
+        self._check_names(graph)
         self.nodes = list(graph.node)
         self.constants: dict[str, np.ndarray] = {}
         for tensor in graph.initializer:
@@ -77,6 +78,17 @@ class ModelFile:
                 f"opset {versions[0]}: {low} to {high} can be read; onnx.version_converter converts"
             )
         return int(versions[0])
+
+    def _check_names(self, graph: Any) -> None:
+        """protobuf gives what is no UTF-8 as bytes."""
+        names = [
+            each.name for part in (graph.initializer, graph.input, graph.output) for each in part
+        ]
+        for node in graph.node:
+            names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+            names += [attribute.name for attribute in node.attribute]
+        if not all(isinstance(name, str) for name in names):
+            raise self.error("names that are no text")
 
     def _input(self, info: Any) -> InputInfo:
         from onnx import TensorProto

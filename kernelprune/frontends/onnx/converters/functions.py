@@ -82,14 +82,6 @@ def _prelu(call: Call) -> Tensor:
     return call.emit("prelu", x, tensors={"slope": np.ascontiguousarray(slope.reshape(-1))})
 
 
-def _swish(call: Call) -> Tensor:
-    x, alpha = call.tensor(), float(call.get("alpha", 1.0))
-    if alpha == 1:
-        return call.unary(x, "silu")
-    steep = x.of(rows.affine(call, x.value, alpha, 0.0))
-    return x.of(rows.binary(call, "mul", x.value, call.unary(steep, "sigmoid").value))
-
-
 def _thresholded_relu(call: Call) -> Tensor:
     return call.unary(call.tensor(), "threshold", float(call.get("alpha", 1.0)), 0.0)
 
@@ -153,6 +145,5 @@ TABLE: dict[str, Callable[[Call], Tensor | list[Tensor]]] = {
     "Relu": lambda call: _activation(call, call.tensor(), "relu"),
     "Selu": _selu,
     "Softplus": lambda call: call.unary(call.tensor(), "softplus", 1.0, 20.0),
-    "Swish": _swish,
     "ThresholdedRelu": _thresholded_relu,
 }
