@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from graphs import GraphBuilder
 
-from kernelprune.benchmarking.onnx_model import to_onnx
 from kernelprune.benchmarking.options import FLOAT32_PEERS, PEERS
 from kernelprune.benchmarking.peers import KINDS, NotInstalled, Refused, make_peer
 from kernelprune.errors import UnsupportedOperator
 from kernelprune.format import Graph, Node, Value, read
+from kernelprune.frontends.onnx import onnx_model
 from kernelprune.runtime import Engine
 
 
@@ -119,14 +119,14 @@ def test_the_model_is_valid_onnx(tmp_path: Path) -> None:
     build = GraphBuilder(np.random.default_rng(7))
     path = tmp_path / "model.safetensors"
     path.write_bytes(build.file(convolutions(build)))
-    onnx.checker.check_model(to_onnx(read(path)[0], 4), full_check=True)
+    onnx.checker.check_model(onnx_model(read(path)[0], 4), full_check=True)
 
 
 def test_unknown_op_is_named() -> None:
     """If this fails, an op without a twin ends in a KeyError."""
     node = Node("opaque", "strange", ["x"], "y", (3,))
     with pytest.raises(UnsupportedOperator, match="strange"):
-        to_onnx(Graph([Value("x", (3,))], ["y"], [node]), 1)
+        onnx_model(Graph([Value("x", (3,))], ["y"], [node]), 1)
 
 
 @pytest.mark.parametrize("peer", PEERS)

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kernelprune.benchmarking.onnx_model import write_onnx
 from kernelprune.benchmarking.peers.base import TOLERANCES, Job, Outputs, Peer, Refused
 from kernelprune.files import write_text
+from kernelprune.frontends.onnx import write_onnx
 from kernelprune.graph.ir import Graph
 
 # The quantiser ends its process where it meets what it cannot quantise, so it has one of its own.

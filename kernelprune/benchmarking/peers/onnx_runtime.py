@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from kernelprune.benchmarking.onnx_model import write_onnx
 from kernelprune.benchmarking.peers.base import Job, Outputs, Peer, quick_time
 from kernelprune.files import write_bytes
+from kernelprune.frontends.onnx import write_onnx
 from kernelprune.graph.ir import Graph
 
 # How a quantised model is written. Which is faster depends on the network and on the processor.

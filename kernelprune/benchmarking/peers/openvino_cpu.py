@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from kernelprune.benchmarking.onnx_model import write_onnx
 from kernelprune.benchmarking.peers.base import Job, NotInstalled, Outputs, Peer, Refused
+from kernelprune.frontends.onnx import write_onnx
 from kernelprune.graph.ir import Graph
 
 
