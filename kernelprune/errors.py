@@ -14,7 +14,7 @@ EXTRAS = {
     "yaml": "train",
     "matplotlib": "report",
     "sklearn": "digits",
-    "onnx": "bench",
+    "onnx": "onnx",
     "onnxruntime": "bench",
     "openvino": "bench",
     "MNN": "bench",

@@ -207,25 +207,36 @@ def prune(
 
 @app.command()
 def export(
-    source: Annotated[Path, typer.Option("--from", help="A checkpoint, or its folder.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="An ONNX file to turn into a model file.", metavar="ONNX")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="A checkpoint, or its folder.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The model file to write.")] = Path("model.safetensors"),
     evaluate: Annotated[
         bool, typer.Option(help="Note the accuracy on the test images in the file.")
     ] = True,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Per image, such as 3,224,224, where the ONNX file leaves it free."),
+    ] = None,
 ) -> None:
-    """Write a checkpoint as one model file that the engine runs.
+    """Write a checkpoint, or an ONNX file, as one model file that the engine runs.
 
     BN is folded, activations are fused, dropped kernels and dead channels are left out; the result
-    is compared with the model before it is written.
+    is compared with the model before it is written. Zeros in an ONNX file are dropped connections.
 
     [bold]Examples[/bold]
 
       kernelprune export --from runs/vgg-pruned --out vgg.safetensors
-    """
-    from kernelprune.report import count
-    from kernelprune.train import ExportOptions, export_run
 
-    graph = export_run(source, out, ExportOptions(evaluate=evaluate))
+      kernelprune export net.onnx --out net.safetensors --size 3,224,224
+    """
+    from kernelprune.cli.exporting import export_any
+    from kernelprune.report import count
+
+    graph = export_any(file, source, out, evaluate=evaluate, size=size)
     console.print(
         f"{out}: {graph.kept_connections():,} connections, {count(graph.macs())} multiply-adds"
     )

@@ -8,13 +8,13 @@ from typing import Any
 from kernelprune.errors import Error
 
 
-def parse_batches(text: str) -> tuple[int, ...]:
-    """``"1,64"`` -> ``(1, 64)``."""
+def parse_batches(text: str, option: str = "--batch") -> tuple[int, ...]:
+    """``"1,64"`` -> ``(1, 64)``. ``option``: that was given, for the message."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise Error(
-            f"--batch takes whole numbers with commas, such as 1,64; got {text!r}"
+            f"{option} takes whole numbers with commas, such as 1,64; got {text!r}"
         ) from None
 
 

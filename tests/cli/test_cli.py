@@ -226,6 +226,23 @@ def test_train_prune_export(call, tmp_path: Path) -> None:
     assert "l1" in call("inspect", file).out
 
 
+def test_export_of_an_onnx_file(call, tmp_path: Path) -> None:
+    """If this fails, an ONNX file does not become a model file in one command."""
+    onnx = pytest.importorskip("onnx")
+    node = onnx.helper.make_node("GlobalAveragePool", ["x"], ["y"])
+    infos = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 3, "h", "w"])
+        for name in ("x", "y")
+    ]
+    graph = onnx.helper.make_graph([node], "net", infos[:1], infos[1:])
+    opset = onnx.helper.make_opsetid("", 17)
+    source, target = tmp_path / "net.onnx", tmp_path / "net.safetensors"
+    source.write_bytes(onnx.helper.make_model(graph, opset_imports=[opset]).SerializeToString())
+    assert "say its size" in call("export", source, "--out", target).error
+    result = call("export", source, "--out", target, "--size", "3,8,8")
+    assert result.code == 0 and "net.onnx" in call("inspect", target).out
+
+
 def test_a_warning_is_one_line(call, monkeypatch) -> None:
     """If this fails, a warning comes with a path and a line of ours, or not at all."""
 
@@ -397,6 +414,8 @@ def test_bad_options(call, file: Path, tmp_path: Path) -> None:
     unused = ("--method", "taylor", "--sparsify-epochs", 3)
     check_error(call("prune", "--from", missing, "--out", out, *unused), "synaptic", "slimming")
     check_error(call("export", "--from", missing), "no checkpoint")
+    check_error(call("export"), "say what to export")
+    check_error(call("export", tmp_path / "net.onnx"), "no such file")
 
 
 def test_missing_isa_from_the_environment(

@@ -13,6 +13,7 @@ from kernelprune.errors import Error, FormatError
 from kernelprune.files import name_of, opened, read_bytes
 from kernelprune.graph.ops.base import MAX_EXTENT
 from kernelprune.graph.validate import MAX_ELEMENTS, MAX_NODES, shown
+from kernelprune.lazy import resolve
 
 # What protobuf can hold in one message.
 _MAX_BYTES = (1 << 31) - 1
@@ -175,7 +176,7 @@ class ModelFile:
 
 
 def _parsed(content: bytes, path: str) -> Any:
-    import onnx
+    onnx = resolve("reading an ONNX file", "onnx")
     from google.protobuf.message import DecodeError
 
     model = onnx.ModelProto()

@@ -109,11 +109,6 @@ class Walk:
             names.append(re.sub(r"[^!-~]", "_", name)[:_MAX_NAME])
         if len(set(names)) == len(names):
             self.graph.output_names = names
-        read = {name for node in self.graph.nodes for name in node.inputs}
-        read.update(self.graph.outputs)
-        for value in self.graph.inputs:
-            if value.name not in read:
-                raise Error(f"{self.file.path}: no output depends on input {shown(value.name)}")
 
     def _needed_nodes(self) -> list[bool]:
         """For each node whether an output depends on it; also notes who reads what."""

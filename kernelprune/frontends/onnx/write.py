@@ -18,6 +18,7 @@ from kernelprune.graph.groups import regroup
 from kernelprune.graph.ir import Graph, Node, Value
 from kernelprune.graph.passes import to_dtype
 from kernelprune.graph.quantization import Quantization, quantizations
+from kernelprune.lazy import resolve
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +47,7 @@ def to_onnx(
     Raises what reading a file or capturing a model raises, UnsupportedOperator for an op that ONNX
     has no standard operators for, and Error where the path cannot be written.
     """
-    import onnx
-
+    onnx = resolve("writing an ONNX file", "onnx")
     model = onnx_model(regroup(_graph_of(source, x).copy()), batch)
     try:
         onnx.checker.check_model(model, full_check=True)
@@ -148,7 +148,7 @@ def _input(build: Builder, value: Value, batch: int | str) -> Any:
 def _graph_of(source: Any, x: Any) -> Graph:
     if isinstance(source, Graph):
         return source
-    if isinstance(source, (str, bytes, os.PathLike)):
+    if isinstance(source, (str, os.PathLike)):
         from kernelprune.format.reader import read
 
         return read(source)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 from onnx_files import constant, model_of, saved
 
-from kernelprune import Error, FormatError, UnsupportedOperator
+from kernelprune import Error, FormatError, MissingPackage, UnsupportedOperator
 from kernelprune.frontends.onnx import read_onnx
 
 
@@ -180,3 +181,11 @@ def test_all_operators_are_named_at_once(tmp_path: Path) -> None:
         read_onnx(saved(model, tmp_path / "net.onnx"))
     for text in ("Det", "'first'", "NonZero", "'second'", "my.domain:Own", "'third'", "Einsum"):
         assert text in str(caught.value)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """If this fails, a user without the package onnx is not told what to install."""
+    path = saved(net(), tmp_path / "net.onnx")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingPackage, match=r"kernelprune\[onnx\]"):
+        read_onnx(path)

@@ -94,7 +94,8 @@ def _where(call: Call) -> Tensor:
     parts, batch = aligned(call, operands)
     shapes = [part.shape if isinstance(part, np.ndarray) else call.shape(part) for part in parts]
     shape = tuple(np.broadcast_shapes(*shapes))
-    return _tensor(call, chosen_of(call, *parts, shape), operands, batch)
+    condition, chosen, other = parts
+    return _tensor(call, chosen_of(call, condition, chosen, other, shape), operands, batch)
 
 
 TABLE = {

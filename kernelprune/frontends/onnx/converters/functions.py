@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def _clip(call: Call) -> Tensor:
     low, high = call.number(1, "min"), call.number(2, "max")
     low = None if low is None or low <= np.finfo(np.float32).min else low
     high = None if high is None or high >= np.finfo(np.float32).max else high
-    kinds = {(0.0, None): "relu", (0.0, 6.0): "relu6"}
+    kinds: dict[Any, str] = {(0.0, None): "relu", (0.0, 6.0): "relu6"}
     if (low, high) in kinds:
         return _activation(call, x, kinds[low, high])
     return x.of(clamped(call, x.value, low, high))

@@ -19,7 +19,7 @@ from kernelprune.graph.ops.matmul import product
 def _name_module(call: Call, place: int) -> None:
     """Gives the layer the name that its weight has in the model that the file was made from."""
     name = call.node.input[place]
-    if name in call.walk.file.constants and name.endswith(".weight"):
+    if name.endswith(".weight"):
         call.module = name.removesuffix(".weight")
 
 
@@ -159,8 +159,8 @@ def _matmul(call: Call) -> Tensor:
     if len(batch) > 1 or any(place >= rank - 2 for place in batch):
         raise UnsupportedOperator("a product that mixes the images of a batch")
     place = batch.pop() if batch else None
-    values = [_matrices(call, x, rank, place) for x in (a, b)]
-    return call.result(product(call, *values), place)
+    left, right = (_matrices(call, x, rank, place) for x in (a, b))
+    return call.result(product(call, left, right), place)
 
 
 def _rank(x: Tensor | np.ndarray) -> int:

@@ -30,15 +30,16 @@ def _resize(call: Call) -> Tensor:
         raise UnsupportedOperator("antialias or exclude_outside")
     if call.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise UnsupportedOperator("keep_aspect_ratio_policy")
-    scales, sizes = None, None
+    sizes = None
     if call.has(2) and call.constant(2, "the scales").size:
-        scales = [float(s) for s in call.constant(2, "the scales").reshape(-1)]
+        given = [float(s) for s in call.constant(2, "the scales").reshape(-1)]
     elif call.has(3):
+        given = None
         sizes = [int(side) for side in call.constant(3, "the sizes").reshape(-1)]
     else:
         raise UnsupportedOperator("a resize without scales and sizes")
     transform = call.get("coordinate_transformation_mode", "half_pixel")
-    return _resized(call, scales, sizes, call.get("mode", "nearest"), transform)
+    return _resized(call, given, sizes, call.get("mode", "nearest"), transform)
 
 
 def _resized(

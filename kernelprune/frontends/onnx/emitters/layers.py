@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -65,21 +66,37 @@ def _linear(build: Builder, node: Node) -> None:
 
 
 def _max_pool2d(build: Builder, node: Node) -> None:
+    params, value = node.params, node.inputs[0]
+    padding = list(params["padding"])
+    if any(pad >= side for pad, side in zip(padding, params["kernel"] * 2, strict=True)):
+        # More than ONNX Runtime takes, whatever the dilation.
+        value, padding = _padded(build, node, -np.inf), [0, 0, 0, 0]
     build.node(
         "MaxPool",
-        node.inputs,
+        [value],
         node.output,
         last=True,
-        kernel_shape=list(node.params["kernel"]),
-        strides=list(node.params["stride"]),
-        pads=list(node.params["padding"]),
-        dilations=list(node.params["dilation"]),
+        kernel_shape=list(params["kernel"]),
+        strides=list(params["stride"]),
+        pads=padding,
+        dilations=list(params["dilation"]),
     )
+
+
+def _padded(build: Builder, node: Node, number: float) -> str:
+    """The input with the padding of the window as entries of its own."""
+    top, left, bottom, right = node.params["padding"]
+    ends = np.asarray([0, 0, top, left, 0, 0, bottom, right], np.int64)
+    parts = [build.constant(f"{node.output}:pad", part) for part in (ends, np.float32(number))]
+    return build.node("Pad", [node.inputs[0], *parts], node.output)
 
 
 def _avg_pool2d(build: Builder, node: Node) -> None:
     params, rule = node.params, OPS[node.op]
-    window = {"kernel_shape": list(params["kernel"]), "strides": list(params["stride"])}
+    window: dict[str, Any] = {
+        "kernel_shape": list(params["kernel"]),
+        "strides": list(params["stride"]),
+    }
     if not rule.parameter(params, "divisor") and not any(rule.parameter(params, "uncounted")):
         build.node(
             "AveragePool", node.inputs, node.output, last=True, pads=list(params["padding"]),
@@ -87,11 +104,7 @@ def _avg_pool2d(build: Builder, node: Node) -> None:
         )  # fmt: skip
         return
     # What ONNX has no divisor for: the mean of all taps, by a factor for each place.
-    top, left, bottom, right = params["padding"]
-    ends = np.asarray([0, 0, top, left, 0, 0, bottom, right], np.int64)
-    padded = build.node(
-        "Pad", [node.inputs[0], build.constant(f"{node.output}:ends", ends)], node.output
-    )
+    padded = _padded(build, node, 0.0)
     mean = build.node("AveragePool", [padded], node.output, **window)
     divisors = rule.divisors(node, build.shapes[node.inputs[0]])  # type: ignore[attr-defined]
     factor = build.constant(f"{node.output}:factor", math.prod(params["kernel"]) / divisors)

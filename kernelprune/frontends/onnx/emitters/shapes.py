@@ -101,7 +101,11 @@ def _resize(build: Builder, node: Node) -> None:
     mode, transform, rounding = attributes[params["mode"]]
     build.node(
         "Resize",
-        [node.inputs[0], "", build.constant(f"{node.output}:scales", np.float32(scales))],
+        [
+            node.inputs[0],
+            "",
+            build.constant(f"{node.output}:scales", np.asarray(scales, np.float32)),
+        ],
         node.output,
         last=True,
         mode=mode,
