@@ -69,8 +69,8 @@ _COSTS: dict[str, Cost] = {
         (
             "Abs Acos Asin Atan ArgMax ArgMin Cast Ceil Cos CumSum Erf Exp Flatten Floor Identity"
             " Log Neg Not ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reciprocal Relu"
-            " Reshape Round Sigmoid Sign Sin Size Slice Softmax Split Sqrt Squeeze Tanh Transpose"
-            " Trilu Unsqueeze"
+            " Reshape Round Shape Sigmoid Sign Sin Size Slice Softmax Split Sqrt Squeeze Tanh"
+            " Transpose Trilu Unsqueeze"
         ).split(),
         _largest,
     ),

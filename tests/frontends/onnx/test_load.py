@@ -34,7 +34,7 @@ def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).norm() / wanted.norm())
 
 
-@pytest.mark.parametrize("name", [name for name in BUILDERS if name != "convnext"])
+@pytest.mark.parametrize("name", BUILDERS)
 def test_zoo_by_torch(name: str, tmp_path: Path) -> None:
     """If this fails, what torch exports of a network is not read, or computes something else for a
     batch that the file does not have."""
