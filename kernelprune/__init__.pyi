@@ -26,6 +26,8 @@ from kernelprune.errors import (
     UnsupportedOperator as UnsupportedOperator,
     UnsupportedWarning as UnsupportedWarning,
 )
+from kernelprune.frontends.onnx.load import load_onnx as load_onnx
+from kernelprune.frontends.onnx.write import to_onnx as to_onnx
 from kernelprune.frontends.torch.check import check as check
 from kernelprune.frontends.torch.export import export as export
 from kernelprune.ops import SparseConv2d as SparseConv2d, densify as densify, sparsify as sparsify
