@@ -5,6 +5,7 @@
 
 #include "cpu/int8/layout.h"
 #include "cpu/int8/ops.h"
+#include "cpu/int8/used_weights.h"
 #include "ops/requantize.h"
 
 namespace kernelprune {
@@ -21,6 +22,7 @@ class Int8Planner {
         layer_(problem.layer()),
         kernels_(kernels),
         costs_(costs),
+        used_(layer_),
         lanes_(kernels.lanes),
         tile_(int64_t{4} * kernels.lanes) {}
 
@@ -32,13 +34,20 @@ class Int8Planner {
     if (can_depthwise(layer_)) add_depthwise();
     if (can_rows3x3(layer_)) add_rows3x3();
     if (!can_interleave1x1(layer_)) {
-      add_packed("int8_windows", kernels_.sparse, pack_windows(layer_, lanes_), false);
+      add_packed(start("int8_windows", count_windows(layer_, used_, lanes_),
+                       [&layer = layer_, lanes = lanes_] { return pack_windows(layer, lanes); }),
+                 kernels_.sparse, false);
     }
     if (has_most_inputs()) {
-      add_packed("int8_quads", kernels_.sparse, pack_quads(layer_, lanes_), false);
+      add_packed(start("int8_quads", count_quads(layer_, used_, lanes_),
+                       [&layer = layer_, lanes = lanes_] { return pack_quads(layer, lanes); }),
+                 kernels_.sparse, false);
     }
     if (may_be_dense) {
-      add_packed("int8_dense", kernels_.dense, pack_dense(layer_, kernels_.dense_channels), true);
+      const int channels = kernels_.dense_channels;
+      add_packed(start("int8_dense", count_dense(layer_, used_),
+                       [&layer = layer_, channels] { return pack_dense(layer, channels); }),
+                 kernels_.dense, true);
     }
     return std::move(candidates_);
   }
@@ -54,10 +63,12 @@ class Int8Planner {
 
   static double dwords(int64_t bytes) { return static_cast<double>(bytes) / 4.0; }
 
-  static Int8Candidate start(const char* name, Int8Packed packed) {
+  static Int8Candidate start(const char* name, const Int8Counts& counts,
+                             std::function<Int8Packed()> pack) {
     Int8Candidate candidate;
     candidate.name = name;
-    candidate.packed = std::make_shared<const Int8Packed>(std::move(packed));
+    candidate.counts = counts;
+    candidate.pack = std::move(pack);
     return candidate;
   }
 
@@ -71,10 +82,9 @@ class Int8Planner {
     return found;
   }
 
-  Int8Stage finishing_stage(const Int8Kernel& kernel, const Int8Candidate& candidate) const {
+  Int8Stage finishing_stage(const Int8Kernel& kernel) const {
     Int8Stage found = stage(kernel, layer_.out.c);
     found.by_rows = true;
-    candidate.packed->set(&found.args);
     return found;
   }
 
@@ -85,10 +95,9 @@ class Int8Planner {
   }
 
   // Dword rows are packed for a few tiles, and then read by a product.
-  void add_packed(const char* name, const Int8Kernel& product, Int8Packed weights, bool is_dense) {
+  void add_packed(Int8Candidate candidate, const Int8Kernel& product, bool is_dense) {
     const TileLayout layout = TileLayout::of(layer_, lanes_);
-    Int8Candidate candidate = start(name, std::move(weights));
-    const Int8Packed& packed = *candidate.packed;
+    const Int8Counts packed = candidate.counts;
     const int64_t tile_bytes = dword_rows_bytes(packed, 1, lanes_);
     const int64_t most = std::max<int64_t>(1, kRangeBytes / std::max<int64_t>(1, tile_bytes));
     candidate.ranges = {ceil_div(layout.tiles, most), layout.tiles};
@@ -104,8 +113,7 @@ class Int8Planner {
       candidate.first.push_back(phases);
     }
     layout.set_pack(layer_, &pack.args);
-    packed.set(&pack.args);
-    Int8Stage finish = finishing_stage(product, candidate);
+    Int8Stage finish = finishing_stage(product);
     layout.set_outputs(layer_, &finish.args);
     pack.to = finish.from = static_cast<int>(candidate.scratch.size());
     candidate.scratch.push_back(dword_rows_bytes(packed, candidate.ranges.largest_size(), lanes_));
@@ -122,7 +130,7 @@ class Int8Planner {
     CostTerms of_pack, of_product;
     of_pack.moved_floats = static_cast<double>(packed.dword_rows) * places;
     of_product.macs = static_cast<double>(packed.dots) * 4.0 * places;
-    of_product.lookups = static_cast<double>(packed.col.size());
+    of_product.lookups = static_cast<double>(packed.lookups);
     of_product.output_tiles = rows() * static_cast<double>(packed.blocks);
     set_terms(of_pack, candidate.ranges, &pack);
     set_terms(of_product, candidate.ranges, &finish);
@@ -132,15 +140,16 @@ class Int8Planner {
 
   void add_rows3x3() {
     const RowsLayout layout = RowsLayout::of(layer_, lanes_);
-    Int8Candidate candidate = start("int8_rows3x3", pack_rows3x3(layer_));
+    Int8Candidate candidate = start("int8_rows3x3", count_rows3x3(layer_),
+                                    [&layer = layer_] { return pack_rows3x3(layer); });
     const int64_t per_tile = layout.bytes(layer_, lanes_, 2) - layout.bytes(layer_, lanes_, 1);
     const int64_t most = std::max<int64_t>(1, kRangeBytes / std::max<int64_t>(1, per_tile));
     candidate.ranges = {ceil_div(layout.tiles, most), layout.tiles};
     const int64_t largest = candidate.ranges.largest_size();
     Int8Stage pad = stage(kernels_.pad_rows, layer_.in.c);
     layout.set_pad_rows(layer_, lanes_, largest, &pad.args);
-    Int8Stage finish = finishing_stage(
-        layer_.window.stride_w == 1 ? kernels_.rows3x3_s1 : kernels_.rows3x3_s2, candidate);
+    Int8Stage finish =
+        finishing_stage(layer_.window.stride_w == 1 ? kernels_.rows3x3_s1 : kernels_.rows3x3_s2);
     layout.set_outputs(layer_, lanes_, largest, &finish.args);
     pad.to = finish.from = 0;
     candidate.scratch.push_back(layout.bytes(layer_, lanes_, largest));
@@ -148,9 +157,9 @@ class Int8Planner {
     of_pad.moved_floats =
         dwords(layout.bytes(layer_, lanes_, largest)) / static_cast<double>(largest);
     const auto places = static_cast<double>(layout.tile_places);
-    of_rows.macs = static_cast<double>(candidate.packed->dots) * 4.0 * places;
+    of_rows.macs = static_cast<double>(candidate.counts.dots) * 4.0 * places;
     of_rows.lookups =
-        static_cast<double>(candidate.packed->col.size()) * places / static_cast<double>(tile_);
+        static_cast<double>(candidate.counts.lookups) * places / static_cast<double>(tile_);
     of_rows.output_tiles = rows() * places / static_cast<double>(tile_);
     set_terms(of_pad, candidate.ranges, &pad);
     set_terms(of_rows, candidate.ranges, &finish);
@@ -160,15 +169,17 @@ class Int8Planner {
 
   void add_interleaved() {
     const int64_t tiles = ceil_div(layer_.out.pixels(), tile_);
-    Int8Candidate candidate = start(
-        "int8_interleaved1x1", pack_interleaved(layer_, kernels_.pairs, int8_stride(layer_.in)));
-    Int8Stage finish = finishing_stage(kernels_.interleaved1x1, candidate);
+    Int8Candidate candidate = start("int8_interleaved1x1", count_interleaved(layer_),
+                                    [&layer = layer_, pairs = kernels_.pairs] {
+                                      return pack_interleaved(layer, pairs, int8_stride(layer.in));
+                                    });
+    Int8Stage finish = finishing_stage(kernels_.interleaved1x1);
     finish.args.channels = layer_.in.c, finish.args.out_channels = layer_.out.c;
     finish.args.in_h = layer_.in.h, finish.args.in_w = layer_.in.w;
     finish.args.out_h = layer_.out.h, finish.args.out_w = layer_.out.w;
     finish.args.pitch = layer_.out.w, finish.args.tiles = tiles;
-    finish.terms.macs = static_cast<double>(candidate.packed->dots * 4 * tiles * tile_);
-    finish.terms.lookups = static_cast<double>(candidate.packed->dots * tiles);
+    finish.terms.macs = static_cast<double>(candidate.counts.dots * 4 * tiles * tile_);
+    finish.terms.lookups = static_cast<double>(candidate.counts.dots * tiles);
     finish.terms.output_tiles = rows() * static_cast<double>(tiles);
     candidate.stages = {finish};
     finish_candidate(std::move(candidate));
@@ -176,12 +187,13 @@ class Int8Planner {
 
   void add_depthwise() {
     const RowsLayout layout = RowsLayout::of(layer_, lanes_);
-    Int8Candidate candidate = start("int8_depthwise", pack_depthwise(layer_));
-    Int8Stage finish = finishing_stage(kernels_.depthwise, candidate);
+    Int8Candidate candidate = start("int8_depthwise", count_depthwise(layer_),
+                                    [&layer = layer_] { return pack_depthwise(layer); });
+    Int8Stage finish = finishing_stage(kernels_.depthwise);
     layout.set_outputs(layer_, lanes_, layout.tiles, &finish.args);
     finish.args.in_stride = int8_stride(layer_.in);
     const auto places = static_cast<double>(layout.tiles * layout.tile_places);
-    finish.terms.macs = static_cast<double>(candidate.packed->dots) * 4.0 * places;
+    finish.terms.macs = static_cast<double>(candidate.counts.dots) * 4.0 * places;
     finish.terms.output_tiles = rows() * places / static_cast<double>(tile_);
     finish.terms.moved_floats = dwords(layer_.in.elements());
     candidate.stages = {finish};
@@ -189,12 +201,14 @@ class Int8Planner {
   }
 
   void add_linear() {
-    Int8Candidate candidate = start("int8_linear", pack_linear(layer_, lanes_));
-    Int8Stage finish = finishing_stage(kernels_.linear, candidate);
+    Int8Candidate candidate =
+        start("int8_linear", count_linear(layer_, lanes_),
+              [&layer = layer_, lanes = lanes_] { return pack_linear(layer, lanes); });
+    Int8Stage finish = finishing_stage(kernels_.linear);
     finish.by_rows = false;
     finish.units = ceil_div(layer_.out.c, int64_t{lanes_});
     finish.args.channels = layer_.in.c, finish.args.out_channels = layer_.out.c;
-    finish.terms.macs = static_cast<double>(candidate.packed->dots) * 4.0;
+    finish.terms.macs = static_cast<double>(candidate.counts.dots) * 4.0;
     finish.terms.output_tiles = static_cast<double>(finish.units);
     candidate.stages = {finish};
     finish_candidate(std::move(candidate));
@@ -215,6 +229,7 @@ class Int8Planner {
   const Int8Layer& layer_;
   const Int8Kernels& kernels_;
   CostModel* costs_;
+  const UsedWeights used_;
   const int lanes_;
   const int64_t tile_;  // positions
   std::vector<Int8Candidate> candidates_;
@@ -315,16 +330,18 @@ void Int8Problem::set_epilogue(Activation activation, Int8Args* args) const {
 
 // ---------------------------------------------------------------- weights
 
-std::shared_ptr<const Int8Packed> Int8WeightStore::shared(
-    const Connections& connections, const std::shared_ptr<const Int8Packed>& packed) {
+std::shared_ptr<const Int8Packed> Int8WeightStore::shared(const Connections& connections,
+                                                          Int8Packed packed) {
   const Lock lock(mutex_);
   const auto [begin, end] = packed_.equal_range(&connections);
   const auto found = std::find_if(begin, end, [&](const auto& entry) {
-    const Int8Packed &a = *entry.second, &b = *packed;
+    const Int8Packed &a = *entry.second, &b = packed;
     return a.run == b.run && a.blocks == b.blocks && a.row_ptr == b.row_ptr && a.col == b.col &&
            a.sources == b.sources && a.weight == b.weight;
   });
-  return found != end ? found->second : packed_.emplace(&connections, packed)->second;
+  if (found != end) return found->second;
+  auto kept = std::make_shared<const Int8Packed>(std::move(packed));
+  return packed_.emplace(&connections, std::move(kept))->second;
 }
 
 int64_t Int8WeightStore::bytes() const {

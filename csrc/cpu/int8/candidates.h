@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -41,7 +42,9 @@ struct Int8Candidate {
   std::vector<Int8Stage> stages;  // of each range
   std::vector<int64_t> scratch;   // bytes of each scratch memory
   size_t shared = 0;              // so many of these, in front, are written by `first`
-  std::shared_ptr<const Int8Packed> packed;
+  Int8Counts counts;
+  // The weights, which `stages` have to be pointed at. Reads what the problem refers to.
+  std::function<Int8Packed()> pack;
 };
 
 // The layer to be planned.
@@ -72,7 +75,7 @@ class Int8Problem {
   bool has_residual_ = false;
 };
 
-// All candidates, in a fixed order; there is at least one.
+// All candidates, in a fixed order; there is at least one. They refer to the problem.
 std::vector<Int8Candidate> int8_candidates(const Int8Problem& problem, const Int8Kernels& kernels,
                                            CostModel* costs);
 
@@ -85,8 +88,7 @@ CandidateInfo describe(const Int8Candidate& candidate, int lanes);
 class Int8WeightStore {
  public:
   // `packed`, or what was given before for the same connections if it is equal.
-  std::shared_ptr<const Int8Packed> shared(const Connections& connections,
-                                           const std::shared_ptr<const Int8Packed>& packed);
+  std::shared_ptr<const Int8Packed> shared(const Connections& connections, Int8Packed packed);
   int64_t bytes() const;
 
  private:

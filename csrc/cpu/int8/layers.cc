@@ -53,12 +53,12 @@ void Lowering::lower_int8_convolution(const Node& node, Activation activation) {
 
 // The weights that the stages point at stay where they are, for other programs too.
 void Lowering::bind_int8_weights(const Node& node, Int8Candidate* chosen) {
-  if (options_.int8_weights != nullptr) {
-    const auto kept = options_.int8_weights->shared(*node.connections, chosen->packed);
-    for (Int8Stage& stage : chosen->stages) kept->set(&stage.args);
-    chosen->packed = kept;
-  }
-  program_.kept.push_back(chosen->packed);
+  Int8Packed packed = chosen->pack();
+  const auto kept = options_.int8_weights != nullptr
+                        ? options_.int8_weights->shared(*node.connections, std::move(packed))
+                        : std::make_shared<const Int8Packed>(std::move(packed));
+  for (Int8Stage& stage : chosen->stages) kept->set(&stage.args);
+  program_.kept.push_back(kept);
 }
 
 Step& Lowering::add_stage(const Int8Stage& stage, const Int8Args& args, const Node& node,

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "core/integers.h"
+#include "cpu/int8/used_weights.h"
 
 namespace kernelprune {
 namespace {
@@ -12,80 +13,16 @@ namespace {
 // Entries that vectors may read past the end of the bias and the multipliers.
 constexpr int64_t kSpare = 16;
 
-// Bytes of the dword rows of a tile that `sparse` goes over for all output channels before the next
-// ones: nearly all of a small first-level cache. (512 channels, 7x7, density 0.3, Sapphire Rapids:
-// 0.37 ms with 11 or 16 blocks, 0.60 with one.)
-constexpr int64_t kBlockBytes = 28 * 1024;
-
-// Whether the tap meets the map at any output. The others count for nothing, not even as the zero
-// point that pads the map.
-bool is_inside(const Int8Layer& layer, int64_t tap) {
-  const Window& w = layer.window;
-  const auto axis = [](int64_t first, int64_t stride, int64_t in, int64_t out) {
-    for (int64_t i = 0; i < out; ++i) {
-      const int64_t at = first + i * stride;
-      if (at >= in) return false;
-      if (at >= 0) return true;
-    }
-    return false;
-  };
-  return axis(tap / w.kernel_w * w.dilation_h - w.pad_top, w.stride_h, layer.in.h, layer.out.h) &&
-         axis(tap % w.kernel_w * w.dilation_w - w.pad_left, w.stride_w, layer.in.w, layer.out.w);
-}
-
 uint32_t dword(const std::array<int8_t, 4>& bytes) {
   uint32_t value = 0;
   for (size_t i = 0; i < 4; ++i) value |= uint32_t{static_cast<uint8_t>(bytes[i])} << (8 * i);
   return value;
 }
 
-static_assert(kMaxExtent <= int64_t{1} << 20, "int8_source() has 20 bits for a channel");
-
-// The layer's kernels without the taps that count for nothing.
-class Kernels {
- public:
-  explicit Kernels(const Int8Layer& layer)
-      : layer_(layer), taps_(layer.window.taps()), used_(static_cast<size_t>(taps_), false) {
-    std::vector<bool> inside;
-    for (int64_t tap = 0; tap < taps_; ++tap) inside.push_back(is_inside(layer, tap));
-    inside_ = inside;
-    const int64_t count = layer.row_ptr[layer.out.c];
-    live_.assign(static_cast<size_t>(layer.in.c), false);
-    for (int64_t k = 0; k < count; ++k) {
-      for (int64_t tap = 0; tap < taps_; ++tap) {
-        if (at(k, tap) == 0) continue;
-        used_[static_cast<size_t>(tap)] = true;
-        live_[layer.col[k]] = true;
-      }
-    }
-  }
-
-  int8_t at(int64_t k, int64_t tap) const {
-    return inside_[static_cast<size_t>(tap)] ? layer_.weight[k * taps_ + tap] : int8_t{0};
-  }
-  // The taps that are not zero everywhere, and the channels that anybody reads.
-  std::vector<int64_t> used_taps() const { return indices(used_); }
-  std::vector<int64_t> live_channels() const { return indices(live_); }
-
-  uint32_t source(int64_t channel, int64_t tap) const {
-    const int64_t width = layer_.window.kernel_w;
-    return int8_source(static_cast<uint32_t>(channel), static_cast<uint32_t>(tap / width),
-                       static_cast<uint32_t>(tap % width));
-  }
-
- private:
-  static std::vector<int64_t> indices(const std::vector<bool>& flags) {
-    std::vector<int64_t> found;
-    for (size_t i = 0; i < flags.size(); ++i) {
-      if (flags[i]) found.push_back(static_cast<int64_t>(i));
-    }
-    return found;
-  }
-
-  const Int8Layer& layer_;
-  int64_t taps_;
-  std::vector<bool> inside_, used_, live_;
-};
+void set_sizes(Int8Packed* packed) {
+  packed->dots = static_cast<int64_t>(packed->weight.size());
+  packed->lookups = static_cast<int64_t>(packed->col.size());
+}
 
 // A connection of `sparse`: a group of `run` dword rows, and its weights.
 struct Group {
@@ -96,12 +33,8 @@ struct Group {
 // Sorts the connections of all output channels by block.
 void add_groups(const Int8Layer& layer, const std::vector<std::vector<Group>>& rows, int64_t groups,
                 int lanes, Int8Packed* packed) {
-  const TileLayout tiles = TileLayout::of(layer, lanes);
-  const int64_t positions = std::min(layer.out.h * tiles.pitch, int64_t{4} * lanes);
-  const int64_t row_bytes = 4 * round_up(positions, int64_t{lanes});
-  const int64_t per_block = std::max<int64_t>(1, kBlockBytes / (row_bytes * packed->run));
   packed->dword_rows = groups * packed->run;
-  packed->blocks = std::max<int64_t>(1, ceil_div(groups, per_block));
+  packed->blocks = sparse_blocks(layer, groups, packed->run, lanes);
   for (int64_t block = 0; block < packed->blocks; ++block) {
     packed->row_ptr.push_back(static_cast<uint32_t>(packed->col.size()));
     for (const std::vector<Group>& row : rows) {
@@ -114,14 +47,7 @@ void add_groups(const Int8Layer& layer, const std::vector<std::vector<Group>>& r
       packed->row_ptr.push_back(static_cast<uint32_t>(packed->col.size()));
     }
   }
-  packed->dots = static_cast<int64_t>(packed->weight.size());
-}
-
-// Positions of channels in a list of them.
-std::map<int64_t, int64_t> places(const std::vector<int64_t>& channels) {
-  std::map<int64_t, int64_t> place;
-  for (size_t i = 0; i < channels.size(); ++i) place[channels[i]] = static_cast<int64_t>(i);
-  return place;
+  set_sizes(packed);
 }
 
 void set_layer(const Int8Layer& layer, Int8Args* args) {
@@ -144,9 +70,8 @@ void Int8Packed::set(Int8Args* args) const {
 }
 
 Int8Packed pack_windows(const Int8Layer& layer, int lanes) {
-  const Kernels kernels(layer);
-  const std::vector<int64_t> taps = kernels.used_taps(), channels = kernels.live_channels();
-  const std::map<int64_t, int64_t> place = places(channels);
+  const UsedWeights kernels(layer);
+  const std::vector<int64_t>&taps = kernels.taps(), &channels = kernels.channels();
   Int8Packed packed;
   packed.run = std::max<int64_t>(1, ceil_div(static_cast<int64_t>(taps.size()), int64_t{4}));
   // Behind the last tap it is repeated, with a weight of zero.
@@ -158,9 +83,9 @@ Int8Packed pack_windows(const Int8Layer& layer, int lanes) {
   std::vector<std::vector<Group>> rows(static_cast<size_t>(layer.out.c));
   for (size_t o = 0; o < rows.size(); ++o) {
     for (int64_t k = layer.row_ptr[o]; k < layer.row_ptr[o + 1]; ++k) {
-      const auto found = place.find(layer.col[k]);
-      if (found == place.end()) continue;
-      Group group{found->second, {}};
+      const int64_t place = kernels.place(layer.col[k]);
+      if (place < 0) continue;
+      Group group{place, {}};
       for (size_t i = 0; i < taps.size(); i += 4) {
         std::array<int8_t, 4> bytes{};
         for (size_t j = i; j < std::min(i + 4, taps.size()); ++j) {
@@ -176,8 +101,8 @@ Int8Packed pack_windows(const Int8Layer& layer, int lanes) {
 }
 
 Int8Packed pack_quads(const Int8Layer& layer, int lanes, const uint32_t* order) {
-  const Kernels kernels(layer);
-  const std::vector<int64_t> taps = kernels.used_taps();
+  const UsedWeights kernels(layer);
+  const std::vector<int64_t> taps = kernels.taps();
   const int64_t quads = ceil_div(layer.in.c, int64_t{4});
   std::vector<int64_t> place(static_cast<size_t>(layer.in.c)), channel_at = place;
   for (size_t i = 0; i < place.size(); ++i) {
@@ -187,7 +112,7 @@ Int8Packed pack_quads(const Int8Layer& layer, int lanes, const uint32_t* order) 
   Int8Packed packed;
   packed.run = std::max<int64_t>(1, static_cast<int64_t>(taps.size()));
   std::vector<bool> is_live(static_cast<size_t>(quads), false);
-  for (const int64_t channel : kernels.live_channels()) {
+  for (const int64_t channel : kernels.channels()) {
     is_live[static_cast<size_t>(place[static_cast<size_t>(channel)] / 4)] = true;
   }
   std::vector<int64_t> index(static_cast<size_t>(quads), -1);
@@ -225,9 +150,8 @@ Int8Packed pack_quads(const Int8Layer& layer, int lanes, const uint32_t* order) 
 }
 
 Int8Packed pack_dense(const Int8Layer& layer, int dense_channels) {
-  const Kernels kernels(layer);
-  const std::vector<int64_t> taps = kernels.used_taps(), channels = kernels.live_channels();
-  const std::map<int64_t, int64_t> place = places(channels);
+  const UsedWeights kernels(layer);
+  const std::vector<int64_t>&taps = kernels.taps(), &channels = kernels.channels();
   const size_t entries = taps.size() * channels.size();
   Int8Packed packed;
   packed.dword_rows = ceil_div(static_cast<int64_t>(entries), int64_t{4});
@@ -245,10 +169,10 @@ Int8Packed pack_dense(const Int8Layer& layer, int dense_channels) {
     for (int64_t n = 0; n < size; ++n) {
       std::fill(row.begin(), row.end(), int8_t{0});
       for (int64_t k = layer.row_ptr[first + n]; k < layer.row_ptr[first + n + 1]; ++k) {
-        const auto found = place.find(layer.col[k]);
-        if (found == place.end()) continue;
+        const int64_t place = kernels.place(layer.col[k]);
+        if (place < 0) continue;
         for (size_t i = 0; i < taps.size(); ++i) {
-          row[static_cast<size_t>(found->second) * taps.size() + i] = kernels.at(k, taps[i]);
+          row[static_cast<size_t>(place) * taps.size() + i] = kernels.at(k, taps[i]);
         }
       }
       for (int64_t d = 0; d < packed.dword_rows; ++d) {
@@ -263,7 +187,7 @@ Int8Packed pack_dense(const Int8Layer& layer, int dense_channels) {
 }
 
 Int8Packed pack_rows3x3(const Int8Layer& layer) {
-  const Kernels kernels(layer);
+  const UsedWeights kernels(layer);
   Int8Packed packed;
   packed.run = 3;
   packed.row_ptr.push_back(0);
@@ -277,7 +201,7 @@ Int8Packed pack_rows3x3(const Int8Layer& layer) {
     }
     packed.row_ptr.push_back(static_cast<uint32_t>(packed.col.size()));
   }
-  packed.dots = static_cast<int64_t>(packed.weight.size());
+  set_sizes(&packed);
   return packed;
 }
 
@@ -308,11 +232,12 @@ Int8Packed pack_interleaved(const Int8Layer& layer, bool pairs, int64_t in_strid
     }
     packed.row_ptr.push_back(static_cast<uint32_t>(packed.dots));
   }
+  packed.lookups = static_cast<int64_t>(packed.col.size());
   return packed;
 }
 
 Int8Packed pack_depthwise(const Int8Layer& layer) {
-  const Kernels kernels(layer);
+  const UsedWeights kernels(layer);
   const int64_t width = layer.window.kernel_w;
   Int8Packed packed;
   packed.run = ceil_div(width, int64_t{4});
@@ -329,7 +254,7 @@ Int8Packed pack_depthwise(const Int8Layer& layer) {
       }
     }
   }
-  packed.dots = static_cast<int64_t>(packed.weight.size());
+  set_sizes(&packed);
   return packed;
 }
 
@@ -345,12 +270,12 @@ Int8Packed pack_linear(const Int8Layer& layer, int lanes) {
     }
   }
   for (const auto& each : bytes) packed.weight.push_back(static_cast<int32_t>(dword(each)));
-  packed.dots = static_cast<int64_t>(packed.weight.size());
+  set_sizes(&packed);
   return packed;
 }
 
 std::vector<int32_t> folded_bias(const Int8Layer& layer, int32_t in_zero) {
-  const Kernels kernels(layer);
+  const UsedWeights kernels(layer);
   std::vector<int32_t> bias(static_cast<size_t>(layer.out.c + kSpare), 0);
   for (int64_t o = 0; o < layer.out.c; ++o) {
     int64_t sum = 0;
@@ -412,11 +337,11 @@ void TileLayout::set_outputs(const Int8Layer& layer, Int8Args* args) const {
   args->tiles = tiles;
 }
 
-int64_t dword_rows_bytes(const Int8Packed& packed, int64_t tiles, int lanes) {
+int64_t dword_rows_bytes(const Int8Counts& packed, int64_t tiles, int lanes) {
   return tiles * packed.dword_rows * 16 * lanes;
 }
 
-int64_t sparse_work_bytes(const Int8Packed& packed, int64_t out_channels, int lanes) {
+int64_t sparse_work_bytes(const Int8Counts& packed, int64_t out_channels, int lanes) {
   return packed.blocks > 1 ? out_channels * 16 * lanes : 0;
 }
 

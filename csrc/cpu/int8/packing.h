@@ -23,18 +23,24 @@ namespace kernelprune {
 struct Int8Layer {
   Window window;
   Shape in, out;
+  int64_t images = 1;  // so many such maps lie below each other in every channel
   const uint32_t* row_ptr = nullptr;  // [O+1]
   const uint32_t* col = nullptr;      // [nnz]
   const int8_t* weight = nullptr;     // [nnz][taps], -127..127
   const int32_t* bias = nullptr;      // [O]
 };
 
+// What a form of the weights amounts to; known from the pattern of the connections.
+struct Int8Counts {
+  int64_t dword_rows = 0, run = 1, blocks = 1;
+  int64_t dots = 0;     // of four bytes, for one position of all output channels
+  int64_t lookups = 0;  // entries of col
+};
+
 // The weights in the form of one way.
-struct Int8Packed {
+struct Int8Packed : Int8Counts {
   std::vector<uint32_t> row_ptr, col, sources;
   std::vector<int32_t> weight;
-  int64_t dword_rows = 0, run = 1, blocks = 1;
-  int64_t dots = 0;  // of four bytes, for one position of all output channels
 
   // Sets all that `args` has of them.
   void set(Int8Args* args) const;
@@ -67,6 +73,17 @@ Int8Packed pack_depthwise(const Int8Layer& layer);
 // linear: [O / lanes][inputs / 4][lanes], zeros for what is missing.
 Int8Packed pack_linear(const Int8Layer& layer, int lanes);
 
+// The same without packing, in work that is in proportion to the connections: what candidates cost
+// is known before one of them is taken.
+class UsedWeights;
+Int8Counts count_windows(const Int8Layer& layer, const UsedWeights& used, int lanes);
+Int8Counts count_quads(const Int8Layer& layer, const UsedWeights& used, int lanes);
+Int8Counts count_dense(const Int8Layer& layer, const UsedWeights& used);
+Int8Counts count_rows3x3(const Int8Layer& layer);
+Int8Counts count_interleaved(const Int8Layer& layer);
+Int8Counts count_depthwise(const Int8Layer& layer);
+Int8Counts count_linear(const Int8Layer& layer, int lanes);
+
 // The bias with the zero point of the input folded in, and spare entries behind it.
 std::vector<int32_t> folded_bias(const Int8Layer& layer, int32_t in_zero);
 
@@ -97,8 +114,8 @@ struct TileLayout {
 };
 
 // Bytes of the dword rows of `tiles` tiles, and of the sums that `sparse` keeps in `work`.
-int64_t dword_rows_bytes(const Int8Packed& packed, int64_t tiles, int lanes);
-int64_t sparse_work_bytes(const Int8Packed& packed, int64_t out_channels, int lanes);
+int64_t dword_rows_bytes(const Int8Counts& packed, int64_t tiles, int lanes);
+int64_t sparse_work_bytes(const Int8Counts& packed, int64_t out_channels, int lanes);
 
 // How pad_rows lays out a map for rows3x3, see Int8Rows; a tile is a row of all bands.
 struct RowsLayout {

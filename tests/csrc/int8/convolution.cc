@@ -3,6 +3,7 @@
 
 #include "cpu/int8/isa.h"
 #include "cpu/int8/packing.h"
+#include "cpu/int8/used_weights.h"
 #include "int8/cases.h"
 
 namespace int8_check {
@@ -144,6 +145,29 @@ struct Run {
     return is_intact;
   }
 
+  // Whether what is known of a form before anything is packed is what packing it gives.
+  bool is_counted(const std::string& way) const {
+    const Int8Layer& view = layer.view;
+    const UsedWeights used(view);
+    const int lanes = kernels.lanes;
+    const auto same = [](const Int8Counts& a, const Int8Counts& b) {
+      return a.dword_rows == b.dword_rows && a.run == b.run && a.blocks == b.blocks &&
+             a.dots == b.dots && a.lookups == b.lookups;
+    };
+    if (way == "windows") return same(count_windows(view, used, lanes), pack_windows(view, lanes));
+    if (way == "quads") return same(count_quads(view, used, lanes), pack_quads(view, lanes));
+    if (way == "dense") {
+      return same(count_dense(view, used), pack_dense(view, kernels.dense_channels));
+    }
+    if (way == "rows3x3") return same(count_rows3x3(view), pack_rows3x3(view));
+    if (way == "interleaved") {
+      return same(count_interleaved(view), pack_interleaved(view, kernels.pairs, io.in_stride));
+    }
+    if (way == "depthwise") return same(count_depthwise(view), pack_depthwise(view));
+    if (way == "linear") return same(count_linear(view, lanes), pack_linear(view, lanes));
+    return true;
+  }
+
   bool run(const std::string& way) const {
     const Int8Layer& view = layer.view;
     if (way == "windows") return dword_rows(pack_windows(view, kernels.lanes), false);
@@ -247,6 +271,7 @@ std::string check_convolution(const Case& c) {
   } else {
     io.low = is_relu ? 0.0f : -INFINITY, io.high = activation == "relu6" ? 6.0f : INFINITY;
   }
+  if (!run.is_counted(c.text("way"))) return "was counted as something else";
   if (!run.run(c.text("way"))) return "wrote outside of scratch memory";
 
   for (int64_t o = 0; o < out.c; ++o) {
