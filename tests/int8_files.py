@@ -151,6 +151,8 @@ def engines(
     threads: Sequence[int] = (1, 2),
     choices: dict[tuple[int, str], str] | None = None,
     isas: Sequence[str] | None = None,
+    lanes: int = 0,
+    planar_nodes: int = -1,
 ) -> Iterator[tuple[str, _core.Engine]]:
     """An engine for every kind of int8 kernels that this machine has, and what it is."""
     for isa in isas or _core.available_int8_isas():
@@ -160,7 +162,8 @@ def engines(
                 "file",
                 count,
                 FLOAT_ISAS.get(isa, "avx512"),
-                0,
+                lanes,
+                planar_nodes=planar_nodes,
                 choices=choices or {},
                 int8_isa=isa,
             )

@@ -6,6 +6,7 @@
 #include "core/interruption.h"
 #include "cpu/int8/candidates.h"
 #include "cpu/int8/isa.h"
+#include "cpu/int8/layout.h"
 #include "cpu/plan/layers.h"
 #include "cpu/run.h"
 
@@ -87,12 +88,16 @@ void CpuBackend::make_programs() {
   for (int i = 0; int8_kernels_ == nullptr && i < kernels_.count; ++i) {
     modes.push_back(kernels_.tables[i].width);
   }
-  modes.push_back(1);  // the only one for bytes
+  if (int8_kernels_ != nullptr) modes.push_back(kStackedImages);
+  modes.push_back(1);
   std::string known;
   for (int64_t mode : modes) {
     known += (known.empty() ? "" : ", ") + std::to_string(mode);
     if (lanes_ != 0 && lanes_ != mode) continue;
-    programs_.push_back(make_program(graph_, kernels_, plan_options(mode), weights_.get()));
+    PlanOptions plan = plan_options(mode);
+    plan.costs_only = int8_kernels_ != nullptr && mode > 1;  // until it is known where to cut
+    programs_.push_back(plan.costs_only ? plan_program(graph_, kernels_, plan)
+                                        : make_program(graph_, kernels_, plan, weights_.get()));
   }
   if (programs_.empty()) {
     throw Error(ErrorKind::kDevice,
@@ -103,6 +108,7 @@ void CpuBackend::make_programs() {
 
 void CpuBackend::cut_programs(bool all_modes, const Tuning& tuning) {
   const std::vector<int> cuts = planar_cuts(graph_);
+  bool is_wanted = false;
   for (Program& program : programs_) {
     if (program.lanes == 1) continue;
     const auto own = tuning.cuts.find(program.lanes);
@@ -112,13 +118,20 @@ void CpuBackend::cut_programs(bool all_modes, const Tuning& tuning) {
                                            ": more than one value is needed behind that node of " +
                                            graph_.source);
     }
-    // Not where one mode was asked for: then the other is not wanted.
-    if (wanted < 0 && !all_modes) continue;
     PlanOptions plan = plan_options(program.lanes);
-    plan.planar_nodes = wanted >= 0 ? wanted : best_planar_nodes(graph_, programs_.back(), program);
-    if (plan.planar_nodes == 0) continue;
+    if (wanted >= 0) {
+      plan.planar_nodes = wanted;
+    } else if (all_modes) {  // where one was asked for the other is not wanted
+      plan.planar_nodes = best_planar_nodes(graph_, programs_.back(), program);
+    }
+    if (plan.planar_nodes == 0 && int8_kernels_ == nullptr) continue;
     program = make_program(graph_, kernels_, plan, weights_.get());
+    is_wanted = is_wanted || wanted >= 0;
   }
+  // Bytes of large maps gain nothing from a block.
+  if (int8_kernels_ == nullptr || !all_modes || is_wanted) return;
+  const Program &block = programs_.front(), &single = programs_.back();
+  if (block.cost(block.lanes) >= single.cost(block.lanes)) programs_.erase(programs_.begin());
 }
 
 void CpuBackend::scale_costs(const Tuning& tuning) {

@@ -48,7 +48,8 @@ const uint8_t* ProgramRun::locate(const Operand& operand, const Pass& pass,
       return (operand.image_stride > 0 ? place.block_arena : place.arena) + operand.at +
              place.in_block * operand.image_stride;
     case Operand::Place::kScratch:
-      return place.arena + pass.scratch[place.part * pass.memories + operand.at];
+      return place.arena + pass.scratch[place.part * pass.memories + operand.at] +
+             place.in_block * operand.image_stride;
     case Operand::Place::kInput:
       return image_of(tensors_.inputs[index], graph_.values[graph_.inputs[index]], place.image);
     case Operand::Place::kOutput:
@@ -82,7 +83,7 @@ void ProgramRun::run_step(const Step& step, const Turn& turn, const Place& place
   args.work = floats(locate(step.work, pass, place));
   if (copies) {
     const Piece& piece = pass.pieces[turn.range];
-    args.in = floats(place.arena + piece.in);
+    args.in = floats(place.arena + piece.in + place.in_block * piece.image_stride);
     args.out += piece.out;
     args.in_stride = piece.in_stride, args.in_w = piece.row;
   } else if (pass.ranges.count > 1) {
@@ -119,7 +120,7 @@ void ProgramRun::run_int8_step(const Step& step, const Turn& turn, const Place& 
   args.work = const_cast<uint8_t*>(locate(step.work, pass, place));
   if (!pass.pieces.empty()) {
     const Piece& piece = pass.pieces[turn.range];
-    args.in = place.arena + piece.in;
+    args.in = place.arena + piece.in + place.in_block * piece.image_stride;
     out += piece.out;
     args.in_stride = piece.in_stride, args.in_w = piece.row;
     args.table = piece.table;
@@ -155,7 +156,9 @@ void for_each_pass(const Program& program, int64_t image, int64_t images, int64_
     }
   }
   for (size_t p = program.per_image; p < program.passes.size(); ++p) {
-    body(program.passes[p], image, images, int64_t{0});
+    const Pass& pass = program.passes[p];
+    if (!pass.each_image) body(pass, image, images, int64_t{0});
+    for (int64_t i = 0; pass.each_image && i < images; ++i) body(pass, image + i, int64_t{1}, i);
   }
 }
 

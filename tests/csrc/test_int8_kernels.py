@@ -105,8 +105,13 @@ EPILOGUES = [
 CHANNELS = [(3, 4), (5, 1), (17, 13), (1, 6), (64, 7), (8, 12)]
 
 
-def convolutions(way: str, names: list[str], maps: list[tuple[int, int]] | None = None,
-                 densities: tuple[float, ...] = (0.3, 0.1)) -> Iterator[str]:  # fmt: skip
+def convolutions(
+    way: str,
+    names: list[str],
+    maps: list[tuple[int, int]] | None = None,
+    densities: tuple[float, ...] = (0.3, 0.1),
+    images: int = 1,
+) -> Iterator[str]:
     """Every window with every map that it fits; the rest takes turns."""
     turn = 0
     for name in names:
@@ -117,7 +122,7 @@ def convolutions(way: str, names: list[str], maps: list[tuple[int, int]] | None 
             channels, outputs = CHANNELS[turn % len(CHANNELS)]
             shape = words(
                 c=channels, o=outputs, h=h, w=w, groups=1, pieces=1 + turn % 3,
-                density=densities[turn % len(densities)],
+                density=densities[turn % len(densities)], images=images,
             )  # fmt: skip
             epilogue = EPILOGUES[turn % len(EPILOGUES)]
             yield f"convolution way={way} {text} {shape} {epilogue}"
@@ -134,6 +139,19 @@ def test_dword_rows(checker: Checker, isa: str, way: str) -> None:
     groups of four, or dense) computes other bytes than the definition says, or writes elsewhere."""
     densities = (1.0, 0.6) if way == "dense" else (0.3, 0.1, 0.9)
     checker.check(isa, list(convolutions(way, list(WINDOWS), densities=densities)))
+
+
+STACKED = ["1x1", "3x3", "3x3 dilation 2", "5x5", "1x7", "7x1"]
+SMALL_MAPS = [(1, 1), (2, 2), (4, 4), (5, 3), (7, 7), (8, 8), (14, 14), (16, 16)]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("way", ["windows", "quads", "dense", "rows3x3"])
+def test_stacked_maps(checker: Checker, isa: str, way: str) -> None:
+    """If this fails, a layer of a batch reads over the edge of an image into the next one, or
+    leaves one image's outputs in another."""
+    names = ROWS if way == "rows3x3" else STACKED
+    checker.check(isa, list(convolutions(way, names, SMALL_MAPS, (0.3, 0.1, 0.9), images=16)))
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -158,7 +176,7 @@ def test_sums_of_blocks(checker: Checker, isa: str) -> None:
     they summed up before."""
     cases = [
         f"convolution way={way} {WINDOWS[name][0]} {EPILOGUES[turn % 4]} "
-        + words(c=400, o=9, h=side, w=side, groups=1, pieces=1 + turn % 2, density=0.1)
+        + words(c=400, o=9, h=side, w=side, images=1, groups=1, pieces=1 + turn % 2, density=0.1)
         for turn, (way, name, side) in enumerate([
             ("windows", "3x3", 7), ("windows", "3x3", 4), ("windows", "5x5", 9),
             ("windows", "3x3 stride 2", 13), ("quads", "3x3", 8), ("quads", "1x1", 12),
@@ -183,8 +201,8 @@ def test_depthwise(checker: Checker, isa: str) -> None:
             continue
         groups = [3, 8, 5][turn % 3]
         shape = words(
-            c=groups, o=groups * (1 + turn % 2), h=h, w=w, groups=groups, pieces=1 + turn % 3,
-            density=1.0,
+            c=groups, o=groups * (1 + turn % 2), h=h, w=w, images=1, groups=groups,
+            pieces=1 + turn % 3, density=1.0,
         )  # fmt: skip
         cases.append(f"convolution way=depthwise {text} {shape} {EPILOGUES[turn % len(EPILOGUES)]}")
     checker.check(isa, cases)
@@ -196,7 +214,7 @@ def test_linear(checker: Checker, isa: str) -> None:
     are no multiple of the lanes."""
     cases = [
         f"convolution way=linear {WINDOWS['1x1'][0]} {EPILOGUES[turn % len(EPILOGUES)]} "
-        + words(c=c, o=o, h=1, w=1, groups=1, pieces=1 + turn % 3, density=density)
+        + words(c=c, o=o, h=1, w=1, images=1, groups=1, pieces=1 + turn % 3, density=density)
         for turn, (c, o, density) in enumerate(
             (c, o, density)
             for c in (1, 3, 4, 33, 512)
@@ -213,7 +231,7 @@ def test_groups(checker: Checker, isa: str) -> None:
     as connections like any others."""
     cases = [
         f"convolution way={way} {WINDOWS['3x3'][0]} {EPILOGUES[turn]} "
-        + words(c=16, o=24, h=9, w=10, groups=groups, pieces=2, density=0.7)
+        + words(c=16, o=24, h=9, w=10, images=1, groups=groups, pieces=2, density=0.7)
         for turn, (way, groups) in enumerate(
             [("windows", 4), ("quads", 4), ("quads", 8), ("dense", 2), ("rows3x3", 4)]
         )

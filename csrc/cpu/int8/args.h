@@ -8,6 +8,8 @@
 // operand of one dot product of four bytes. Which bytes is the packing's choice (packing.h).
 // Positions are counted row by row, `pitch` to a row of the output, of which the first out_w are
 // real; 4 * lanes of them are a tile, the last tile may have fewer vectors.
+//
+// Maps of several images may be stacked: below each other in every channel, as one high map.
 #pragma once
 
 #include <cstdint>
@@ -49,6 +51,8 @@ struct Int8Args {
   int64_t in_stride = 0, residual_stride = 0, out_stride = 0;
   int64_t channels = 0, out_channels = 0;
   int64_t in_h = 0, in_w = 0, out_h = 0, out_w = 0;
+  int64_t images = 1;  // pack, pad_rows, rows3x3: of so many stacked maps in_h and out_h are those
+                       // of one; other kernels need not know
   int64_t kernel_h = 1, kernel_w = 1;
   int64_t stride_h = 1, stride_w = 1;
   int64_t dilation_h = 1, dilation_w = 1;
@@ -107,7 +111,8 @@ struct Int8Planes {
 
 // What `pad_rows` writes for a channel: rows of the map with padding around them. Those of a small
 // map are cut into bands that lie side by side in one row of `tile` positions, each in a slot of
-// its own; a wide map has one band, and rows as wide as it is. Column x of band b is byte kGuard +
+// its own; a wide map has one band, and rows as wide as it is. Of stacked maps each is a band, and
+// groups of as many as there are slots follow each other. Column x of band b is byte kGuard +
 // row * row_bytes + b * slot * stride + x; what is left of a slot's columns is found at the end of
 // the slot before it.
 struct Int8Rows {
@@ -117,12 +122,13 @@ struct Int8Rows {
   int64_t slot;       // positions of the output; 0: a row is wider than a tile
   bool edges;         // a slot has no room for padding: what crosses its ends has to be masked off
   int64_t bands;      // of the output
-  int64_t band_rows;  // rows of the output in each: the tiles of Int8Args
+  int64_t band_rows;  // rows of the output in each: the tiles of Int8Args, group by group
+  int64_t groups;     // of stacked maps
   int64_t row_bytes;
 
   // `tile`: 4 * lanes.
   [[gnu::always_inline]] constexpr Int8Rows(const Int8Args& a, int64_t tile)
-      : columns(0), slot(4), edges(false), bands(1), band_rows(0), row_bytes(0) {
+      : columns(0), slot(4), edges(false), bands(1), band_rows(0), groups(1), row_bytes(0) {
     const int64_t reach = (a.out_w - 1) * a.stride_w + a.kernel_w - a.pad_left;
     columns = a.in_w < reach ? a.in_w : reach;
     const int64_t left = columns + a.pad_left, span = left > reach ? left : reach;
@@ -133,7 +139,8 @@ struct Int8Rows {
     }
     if (slot > tile) slot = 0, edges = false;
     bands = slot == 0 ? 1 : tile / slot;
-    band_rows = ceil_div(a.out_h, bands);
+    band_rows = a.images > 1 ? a.out_h : ceil_div(a.out_h, bands);
+    groups = a.images > 1 ? ceil_div(a.images, bands) : 1;
     row_bytes = slot == 0 ? round_up(span, int64_t{64}) : tile * a.stride_w;
   }
   // Rows of the map for `rows` rows of a band, and the bytes of a channel with them: an odd number

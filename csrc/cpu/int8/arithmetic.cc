@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/int8/candidates.h"
 #include "cpu/int8/layout.h"
 #include "cpu/int8/ops.h"
 #include "ops/requantize.h"
@@ -51,6 +52,35 @@ bool may_see_nothing(int64_t kernel, int64_t dilation, int64_t side) {
 }
 
 }  // namespace
+
+bool can_stack(const Lowering& to, const Add&, const Node& node) {
+  return to.shape(node.inputs[0]) == to.shape(node.inputs[1]);
+}
+
+bool can_stack(const Lowering& to, const Binary& op, const Node& node) {
+  return (op.function == BinaryFunction::kAdd || op.function == BinaryFunction::kMul) &&
+         to.shape(node.inputs[0]) == to.shape(node.inputs[1]);
+}
+
+bool can_stack(const Lowering& to, const MaxPool2d& op, const Node& node) {
+  const Shape &in = to.shape(node.inputs[0]), &out = to.shape(node.output);
+  return windows_stack(op.window, in, out) &&
+         !may_see_nothing(op.window.kernel_h, op.window.dilation_h, in.h) &&
+         !may_see_nothing(op.window.kernel_w, op.window.dilation_w, in.w);
+}
+
+bool can_stack(const Lowering& to, const AvgPool2d& op, const Node& node) {
+  return windows_stack(op.window, to.shape(node.inputs[0]), to.shape(node.output));
+}
+
+// Rows of another length are the same bytes.
+bool can_stack(const Lowering& to, const Flatten&, const Node& node) {
+  return to.shape(node.inputs[0]).c == to.shape(node.output).c;
+}
+
+bool can_stack(const Lowering& to, const Reshape&, const Node& node) {
+  return to.shape(node.inputs[0]).c == to.shape(node.output).c;
+}
 
 bool lower_int8(Lowering& to, const Add& op, const Node& node) {
   if (!are_bytes(to, node)) return false;
@@ -112,8 +142,9 @@ bool lower_int8(Lowering& to, const AvgPool2d& op, const Node& node) {
 bool lower_int8(Lowering& to, const GlobalAvgPool&, const Node& node) {
   const int in = node.inputs[0], out = node.output;
   if (to.quantization(in) == nullptr) return false;
-  const float multiplier = mean_multiplier(*to.quantization(in), to.shape(in).pixels(),
-                                           optional_of(to.quantization(out)));
+  const int64_t pixels = to.shape(in).pixels() / to.shape(out).pixels();  // of an image
+  const float multiplier =
+      mean_multiplier(*to.quantization(in), pixels, optional_of(to.quantization(out)));
   Int8Args args = to.int8_args(in, out);
   args.multiplier = to.keep(multiplier);
   to.add_int8_step(to.int8_kernels().global_avg_pool, args, in, -1, out, to.shape(in).c);

@@ -30,9 +30,11 @@ class Int8Planner {
     const bool may_be_dense =
         may_fill(problem_.connections(), layer_.out.c, layer_.in.c, layer_.window.taps());
     if (can_linear(layer_) && may_be_dense) add_linear();
+    const bool is_one = layer_.images == 1;
     if (can_interleave1x1(layer_)) add_interleaved();
-    if (can_depthwise(layer_)) add_depthwise();
-    if (can_rows3x3(layer_)) add_rows3x3();
+    if (can_depthwise(layer_) && is_one) add_depthwise();
+    if (can_rows3x3(layer_) && (is_one || RowsLayout::of(layer_, lanes_).has_slots)) add_rows3x3();
+    if (!is_one && TileLayout::of(layer_, lanes_).from_planes) return std::move(candidates_);
     if (!can_interleave1x1(layer_)) {
       add_packed(start("int8_windows", count_windows(layer_, used_, lanes_),
                        [&layer = layer_, lanes = lanes_] { return pack_windows(layer, lanes); }),
@@ -78,7 +80,7 @@ class Int8Planner {
     found.kernel = kernel;
     found.units = units;
     found.args.in_zero = problem_.in().zero_point;
-    found.args.in_stride = int8_stride(layer_.in);
+    found.args.in_stride = layer_.in_stride();
     return found;
   }
 
@@ -125,7 +127,8 @@ class Int8Planner {
       candidate.scratch.push_back(sums);
     }
     // The last tile has as many vectors as it needs.
-    const double vectors = static_cast<double>(ceil_div(layer_.out.h * layout.pitch, lanes_));
+    const double vectors =
+        static_cast<double>(ceil_div(layer_.images * layer_.out.h * layout.pitch, lanes_));
     const double places = vectors * lanes_ / static_cast<double>(layout.tiles);
     CostTerms of_pack, of_product;
     of_pack.moved_floats = static_cast<double>(packed.dword_rows) * places;
@@ -144,7 +147,8 @@ class Int8Planner {
                                     [&layer = layer_] { return pack_rows3x3(layer); });
     const int64_t per_tile = layout.bytes(layer_, lanes_, 2) - layout.bytes(layer_, lanes_, 1);
     const int64_t most = std::max<int64_t>(1, kRangeBytes / std::max<int64_t>(1, per_tile));
-    candidate.ranges = {ceil_div(layout.tiles, most), layout.tiles};
+    const int64_t count = ceil_div(layout.tiles / layout.groups, most);
+    candidate.ranges = {layout.groups * count, layout.tiles};
     const int64_t largest = candidate.ranges.largest_size();
     Int8Stage pad = stage(kernels_.pad_rows, layer_.in.c);
     layout.set_pad_rows(layer_, lanes_, largest, &pad.args);
@@ -171,7 +175,7 @@ class Int8Planner {
     const int64_t tiles = ceil_div(layer_.out.pixels(), tile_);
     Int8Candidate candidate = start("int8_interleaved1x1", count_interleaved(layer_),
                                     [&layer = layer_, pairs = kernels_.pairs] {
-                                      return pack_interleaved(layer, pairs, int8_stride(layer.in));
+                                      return pack_interleaved(layer, pairs, layer.in_stride());
                                     });
     Int8Stage finish = finishing_stage(kernels_.interleaved1x1);
     finish.args.channels = layer_.in.c, finish.args.out_channels = layer_.out.c;
@@ -191,7 +195,7 @@ class Int8Planner {
                                     [&layer = layer_] { return pack_depthwise(layer); });
     Int8Stage finish = finishing_stage(kernels_.depthwise);
     layout.set_outputs(layer_, lanes_, layout.tiles, &finish.args);
-    finish.args.in_stride = int8_stride(layer_.in);
+    finish.args.in_stride = layer_.in_stride();
     const auto places = static_cast<double>(layout.tiles * layout.tile_places);
     finish.terms.macs = static_cast<double>(candidate.counts.dots) * 4.0 * places;
     finish.terms.output_tiles = rows() * places / static_cast<double>(tile_);
@@ -267,7 +271,8 @@ CandidateInfo describe(const Int8Candidate& candidate, int lanes) {
 
 // ---------------------------------------------------------------- the problem
 
-Int8Problem::Int8Problem(const Graph& graph, const Node& node) : connections_(node.connections) {
+Int8Problem::Int8Problem(const Graph& graph, const Node& node, int64_t images)
+    : connections_(node.connections) {
   const Value& in = graph.values[node.inputs[0]];
   const Value& out = graph.values[node.output];
   const IntegerWeights& integers = connections_.integers;
@@ -280,8 +285,26 @@ Int8Problem::Int8Problem(const Graph& graph, const Node& node) : connections_(no
     const Value& residual = graph.values[node.inputs[1]];
     has_residual_ = true;
     residual_ = residual.quantization;
-    residual_stride_ = residual_ ? int8_stride(residual.shape) : channel_stride(residual.shape, 1);
+    residual_stride_ = residual_ ? int8_stride(stacked(residual.shape, images))
+                                 : channel_stride(residual.shape, 1);
   }
+  trim();
+  if (images == 1) return;
+  if (windows_stack(layer_.window, layer_.in, layer_.out)) {
+    layer_.in = stacked(layer_.in, images), layer_.out = stacked(layer_.out, images);
+  } else {
+    layer_.images = images;
+  }
+}
+
+bool Int8Problem::can_stack(const Int8Kernels& kernels) const {
+  if (!out_ || (has_residual_ && !residual_)) return false;
+  return layer_.images == 1 || !TileLayout::of(layer_, kernels.lanes).from_planes ||
+         (can_rows3x3(layer_) && RowsLayout::of(layer_, kernels.lanes).has_slots);
+}
+
+// Leaves the taps that touch the map.
+void Int8Problem::trim() {
   const TrimmedWindow trimmed = trim_taps(layer_.window, layer_.in, layer_.out);
   const bool is_plain =
       std::min({trimmed.pad_top, trimmed.pad_left, trimmed.pad_bottom, trimmed.pad_right}) >= 0;
@@ -298,6 +321,10 @@ Int8Problem::Int8Problem(const Graph& graph, const Node& node) : connections_(no
   layer_.window = trimmed;
 }
 
+bool windows_stack(const Window& w, const Shape& in, const Shape& out) {
+  return w.pad_top == 0 && w.extent_h() <= w.stride_h && in.h == w.stride_h * out.h;
+}
+
 std::vector<int32_t> Int8Problem::bias() const { return folded_bias(layer_, in_.zero_point); }
 
 std::vector<float> Int8Problem::multipliers() const {
@@ -309,7 +336,7 @@ void Int8Problem::set_epilogue(Activation activation, Int8Args* args) const {
   args->out_channels = layer_.out.c;
   if (out_) {
     args->out_type = Int8Type::kBytes;
-    args->out_stride = int8_stride(layer_.out);
+    args->out_stride = int8_stride(stacked(layer_.out, layer_.images));
     set_range(range_of(activation, *out_), *out_, args);
   } else {
     args->out_type = Int8Type::kFloats;

@@ -51,14 +51,16 @@ struct Int8Candidate {
 class Int8Problem {
  public:
   // Keeps references to what the node has. With the taps that touch the map alone, if the window
-  // is a plain one without the others.
-  Int8Problem(const Graph& graph, const Node& node);
+  // is a plain one without the others. `images`: stacked.
+  Int8Problem(const Graph& graph, const Node& node, int64_t images = 1);
   Int8Problem(const Int8Problem&) = delete;
   Int8Problem& operator=(const Int8Problem&) = delete;
 
   const Connections& connections() const { return connections_; }
   const Int8Layer& layer() const { return layer_; }
   const Quantization& in() const { return in_; }
+  // Whether there are candidates for stacked images.
+  bool can_stack(const Int8Kernels& kernels) const;
 
   // What the stages that finish the layer have in common. The two vectors must outlive the program.
   std::vector<int32_t> bias() const;
@@ -66,6 +68,8 @@ class Int8Problem {
   void set_epilogue(Activation activation, Int8Args* args) const;
 
  private:
+  void trim();
+
   const Connections& connections_;
   Int8Layer layer_;
   std::vector<int8_t> trimmed_;  // weights of the taps that are left
@@ -74,6 +78,9 @@ class Int8Problem {
   int64_t residual_stride_ = 0;
   bool has_residual_ = false;
 };
+
+// Whether the windows of stacked maps are those of one high map.
+bool windows_stack(const Window& window, const Shape& in, const Shape& out);
 
 // All candidates, in a fixed order; there is at least one. They refer to the problem.
 std::vector<Int8Candidate> int8_candidates(const Int8Problem& problem, const Int8Kernels& kernels,

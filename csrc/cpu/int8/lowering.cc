@@ -39,6 +39,10 @@ void set_range(const ByteRange& range, const Quantization& to, Int8Args* args) {
 // ---------------------------------------------------------------- nodes
 
 void Lowering::lower_with_bytes(const Node& node) {
+  if (in_block_ && lower_stacked(node)) return;
+  for (int input : node.inputs) {
+    if (in_block_ && quantization(input) != nullptr) move_from_stack(input);
+  }
   const auto is_quantized = [&](int value) { return quantization(value) != nullptr; };
   const bool all_bytes = is_quantized(node.output) && !node.inputs.empty() &&
                          std::all_of(node.inputs.begin(), node.inputs.end(), is_quantized);
@@ -58,6 +62,67 @@ void Lowering::lower_with_bytes(const Node& node) {
   if (is_quantized(node.output)) make_bytes(node.output);
 }
 
+// The node for all images of the block at once, if there are kernels for that.
+bool Lowering::lower_stacked(const Node& node) {
+  const auto is_quantized = [&](int value) { return quantization(value) != nullptr; };
+  if (!is_quantized(node.output) || node.inputs.empty() ||
+      !std::all_of(node.inputs.begin(), node.inputs.end(), is_quantized) ||
+      !std::visit([&](const auto& op) { return can_stack(*this, op, node); }, node.op)) {
+    return false;
+  }
+  for (int input : node.inputs) move_to_stack(input);
+  stacking_ = true;
+  std::visit(
+      [&](const auto& op) {
+        if (lower_int8(*this, op, node)) return;
+        moves_bytes_ = true;
+        lower(*this, op, node);
+        moves_bytes_ = false;
+      },
+      node.op);
+  stacking_ = false;
+  return true;
+}
+
+// All images of a value in one high map, if they are not yet.
+void Lowering::move_to_stack(int value) {
+  if (stacked_storage_[value].buffer >= 0) return;
+  const Operand from = use(byte_storage_[value]);
+  const Storage at{new_buffer(int8_bytes(stacked_shapes_[value])), 0, 0};
+  stacking_ = true;
+  store(value, at, true);
+  stacking_ = false;
+  add_stack_step(from, use(at), value, true);
+}
+
+// Each image of a value in a place of its own, if they are not yet.
+void Lowering::move_from_stack(int value) {
+  if (byte_storage_[value].buffer >= 0) return;
+  const Operand from = use(stacked_storage_[value]);
+  const Storage at = store(value, new_place(int8_bytes(shape(value))), true);
+  add_stack_step(from, use(at), value, false);
+}
+
+void Lowering::add_stack_step(const Operand& in, const Operand& out, int value, bool to_stack) {
+  const Shape& s = shape(value);
+  const int64_t single = int8_stride(s), stack = int8_stride(stacked_shapes_[value]);
+  Int8Args args;
+  args.channels = args.out_channels = s.c;
+  args.in_w = args.out_w = s.pixels(), args.in_h = args.out_h = 1;
+  args.in_stride = to_stack ? single : stack;
+  args.out_stride = to_stack ? stack : single;
+  add_conversion(int8_plane_kernel(), args, in, out);
+  Step& step = program_.steps.back();
+  (to_stack ? step.out : step.in).image_stride = s.pixels();
+}
+
+// Of stacked maps that do not stay in cache.
+double Lowering::stacked_memory_cost(const Node& node) const {
+  double bytes = static_cast<double>(stacked_shapes_[node.output].elements());
+  for (int value : node.inputs) bytes += static_cast<double>(stacked_shapes_[value].elements());
+  return kMemoryCost * std::max(0.0, 0.25 * bytes - kCacheFloats);
+}
+
 // Floats beside the bytes of a value, if there are none yet.
 void Lowering::make_floats(int value) {
   if (storage_[value].buffer >= 0) return;
@@ -65,7 +130,7 @@ void Lowering::make_floats(int value) {
   args.out_stride = channel_stride(shape(value), 1);
   args.in_multiplier = quantization(value)->scale;
   set_kinds(quantization(value), nullptr, &args);
-  const Storage floats = store(value, {new_buffer(float_bytes(shape(value))), 0});
+  const Storage floats = store(value, new_place(float_bytes(shape(value))));
   add_conversion(int8_kernels().dequantize, args, use(byte_storage_[value]), use(floats));
 }
 
@@ -93,6 +158,7 @@ void Lowering::lower_int8_input(int index) {
 
 void Lowering::lower_int8_output(int index) {
   const int value = graph_.outputs[index];
+  if (in_block_) move_from_stack(value);
   Int8Args args = int8_args(value, value);
   args.out_stride = shape(value).pixels();
   args.in_multiplier = quantization(value)->scale;
@@ -116,14 +182,16 @@ void Lowering::add_conversion(const Int8Kernel& kernel, const Int8Args& args, co
 // As the kind of value that it is.
 Lowering::Storage Lowering::new_own_value(int value) {
   if (quantization(value) == nullptr) return new_value(value);
-  return store(value, {new_buffer(int8_bytes(shape(value))), 0}, true);
+  if (is_crossing(value, true)) return store(value, {bridge_, 0, bridge_stride_}, true);
+  return store(value, new_place(int8_bytes(shape(value))), true);
 }
 
 // As new_value_over(), for values of one kind.
 Lowering::Storage Lowering::new_own_value_over(int output, int input, int other) {
   const Storage at = own_storage(input);
   const bool is_other_kind = (quantization(input) == nullptr) != (quantization(output) == nullptr);
-  if (is_other_kind || buffer_last_use_[at.buffer] > node_ ||
+  if (is_other_kind || is_crossing(output, true) || is_crossing(output, false) ||
+      buffer_last_use_[at.buffer] > node_ ||
       (other >= 0 && own_storage(other).buffer == at.buffer)) {
     return new_own_value(output);
   }
@@ -170,6 +238,7 @@ Step& Lowering::add_int8_between(const Int8Kernel& kernel, const Int8Args& args,
   CostTerms terms;
   terms.moved_floats = 0.25 * elements;
   step.cost = costs_.int8_step(kernel, terms);
+  if (stacking_) step.cost += stacked_memory_cost(graph_.nodes[node_]);
   step.in = from, step.residual = other, step.out = to;
   return step;
 }
@@ -201,7 +270,7 @@ Lowering::Storage Lowering::expanded(int value, const Shape& to) {
   moves_bytes_ = false;
   Int8Args args = int8_args(value, value);
   args.params = keep(params);
-  const Storage at{new_buffer(int8_bytes(to)), 0};
+  const Storage at = new_place(int8_bytes(to));
   add_int8_between(int8_kernels().copy, args, byte_storage_[value], {}, at,
                    gather_copy_units(params), static_cast<double>(to.elements()));
   return at;

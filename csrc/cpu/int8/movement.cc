@@ -29,6 +29,24 @@ void concat(const Int8Args& a, int64_t begin, int64_t end) {
   }
 }
 
+template <int64_t kBytes>
+void copy_planes(const Int8Args& a, int64_t begin, int64_t end) {
+  const auto* in = static_cast<const uint8_t*>(a.in);
+  auto* out = static_cast<uint8_t*>(a.out);
+  const auto count = static_cast<size_t>(kBytes != 0 ? kBytes : a.in_w);
+  for (int64_t c = begin; c < end; ++c) {
+    std::memcpy(out + c * a.out_stride, in + c * a.in_stride, count);
+  }
+}
+
+void planes(const Int8Args& a, int64_t begin, int64_t end) {
+  if (a.in_w == 1) return copy_planes<1>(a, begin, end);
+  if (a.in_w == 4) return copy_planes<4>(a, begin, end);
+  if (a.in_w == 16) return copy_planes<16>(a, begin, end);
+  if (a.in_w == 64) return copy_planes<64>(a, begin, end);
+  copy_planes<0>(a, begin, end);
+}
+
 void reshape(const Int8Args& a, int64_t begin, int64_t end) {
   const int64_t in_plane = a.in_h * a.in_w, out_plane = a.out_h * a.out_w;
   const auto* in = static_cast<const uint8_t*>(a.in);
@@ -75,6 +93,8 @@ void resize(const Int8Args& a, int64_t begin, int64_t end) {
 }  // namespace
 
 Int8Kernel int8_concat_kernel() { return {"int8_concat", concat}; }
+
+Int8Kernel int8_plane_kernel() { return {"int8_planes", planes}; }
 
 Int8Kernel int8_reshape_kernel() { return {"int8_reshape", reshape}; }
 

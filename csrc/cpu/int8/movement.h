@@ -10,6 +10,9 @@ namespace kernelprune {
 // through args.table if it is not null. Units: channels.
 Int8Kernel int8_concat_kernel();
 
+// in_w bytes of each channel, no more. Units: channels.
+Int8Kernel int8_plane_kernel();
+
 // out = in, byte by byte, with channels of other sizes: in_h * in_w and out_h * out_w. Units:
 // channels of the output.
 Int8Kernel int8_reshape_kernel();

@@ -46,4 +46,25 @@ bool lower_int8(Lowering&, const Op&, const Node&) {
   return false;
 }
 
+// Whether a node, all of whose values are bytes, can be computed for stacked images: its steps are
+// then those for one high map, and by lower_int8() or lower() as well.
+bool can_stack(const Lowering& to, const Add& op, const Node& node);
+bool can_stack(const Lowering& to, const AvgPool2d& op, const Node& node);
+bool can_stack(const Lowering& to, const Binary& op, const Node& node);
+bool can_stack(const Lowering& to, const Conv2d& op, const Node& node);
+bool can_stack(const Lowering& to, const Flatten& op, const Node& node);
+bool can_stack(const Lowering& to, const Linear& op, const Node& node);
+bool can_stack(const Lowering& to, const MaxPool2d& op, const Node& node);
+bool can_stack(const Lowering& to, const Reshape& op, const Node& node);
+inline bool can_stack(const Lowering&, const ActivationOp&, const Node&) { return true; }
+inline bool can_stack(const Lowering&, const Affine&, const Node&) { return true; }
+inline bool can_stack(const Lowering&, const GlobalAvgPool&, const Node&) { return true; }
+inline bool can_stack(const Lowering&, const Prelu&, const Node&) { return true; }
+inline bool can_stack(const Lowering&, const Unary&, const Node&) { return true; }
+
+template <typename Op>
+bool can_stack(const Lowering&, const Op&, const Node&) {
+  return false;
+}
+
 }  // namespace kernelprune

@@ -308,7 +308,7 @@ TileLayout TileLayout::of(const Int8Layer& layer, int lanes) {
   set_layer(layer, &args);
   const Int8Planes planes(args);
   layout.pitch = layout.from_planes ? planes.pitch : layer.out.w;
-  layout.tiles = ceil_div(layer.out.h * layout.pitch, int64_t{4} * lanes);
+  layout.tiles = ceil_div(layer.images * layer.out.h * layout.pitch, int64_t{4} * lanes);
   layout.channel_bytes = round_up(planes.phases_h * planes.phases_w * planes.bytes, int64_t{64});
   return layout;
 }
@@ -326,12 +326,14 @@ void TileLayout::set_pack(const Int8Layer& layer, Int8Args* args) const {
   set_layer(layer, args);
   args->pitch = pitch;
   args->tiles = tiles;
+  args->images = layer.images;
   args->from_planes = from_planes;
   if (from_planes) args->in_stride = channel_bytes;
 }
 
 void TileLayout::set_outputs(const Int8Layer& layer, Int8Args* args) const {
   set_layer(layer, args);
+  args->in_h *= layer.images, args->out_h *= layer.images;
   args->out_channels = layer.out.c;
   args->pitch = pitch;
   args->tiles = tiles;
@@ -348,9 +350,11 @@ int64_t sparse_work_bytes(const Int8Counts& packed, int64_t out_channels, int la
 RowsLayout RowsLayout::of(const Int8Layer& layer, int lanes) {
   Int8Args args;
   set_layer(layer, &args);
+  args.images = layer.images;
   const int64_t tile = int64_t{4} * lanes;
   const Int8Rows rows(args, tile);
-  return {rows.band_rows, rows.slot == 0 ? round_up(layer.out.w, tile) : tile};
+  return {rows.groups * rows.band_rows, rows.groups, rows.slot != 0,
+          rows.slot == 0 ? round_up(layer.out.w, tile) : tile};
 }
 
 int64_t RowsLayout::channel_bytes(const Int8Layer& layer, int lanes, int64_t range) const {
@@ -366,6 +370,7 @@ int64_t RowsLayout::bytes(const Int8Layer& layer, int lanes, int64_t range) cons
 void RowsLayout::set_pad_rows(const Int8Layer& layer, int lanes, int64_t range,
                               Int8Args* args) const {
   set_layer(layer, args);
+  args->images = layer.images;
   args->tiles = range;
   args->out_stride = channel_bytes(layer, lanes, range);
 }
@@ -373,6 +378,7 @@ void RowsLayout::set_pad_rows(const Int8Layer& layer, int lanes, int64_t range,
 void RowsLayout::set_outputs(const Int8Layer& layer, int lanes, int64_t range,
                              Int8Args* args) const {
   set_layer(layer, args);
+  args->images = layer.images;
   args->out_channels = layer.out.c;
   args->tiles = range;
   args->in_stride = channel_bytes(layer, lanes, range);

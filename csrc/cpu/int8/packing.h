@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "cpu/int8/args.h"
+#include "cpu/int8/layout.h"
 #include "ops/shape.h"
 #include "ops/window.h"
 
@@ -23,11 +24,13 @@ namespace kernelprune {
 struct Int8Layer {
   Window window;
   Shape in, out;
-  int64_t images = 1;  // so many such maps lie below each other in every channel
+  int64_t images = 1;                 // so many such maps lie below each other in every channel
   const uint32_t* row_ptr = nullptr;  // [O+1]
   const uint32_t* col = nullptr;      // [nnz]
   const int8_t* weight = nullptr;     // [nnz][taps], -127..127
   const int32_t* bias = nullptr;      // [O]
+
+  int64_t in_stride() const { return int8_stride(stacked(in, images)); }
 };
 
 // What a form of the weights amounts to; known from the pattern of the connections.
@@ -120,6 +123,8 @@ int64_t sparse_work_bytes(const Int8Counts& packed, int64_t out_channels, int la
 // How pad_rows lays out a map for rows3x3, see Int8Rows; a tile is a row of all bands.
 struct RowsLayout {
   int64_t tiles = 0;        // of the whole output
+  int64_t groups = 1;       // of stacked maps: no range goes beyond one
+  bool has_slots = false;   // else a row is wider than a tile
   int64_t tile_places = 0;  // positions that are computed for each, wanted or not
 
   static RowsLayout of(const Int8Layer& layer, int lanes);

@@ -64,7 +64,7 @@ void Lowering::add_pointwise(const Kernel& kernel, const KernelArgs& args, const
   if (step.epilogues.empty()) cut_for_epilogues();
   step.epilogues.push_back({node_, kernel, args});
   step.cost += cost;
-  if (per_image() && node.output == bridge_value_) {
+  if (is_crossing(node.output, false)) {
     step.out = use(new_value(node.output));
   } else {
     store(node.output, storage_[in]);

@@ -32,19 +32,22 @@ std::vector<LayerCandidates> layer_candidates(const Graph& graph, const KernelSe
                                               const PlanOptions& options) {
   std::vector<LayerCandidates> layers;
   CostModel costs(kernels, options.int8_kernels);
+  const bool has_bytes = options.int8_kernels != nullptr;
   for (const Node& node : graph.nodes) {
     if (!has_connections(node.op)) continue;
     LayerCandidates layer{{options.lanes, node.name}, {}, {}};
     if (node.connections->is_integer()) {
-      auto candidates = int8_candidates(Int8Problem(graph, node), *options.int8_kernels, &costs);
+      const Int8Problem stack(graph, node, options.lanes), single(graph, node);
+      const bool stacks = options.lanes > 1 && stack.can_stack(*options.int8_kernels);
+      auto candidates = int8_candidates(stacks ? stack : single, *options.int8_kernels, &costs);
       for (const Int8Candidate& candidate : candidates) {
         layer.candidates.push_back(describe(candidate, options.int8_kernels->lanes));
       }
       layer.chosen = choose(node, options.lanes, options.choices, &candidates)->name;
     } else {
-      auto candidates =
-          convolution_candidates(problem_of(graph, node, options.lanes, options.precision), kernels,
-                                 table_for(kernels, options.lanes), &costs);
+      const int64_t lanes = has_bytes ? 1 : options.lanes;
+      auto candidates = convolution_candidates(problem_of(graph, node, lanes, options.precision),
+                                               kernels, table_for(kernels, lanes), &costs);
       for (const ConvCandidate& candidate : candidates) {
         layer.candidates.push_back(describe(candidate));
       }

@@ -28,15 +28,24 @@ Lowering::Lowering(const Graph& graph, const KernelSet& kernels, const PlanOptio
   program_.planar_nodes = options.planar_nodes;
   storage_.resize(graph.values.size());
   byte_storage_.resize(graph.values.size());
+  stacked_storage_.resize(graph.values.size());
+  if (has_bytes() && options.lanes > 1) {
+    for (const Value& value : graph.values) {
+      stacked_shapes_.push_back(stacked(value.shape, options.lanes));
+    }
+  }
   last_use_ = last_uses(graph);
   // What must outlive the steps per image is laid out before them.
   if (options.planar_nodes > 0) {
     bridge_value_ = graph.nodes[static_cast<size_t>(options.planar_nodes) - 1].output;
     const Shape& s = shape(bridge_value_);
-    bridge_stride_ = bytes_of(s, 1);
+    bridge_stride_ = quantization(bridge_value_) != nullptr
+                         ? round_up(int8_bytes(s), static_cast<int64_t>(kCacheLine))
+                         : bytes_of(s, 1);
     bridge_ = new_buffer(options.lanes * bridge_stride_);
   }
-  set_lanes(options.planar_nodes > 0 ? 1 : options.lanes);
+  in_block_ = has_bytes() && options.lanes > 1 && options.planar_nodes == 0;
+  set_lanes(options.planar_nodes > 0 || has_bytes() ? 1 : options.lanes);
 }
 
 Program Lowering::run() {
@@ -67,6 +76,10 @@ void Lowering::set_lanes(int64_t lanes) {
 // The end of the steps per image: the value that they leave goes into lanes.
 void Lowering::cross_bridge() {
   program_.per_image = program_.passes.size();
+  if (has_bytes()) {
+    in_block_ = true;
+    return;
+  }
   set_lanes(options_.lanes);
   const Shape& s = shape(bridge_value_);
   KernelArgs args = activation_args(s, s);
@@ -86,16 +99,23 @@ int Lowering::new_buffer(int64_t bytes) {
   return arena_.add(bytes, step());
 }
 
+// Of a value: behind the cut, what is computed image by image has a place for each.
+Lowering::Storage Lowering::new_place(int64_t bytes) {
+  if (!each_image()) return {new_buffer(bytes), 0, 0};
+  const int64_t stride = round_up(bytes, static_cast<int64_t>(kCacheLine));
+  return {new_buffer(options_.lanes * stride), 0, stride};
+}
+
 // `value` lies there from now on.
 Lowering::Storage Lowering::store(int value, Storage at, bool as_bytes) {
   int& last = buffer_last_use_[at.buffer];
   last = std::max(last, last_use_[value]);
-  return (as_bytes ? byte_storage_ : storage_)[value] = at;
+  return (!as_bytes ? storage_ : stacking_ ? stacked_storage_ : byte_storage_)[value] = at;
 }
 
 Lowering::Storage Lowering::new_value(int value) {
-  if (per_image() && value == bridge_value_) return store(value, {bridge_, 0});
-  return store(value, {new_buffer(bytes_of(shape(value), lanes())), 0});
+  if (is_crossing(value, false)) return store(value, {bridge_, 0, bridge_stride_});
+  return store(value, new_place(bytes_of(shape(value), lanes())));
 }
 
 // The storage of `output`, an element-wise function of `input` among others: in its place if
@@ -105,28 +125,28 @@ Lowering::Storage Lowering::new_value_over(int output, int input, int other) {
   const Storage at = storage_[input];
   const bool needed =
       (other >= 0 && storage_[other].buffer == at.buffer) || buffer_last_use_[at.buffer] > node_;
-  if (needed || (per_image() && output == bridge_value_)) return new_value(output);
+  if (needed || is_crossing(output, false)) return new_value(output);
   return store(output, at);
 }
 
 bool Lowering::may_alias(int value) const {
+  if (is_crossing(value, moves_bytes_)) return false;
   // Bytes that become others have to be written.
-  if (moves_bytes_) return *quantization(graph_.nodes[node_].inputs[0]) == *quantization(value);
-  return !(per_image() && value == bridge_value_);
+  return !moves_bytes_ || *quantization(graph_.nodes[node_].inputs[0]) == *quantization(value);
 }
 
 bool Lowering::is_dense(const Shape& s) const { return step_of(s, 0) == s.pixels() * lanes(); }
 
 void Lowering::alias(int value, int of, int64_t elements) {
-  const Storage at = moves_bytes_ ? byte_storage_[of] : storage_[of];
-  store(value, {at.buffer, at.offset + elements * (moves_bytes_ ? 1 : kFloat)}, moves_bytes_);
+  Storage at = moves_bytes_ ? own_storage(of) : storage_[of];
+  at.offset += elements * (moves_bytes_ ? 1 : kFloat);
+  store(value, at, moves_bytes_);
 }
 
 // The buffer, and where it lies: until finish() knows the offsets, its number.
 Operand Lowering::use(const Storage& at) {
   extend(at.buffer);
-  const bool crossing = at.buffer == bridge_ && per_image();
-  Operand operand{Operand::Place::kWorkspace, at.buffer, crossing ? bridge_stride_ : 0};
+  Operand operand{Operand::Place::kWorkspace, at.buffer, at.image_stride};
   operand.offset = at.offset;
   return operand;
 }
@@ -154,6 +174,7 @@ KernelArgs Lowering::activation_args(const Shape& in, const Shape& out) const {
 Pass& Lowering::add_pass() {
   Pass pass;
   pass.begin = program_.steps.size(), pass.end = pass.begin + 1;
+  pass.each_image = each_image();
   program_.passes.push_back(std::move(pass));
   return program_.passes.back();
 }
@@ -255,7 +276,8 @@ void Lowering::add_copies(int out, std::vector<Piece> pieces, const std::vector<
   pass.ranges = {count, count};
   std::map<int, const uint8_t*> tables;  // by input
   for (size_t i = 0; i < inputs.size(); ++i) {
-    const Storage& at = moves_bytes_ ? byte_storage_[inputs[i]] : storage_[inputs[i]];
+    const Storage& at = moves_bytes_ ? own_storage(inputs[i]) : storage_[inputs[i]];
+    pieces[i].image_stride = at.image_stride;
     pieces[i].buffer = at.buffer;  // until finish() knows the offset
     pieces[i].in = at.offset;
     if (moves_bytes_) {
@@ -304,7 +326,8 @@ void Lowering::lower_convolution(const Node& node, Activation activation) {
   const ConvProblem problem = problem_of(graph_, node, lanes(), options_.precision);
   std::vector<ConvCandidate> candidates =
       convolution_candidates(problem, kernels_, *table_, &costs_);
-  ConvCandidate& chosen = *choose(node, lanes(), options_.choices, &candidates);
+  const int64_t mode = in_block_ ? options_.lanes : lanes();
+  ConvCandidate& chosen = *choose(node, mode, options_.choices, &candidates);
   const int64_t parts = options_.parts;
   Pass pass;
   pass.begin = program_.steps.size(), pass.end = pass.begin + chosen.stages.size();
@@ -312,7 +335,8 @@ void Lowering::lower_convolution(const Node& node, Activation activation) {
       {node_, pass.begin, chosen.name, chosen.cost, chosen.form, chosen.window});
   pass.ranges = chosen.ranges;
   if (parts > 1) pass.owned = chosen.ranges.count / parts * parts;
-  if (chosen.ranges.count > 1) repeated_to_ = static_cast<int>(pass.end) - 1;
+  pass.each_image = each_image();
+  if (chosen.ranges.count > 1 || pass.each_image) repeated_to_ = static_cast<int>(pass.end) - 1;
   // Until finish() knows the offsets, the buffers.
   pass.memories = static_cast<int64_t>(chosen.scratch.size());
   for (int64_t part = 0; part < (pass.owned > 0 ? parts : 1); ++part) {
@@ -367,6 +391,7 @@ void Lowering::finish() {
     for (int64_t& at : pass.scratch) at = offset(at);
     for (size_t at = pass.begin; at < pass.end; ++at) {
       Step& step = program_.steps[at];
+      if (pass.each_image) step.cost *= static_cast<double>(options_.lanes);
       for (Operand* operand : {&step.in, &step.residual, &step.out, &step.work}) {
         if (operand->place == Operand::Place::kWorkspace) {
           operand->at = offset(operand->at) + operand->offset;

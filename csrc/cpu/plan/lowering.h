@@ -31,7 +31,10 @@ class Lowering {
 
   // ---- what is being lowered
 
-  const Shape& shape(int value) const { return graph_.values[value].shape; }
+  // While a node is lowered for stacked images, that of all of them.
+  const Shape& shape(int value) const {
+    return stacking_ ? stacked_shapes_[value] : graph_.values[value].shape;
+  }
   // L of the mode that nodes are lowered in now; one image at a time with 1.
   int64_t lanes() const { return lanes_; }
   bool single_image() const { return lanes_ == 1; }
@@ -103,6 +106,7 @@ class Lowering {
     return found ? &*found : nullptr;
   }
   const Int8Kernels& int8_kernels() const { return *options_.int8_kernels; }
+  bool can_stack_convolution(const Node& node) const;
 
   // Whether lower() of an op that only moves values is asked to move bytes: then these are the
   // elements that step_of(), is_dense(), alias() and add_copies() count.
@@ -129,13 +133,19 @@ class Lowering {
   struct Storage {
     int buffer = -1;
     int64_t offset = 0;
+    int64_t image_stride = 0;  // bytes from one image of the block to the next, if each has a place
   };
 
   void lower_with_bytes(const Node& node);
   // Where it lies as the kind of value that it is.
   const Storage& own_storage(int value) const {
-    return quantization(value) != nullptr ? byte_storage_[value] : storage_[value];
+    if (quantization(value) == nullptr) return storage_[value];
+    return stacking_ ? stacked_storage_[value] : byte_storage_[value];
   }
+  bool lower_stacked(const Node& node);
+  void move_to_stack(int value);
+  void move_from_stack(int value);
+  void add_stack_step(const Operand& in, const Operand& out, int value, bool to_stack);
   Storage new_own_value(int value);
   Storage new_own_value_over(int output, int input, int other);
   Storage expanded(int value, const Shape& to);
@@ -151,13 +161,22 @@ class Lowering {
   void add_int8_copies(int out, int64_t rows, int64_t pitch);
   void bind_int8_weights(const Node& node, Int8Candidate* chosen);
   Step& add_stage(const Int8Stage& stage, const Int8Args& args, const Node& node, const Pass& pass,
-                  double cost);
+                  const std::vector<int64_t>& strides, double cost);
+  double stacked_memory_cost(const Node& node) const;
 
-  bool per_image() const { return single_image() && options_.lanes > 1; }
+  // Whether nodes in front of the cut are being lowered, or behind it those that are computed
+  // image by image.
+  bool per_image() const { return single_image() && options_.lanes > 1 && !in_block_; }
+  bool each_image() const { return in_block_ && !stacking_; }
+  bool is_crossing(int value, bool as_bytes) const {
+    return per_image() && value == bridge_value_ && as_bytes == (quantization(value) != nullptr);
+  }
+  bool has_bytes() const { return options_.int8_kernels != nullptr; }
   void set_lanes(int64_t lanes);
   void cross_bridge();
   int step() const { return static_cast<int>(program_.steps.size()); }
   int new_buffer(int64_t bytes);
+  Storage new_place(int64_t bytes);
   Storage store(int value, Storage at, bool as_bytes = false);
   Storage new_value(int value);
   Storage new_value_over(int output, int input, int other);
@@ -194,9 +213,13 @@ class Lowering {
   std::vector<Storage> storage_;       // of each value, as floats
   std::vector<Storage> byte_storage_;  // of each quantised value
   bool moves_bytes_ = false;
-  std::vector<int> last_use_;            // value -> the last node that reads it
-  int bridge_value_ = -1, bridge_ = -1;  // the last single-image value and its buffer
-  int64_t bridge_stride_ = 0;            // bytes from one image to the next
+  bool in_block_ = false;                 // of bytes: behind the cut
+  bool stacking_ = false;                 // a node is lowered for stacked images
+  std::vector<Storage> stacked_storage_;  // of each quantised value, of all images of the block
+  std::vector<Shape> stacked_shapes_;     // of each value
+  std::vector<int> last_use_;             // value -> the last node that reads it
+  int bridge_value_ = -1, bridge_ = -1;   // the last single-image value and its buffer
+  int64_t bridge_stride_ = 0;             // bytes from one image to the next
 };
 
 // Adds the steps of one node; one specialisation per op, in cpu/ops.

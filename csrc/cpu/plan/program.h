@@ -4,6 +4,10 @@
 // The first layers of a program may be planned for one image at a time: where maps are large, the
 // activations of L images do not stay in cache, and single-image kernels are as fast. Their last
 // value is kept for all images of the block, batch-blocked.
+//
+// Of a graph with quantised values the block's small maps are stacked (cpu/int8/layout.h); what has
+// no kernel for that runs image by image behind the cut too, and its values have a place for each
+// image.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +32,7 @@ struct Operand {
   // kWorkspace: offset in bytes; kScratch: number of the pass's memory; kInput, kOutput: index of
   // the graph's tensor.
   int64_t at = 0;
-  int64_t image_stride = 0;  // kWorkspace: bytes from one image of the block to the next
+  int64_t image_stride = 0;  // kWorkspace, kScratch: bytes from one image of the block to the next
   int64_t offset = 0;        // while planning: bytes from the beginning of a buffer
 };
 
@@ -76,6 +80,7 @@ struct Piece {
   int64_t in_stride = 0;           // elements from one channel to the next
   int64_t row = 0;                 // elements
   const uint8_t* table = nullptr;  // of bytes: what each becomes; null: they stay
+  int64_t image_stride = 0;        // bytes from one image of the block to the next
   int buffer = -1;                 // while planning: `in` counts from its beginning
 };
 
@@ -83,6 +88,7 @@ struct Piece {
 struct Pass {
   size_t begin = 0, end = 0;
   Ranges ranges;
+  bool each_image = false;  // behind the cut: once for each image of the block
   // So many ranges at the beginning are shared out: each thread takes its own through all steps,
   // with scratch memory of its own and no waiting.
   int64_t owned = 0;
@@ -127,6 +133,7 @@ struct PlanOptions {
   const std::map<LayerKey, std::string>* choices = nullptr;
   const Int8Kernels* int8_kernels = nullptr;  // of a graph with quantised values
   Int8WeightStore* int8_weights = nullptr;    // null: the program keeps its own
+  bool costs_only = false;  // the program will not be run: weights of bytes are not packed
   int planar_nodes = 0;  // so many nodes at the beginning run one image at a time: a planar cut
 };
 

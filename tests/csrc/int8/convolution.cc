@@ -55,6 +55,7 @@ Layer make_layer(const Case& c, Random* random) {
   w.pad_bottom = c.integer("pb"), w.pad_right = c.integer("pr");
   layer.view.in = Shape::map(c.integer("c"), c.integer("h"), c.integer("w"));
   layer.view.out = w.output(layer.view.in, c.integer("o"));
+  layer.view.images = c.integer("images");
   make_connections(c, random, &layer);
   return layer;
 }
@@ -126,10 +127,10 @@ struct Run {
     const int lanes = kernels.lanes;
     const Int8Packed packed = pack_rows3x3(layer.view);
     const RowsLayout layout = RowsLayout::of(layer.view, lanes);
-    const int64_t range = ceil_div(layout.tiles, pieces);
+    const int64_t of_group = layout.tiles / layout.groups, range = ceil_div(of_group, pieces);
     bool is_intact = true;
-    for (int64_t tile = 0; tile < layout.tiles; tile += range) {
-      const int64_t tiles = std::min(range, layout.tiles - tile);
+    for (int64_t tile = 0, tiles = 0; tile < layout.tiles; tile += tiles) {
+      tiles = std::min(range, of_group - tile % of_group);
       Memory<uint8_t> rows(layout.bytes(layer.view, lanes, tiles), 0);
       Int8Args pad = io, product = outputs(packed);
       layout.set_pad_rows(layer.view, lanes, tiles, &pad);
@@ -221,7 +222,9 @@ int64_t plain_sum(const Layer& layer, const uint8_t* in, int64_t in_stride, int6
 std::string check_convolution(const Case& c) {
   Random random(static_cast<uint64_t>(c.integer("seed")));
   const Layer layer = make_layer(c, &random);
-  const Shape in = layer.view.in, out = layer.view.out;
+  const int64_t images = layer.view.images;
+  const Shape map = layer.view.in;
+  const Shape in = stacked(map, images), out = stacked(layer.view.out, images);
   const Int8Kernels* kernels = find_int8_kernels(c.text("isa"));
   const bool to_bytes = c.text("out") == "bytes";
   const std::string residual = c.text("residual"), activation = c.text("act");
@@ -274,9 +277,12 @@ std::string check_convolution(const Case& c) {
   if (!run.is_counted(c.text("way"))) return "was counted as something else";
   if (!run.run(c.text("way"))) return "wrote outside of scratch memory";
 
+  const int64_t plane = layer.view.out.pixels();
   for (int64_t o = 0; o < out.c; ++o) {
     for (int64_t p = 0; p < out.h * out.w; ++p) {
-      const int64_t sum = plain_sum(layer, x.data(), in_stride, in_zero, o, p / out.w, p % out.w);
+      const uint8_t* image = x.data() + p / plane * map.pixels();
+      const int64_t y0 = p % plane / out.w, x0 = p % out.w;
+      const int64_t sum = plain_sum(layer, image, in_stride, in_zero, o, y0, x0);
       const int64_t r = o * residual_stride + p, at = o * out_stride + p;
       float y = static_cast<float>(sum) * multipliers[static_cast<size_t>(o)];
       if (residual == "bytes") {

@@ -81,7 +81,34 @@ def mixed_network() -> tuple[Int8Builder, list[str]]:
     return b, [z, both]
 
 
+def small_maps_network() -> tuple[Int8Builder, list[str]]:
+    """Layers of maps from 8x8 to 1x1 that images are stacked for, and others between them."""
+    b = Int8Builder(np.random.default_rng(3), integers=True)
+    x = b.quantized(b.input((5, 8, 8)), quantization(1 / 64, 110))
+    b.dtypes[x] = "u8"
+    x = b.integer_conv2d(x, 12, SIGNED, padding=SAME, activation="relu", density=0.6)
+    y = b.integer_conv2d(x, 12, RELU, padding=SAME, density=0.3)
+    x = b.quantized(b.node("add", [x, y], b.shapes[x], activation="relu"), RELU)
+    x = b.quantized(b.node("unary", [x], b.shapes[x], function="silu", alpha=0, beta=0), SIGNED)
+    shortcut = b.integer_conv2d(x, 9, SIGNED, kernel=(1, 1), stride=(2, 2))
+    y = b.integer_conv2d(x, 9, RELU, padding=SAME, stride=(2, 2), activation="relu")
+    x = b.integer_conv2d(y, 9, SIGNED, padding=SAME, residual=shortcut, density=0.4)
+    y = b.integer_conv2d(x, 9, RELU, kernel=(5, 5), padding=(2, 2, 2, 2), density=0.5)
+    x = b.quantized(b.node("concat", [x, y], (18, 4, 4), axis=0), SIGNED)
+    x = b.integer_conv2d(x, 16, RELU, kernel=(1, 1), density=0.5)
+    x = b.quantized(b.pool("max_pool2d", x, (3, 3), (1, 1), SAME), RELU)
+    x = b.quantized(b.pool("max_pool2d", x, (2, 2), (2, 2)), RELU)
+    x = b.integer_conv2d(x, 20, SIGNED, padding=SAME, density=0.3)
+    y = b.quantized(b.node("global_avg_pool", [x], (20, 1, 1)), RELU)
+    x = b.quantized(b.pool("avg_pool2d", x, (2, 2), (2, 2)), RELU)
+    x = b.integer_conv2d(x, 20, RELU, padding=SAME, residual=y)
+    x = b.quantized(b.node("flatten", [x], (20,)), RELU)
+    x = b.integer_linear(x, 33, RELU)
+    return b, [b.integer_linear(x, 10, None), y]
+
+
 NETWORKS = {"residual": residual_network, "mobile": mobile_network, "mixed": mixed_network}
+NETWORKS["small maps"] = small_maps_network
 
 
 @pytest.mark.parametrize("images", [1, 3, 17])
@@ -91,6 +118,28 @@ def test_networks(name: str, images: int) -> None:
     written over while it is needed, or threads see each other's bytes."""
     b, outputs = NETWORKS[name]()
     check_bits(b.file(*outputs), b.batch(images))
+
+
+@pytest.mark.parametrize("images", [1, 7, 16, 17, 64])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_blocks_of_images(name: str, images: int) -> None:
+    """If this fails, an image's results depend on what else is in its batch: stacked maps run into
+    each other, or what is computed image by image between them has the place of another image."""
+    b, outputs = NETWORKS[name]()
+    isas = None if images == 17 else _core.available_int8_isas()[:1]
+    check_bits(b.file(*outputs), b.batch(images), lanes=16, isas=isas)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_blocks_behind_a_cut(name: str) -> None:
+    """If this fails, the value at which single images become a block gets there as something
+    else."""
+    b, outputs = NETWORKS[name]()
+    data, isas = b.file(*outputs), _core.available_int8_isas()[:1]
+    cuts = _core.Engine.load_bytes(data, "file", 1, "", 16).planar_cuts
+    assert cuts
+    for cut in cuts:
+        check_bits(data, b.batch(18), lanes=16, planar_nodes=cut, isas=isas)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -103,6 +152,8 @@ def test_random_networks(seed: int) -> None:
     for _ in range(14):
         maps.append(add_layer(b, maps, rng))
     check_bits(b.file(*maps[-3:]), b.batch(2))
+    isas = _core.available_int8_isas()[:1]
+    check_bits(b.file(*maps[-3:]), b.batch(18), lanes=16, isas=isas)
 
 
 def add_layer(b: Int8Builder, maps: list[str], rng: np.random.Generator) -> str:
@@ -165,11 +216,10 @@ def test_tuning(tmp_path: Path) -> None:
 
 
 def test_no_other_modes(tmp_path: Path) -> None:
-    """If this fails, a quantised model is planned for images side by side, where there are no
-    kernels for bytes."""
+    """If this fails, a quantised model is planned for lanes that there are no kernels for."""
     b, outputs = residual_network()
     data = b.file(*outputs)
-    with pytest.raises(DeviceError, match="for a quantised model has 1"):
+    with pytest.raises(DeviceError, match="for a quantised model has 16, 1"):
         _core.Engine.load_bytes(data, "file", 1, "", 8)
     engine = _core.Engine.load_bytes(data, "file", 1, "", 1)
     assert {layer.lanes for layer in engine.candidates} == {1}

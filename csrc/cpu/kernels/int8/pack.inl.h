@@ -3,8 +3,8 @@
 //   out[tile][d][p] = (in at source 0, 1, 2, 3 of d, for position p of the tile), four bytes
 //
 // Layouts: in: the activation [C][H][W] where the output is as large as the input and the stride is
-// one (taps outside the map are masked off and become the zero point), or else the padded planes
-// that `phases` writes. A tile has 4 * lanes positions: four vectors, [dword_rows][4][lanes][4
+// one (taps outside the map are masked off and become the zero point; of stacked maps those in
+// another image too), or else the padded planes that `phases` writes. A tile has 4 * lanes positions: four vectors, [dword_rows][4][lanes][4
 // bytes], in the order that unpacking bytes in steps of 128 bits leaves (Order::kZipped); the last
 // tile has as many vectors as it needs, [dword_rows][T][lanes][4], in their natural order if these
 // are not four. Tiles of a range are 4 vectors * dword_rows apart.
@@ -46,12 +46,27 @@ struct TapTable {
   // The positions first + p of a map whose row, moved by `shift`, lies inside it.
   static uint64_t rows_inside(const Int8Args& a, int64_t first, int64_t shift) {
     constexpr int64_t kTile = 4 * V::kLanes;
+    if (a.images > 1) return rows_inside_images(a, first, shift);
     const int64_t top = shift < 0 ? -shift : 0;
     const int64_t bottom = shift > 0 ? a.in_h - shift : a.in_h;  // rows [top, bottom)
     int64_t begin = top * a.in_w - first, end = bottom * a.in_w - first;
     begin = begin < 0 ? 0 : begin;
     end = end > kTile ? kTile : end;
     return begin < end ? (~uint64_t{0} >> (64 - (end - begin))) << begin : 0;
+  }
+
+  static uint64_t rows_inside_images(const Int8Args& a, int64_t first, int64_t shift) {
+    constexpr int64_t kTile = 4 * V::kLanes;
+    const int64_t left = a.images * a.in_h * a.in_w - first;
+    uint64_t bits = 0;
+    int64_t x = first % a.in_w, y = first / a.in_w % a.in_h;
+    for (int64_t p = 0; p < kTile && p < left; ++p) {
+      if (y + shift >= 0 && y + shift < a.in_h) bits |= uint64_t{1} << p;
+      if (++x < a.in_w) continue;
+      x = 0;
+      y = y + 1 == a.in_h ? 0 : y + 1;
+    }
+    return bits;
   }
 
   static uint64_t columns_inside(const Int8Args& a, int64_t first, int64_t shift) {

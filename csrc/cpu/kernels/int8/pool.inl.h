@@ -3,7 +3,7 @@
 //   max:     out[c][y][x] = table[max of the taps inside the map]
 //   average: y = float(sum of (q - in_zero) over the taps inside the map) * multiplier[n] for n of
 //            them (or n taps inside the padded map, with count_include_pad)
-//   global:  out[c] the same over the map, times multiplier[0]
+//   global:  out[c] the same over the map, times multiplier[0]; of stacked maps each, out[c][image]
 //
 // Layouts: [C][H][W] bytes; the output of the averages may be floats. Rows of the window are
 // combined in a buffer first, then columns of that; wide maps in pieces.
@@ -311,18 +311,26 @@ struct Int8GlobalAverage {
   static constexpr int64_t kTile = 4 * V::kLanes;
 
   static void run(const Int8Args& a, int64_t begin, int64_t end) {
-    const int64_t plane = a.in_h * a.in_w;
+    const int64_t plane = a.in_h * a.in_w / a.out_h;  // of each of the stacked maps
     for (int64_t c = begin; c < end; ++c) {
       const uint8_t* in = static_cast<const uint8_t*>(a.in) + c * a.in_stride;
+      for (int64_t image = 0; image < a.out_h; ++image, in += plane) {
+        const int64_t sum = sum_of(in, plane) - plane * a.in_zero;
+        store_average(a, c * a.out_stride + image, static_cast<float>(sum) * a.multiplier[0]);
+      }
+    }
+  }
+
+  static KP_INLINE int64_t sum_of(const uint8_t* in, int64_t count) {
+    int64_t sum = 0, i = 0;
+    if (count >= kTile) {
       typename V::I total = V::zero();
-      int64_t i = 0;
-      for (; i + kTile <= plane; i += kTile) total = V::add_bytes(total, V::load(in + i));
+      for (; i + kTile <= count; i += kTile) total = V::add_bytes(total, V::load(in + i));
       uint64_t parts[kTile / 8];
       V::store(parts, total);
-      int64_t sum = -plane * a.in_zero;
       for (const uint64_t part : parts) sum += static_cast<int64_t>(part);
-      for (; i < plane; ++i) sum += in[i];
-      store_average(a, c * a.out_stride, static_cast<float>(sum) * a.multiplier[0]);
     }
+    for (; i < count; ++i) sum += in[i];
+    return sum;
   }
 };

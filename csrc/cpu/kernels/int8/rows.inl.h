@@ -8,7 +8,8 @@
 // byte apart give the windows of 4 * lanes outputs in four vectors (Order::kInterleaved); with
 // stride 2, loads at byte 0 and 2 of two vectors of the row do (Order::kPaired).
 // Registers: R rows x 4 vectors of sums, three weights; a load feeds up to three dots. A small
-// map's rows lie side by side in bands: four of 16 columns for 14x14 and 16x16. Where a slot has no
+// map's rows lie side by side in bands: four of 16 columns for 14x14 and 16x16. Of stacked maps each
+// is a band, so that a tile is full and a load feeds three dots for 4x4 and 8x8 too. Where a slot has no
 // room for padding, the loads that cross its ends are masked. Units of rows3x3: output channels; of
 // pad_rows: channels.
 
@@ -28,6 +29,8 @@ struct PadRows {
   // What rows [first, first + rows) of the bands need.
   static KP_INLINE void channel(const Int8Args& a, const Int8Rows& layout, const uint8_t* in,
                                 int64_t first, int64_t rows, uint8_t* out) {
+    in += first / layout.band_rows * layout.bands * image_bytes(a);
+    first %= layout.band_rows;
     const I fill = V::broadcast_byte(a.in_zero);
     for (int64_t x = 0; x < Int8Rows::kGuard; x += kTile) V::store(out + x, fill);
     out += Int8Rows::kGuard;
@@ -51,9 +54,12 @@ struct PadRows {
   }
 
  private:
-  static KP_INLINE int64_t row_of(const Int8Args& a, const Int8Rows& layout, int64_t band,
-                                  int64_t first) {
-    return (band * layout.band_rows + first) * a.stride_h - a.pad_top;
+  // From one band to the next: rows, and bytes besides.
+  static KP_INLINE int64_t band_step(const Int8Args& a, const Int8Rows& layout) {
+    return a.images > 1 ? 0 : layout.band_rows * a.stride_h;
+  }
+  static KP_INLINE int64_t image_bytes(const Int8Args& a) {
+    return a.images > 1 ? a.in_h * a.in_w : 0;
   }
 
   // A vector of so many slots is put together by masked loads.
@@ -66,14 +72,15 @@ struct PadRows {
       const uint64_t wanted = ~uint64_t{0} >> (64 - layout.columns);
       typename V::Mask mask[kSlots];
       KP_UNROLL for (int i = 0; i < kSlots; ++i) mask[i] = V::mask(wanted << (i * kBytes));
-      const int64_t step = layout.band_rows * a.stride_h;
+      const int64_t step = band_step(a, layout), image = image_bytes(a);
       for (int64_t r = 0; r < in_rows; ++r) {
-        int64_t y = row_of(a, layout, 0, first) + r;
+        int64_t y = first * a.stride_h - a.pad_top + r;
+        const uint8_t* map = in;
         for (int64_t b = 0; b < layout.bands; b += kSlots, out += kTile) {
           I bytes = fill;
-          KP_UNROLL for (int i = 0; i < kSlots; ++i, y += step) {
+          KP_UNROLL for (int i = 0; i < kSlots; ++i, y += step, map += image) {
             if (static_cast<uint64_t>(y) < static_cast<uint64_t>(a.in_h)) {
-              bytes = V::load_masked(in + y * a.in_w - i * kBytes, mask[i], bytes);
+              bytes = V::load_masked(map + y * a.in_w - i * kBytes, mask[i], bytes);
             }
           }
           V::store(out, bytes);
@@ -91,11 +98,11 @@ struct PadRows {
     const typename V::Mask last = V::mask((uint64_t{1} << layout.columns % kTile) - 1);
     for (int64_t r = 0; r < in_rows; ++r, out += layout.row_bytes) {
       for (int64_t b = 0; b < layout.bands; ++b) {
-        const int64_t y = row_of(a, layout, b, first) + r;
+        const int64_t y = b * band_step(a, layout) + first * a.stride_h - a.pad_top + r;
         uint8_t* slot = out + b * slot_bytes;
         int64_t x = 0;
         if (y >= 0 && y < a.in_h) {
-          const uint8_t* row = in + y * a.in_w;
+          const uint8_t* row = in + b * image_bytes(a) + y * a.in_w;
           for (; x < full && x < slot_bytes; x += kTile) V::store(slot + x, V::load(row + x));
           if (x < slot_bytes && full != layout.columns) {
             V::store(slot + x, V::load_masked(row + x, last, fill));
@@ -209,16 +216,17 @@ struct RowSums {
   }
 };
 
-// Where rows [y, y + R) of the bands lie in the output, from position x0 on.
+// Where tiles [tile, tile + R) of the bands lie in the output, from position x0 on.
 template <class V, int R>
-KP_INLINE void row_parts(const Int8Args& a, const Int8Rows& layout, int64_t y, int64_t x0,
+KP_INLINE void row_parts(const Int8Args& a, const Int8Rows& layout, int64_t tile, int64_t x0,
                          TileParts (&parts)[R]) {
   constexpr int64_t kTile = 4 * V::kLanes;
+  const int64_t group = tile / layout.band_rows, y = tile % layout.band_rows;
   KP_UNROLL for (int r = 0; r < R; ++r) {
     for (int64_t b = 0; b < layout.bands; ++b) {
-      const int64_t row = b * layout.band_rows + y + r;
+      const int64_t row = (group * layout.bands + b) * layout.band_rows + y + r;
       const int64_t left = a.out_w - x0;
-      if (y + r < layout.band_rows && row < a.out_h) {
+      if (y + r < layout.band_rows && row < a.images * a.out_h) {
         parts[r].add(row * a.out_w + x0, b * layout.slot, left < kTile ? left : kTile);
       }
     }
