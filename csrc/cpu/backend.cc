@@ -131,7 +131,8 @@ void CpuBackend::cut_programs(bool all_modes, const Tuning& tuning) {
   // Bytes of large maps gain nothing from a block.
   if (int8_kernels_ == nullptr || !all_modes || is_wanted) return;
   const Program &block = programs_.front(), &single = programs_.back();
-  if (block.cost(block.lanes) >= single.cost(block.lanes)) programs_.erase(programs_.begin());
+  const double each = single.cost(1) * static_cast<double>(block.lanes);
+  if (block.cost(block.lanes) >= each) programs_.erase(programs_.begin());
 }
 
 void CpuBackend::scale_costs(const Tuning& tuning) {

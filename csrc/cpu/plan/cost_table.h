@@ -185,7 +185,7 @@ constexpr CostTableRow kCostTable[] = {
     {"avx512_vnni", "int8_sparse", 16, {0.0048, 0.5, 10, 0, 0}},
     {"avx512_vnni", "int8_dense", 16, {0.0045, 0, 10, 0, 0}},
     {"avx512_vnni", "int8_pad_rows", 16, {0, 0, 0, 0.06, 0}},
-    {"avx512_vnni", "int8_rows3x3_s1", 16, {0.0056, 2, 12, 0, 0}},
+    {"avx512_vnni", "int8_rows3x3_s1", 16, {0.0036, 1.2, 8, 0, 0}},
     {"avx512_vnni", "int8_rows3x3_s2", 16, {0.0062, 2, 14, 0, 0}},
     {"avx512_vnni", "int8_interleaved1x1", 16, {0.0088, 0.5, 10, 0, 0}},
     {"avx512_vnni", "int8_depthwise", 16, {0.006, 0, 16, 0.1, 0}},
