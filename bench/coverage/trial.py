@@ -29,8 +29,8 @@ from kernelprune.benchmarking import Candidate, measure
 from kernelprune.errors import Error, UnsupportedOperator
 from kernelprune.files import write_text
 from kernelprune.format import write
-from kernelprune.frontends.torch import capture
 from kernelprune.frontends.refusal import NO_COUNTERPART
+from kernelprune.frontends.torch import capture
 from kernelprune.frontends.torch.trace import trace_all
 from kernelprune.prune import prune_connections
 from kernelprune.prune.compact import compact

@@ -193,16 +193,16 @@ def _where(call: Any) -> str:
     if not rows.is_constant(call, call["condition"]):
         raise UnsupportedOperator("a condition that depends on the model's input")
     chosen = operand(call, call["condition"])
-    parts = (operand(call, call[name]) for name in ("self", "other"))
-    return as_value(call, chosen_of(call, chosen, *parts, rows.result_shape(call)))
+    first, second = operand(call, call["self"]), operand(call, call["other"])
+    return as_value(call, chosen_of(call, chosen, first, second, rows.result_shape(call)))
 
 
 def _masked_fill(call: Any) -> str:
     if not rows.is_constant(call, call["mask"]):
         raise UnsupportedOperator("a mask that depends on the model's input")
     mask = operand(call, call["mask"])
-    parts = (operand(call, call[name]) for name in ("value", "self"))
-    return as_value(call, chosen_of(call, mask, *parts, rows.result_shape(call)))
+    filling, other = operand(call, call["value"]), operand(call, call["self"])
+    return as_value(call, chosen_of(call, mask, filling, other, rows.result_shape(call)))
 
 
 def chosen_of(call: Any, mask: Operand, a: Operand, b: Operand, shape: Shape) -> Operand:

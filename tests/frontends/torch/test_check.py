@@ -10,8 +10,8 @@ from torch import nn
 
 import kernelprune as kp
 from kernelprune import UnsupportedOperator, UnsupportedWarning
-from kernelprune.frontends.torch.export import TOLERANCE, _in_float64, difference
 from kernelprune.frontends.refusal import Refusal, listed
+from kernelprune.frontends.torch.export import TOLERANCE, _in_float64, difference
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

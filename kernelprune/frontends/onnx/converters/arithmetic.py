@@ -12,9 +12,7 @@ from kernelprune.errors import UnsupportedOperator
 from kernelprune.frontends.onnx.call import Call
 from kernelprune.frontends.onnx.values import Tensor
 from kernelprune.graph.ops import rows
-from kernelprune.graph.ops.binary import Operand as OfImage
-from kernelprune.graph.ops.binary import chosen_of
-from kernelprune.graph.ops.binary import combined as combined_of
+from kernelprune.graph.ops.binary import Operand as OfImage, chosen_of, combined as combined_of
 
 Operand = Tensor | np.ndarray
 
