@@ -13,7 +13,7 @@ from kernelprune.errors import UnsupportedOperator
 from kernelprune.frontends.onnx.values import FREE_BATCH
 
 # Numbers that a file of no bytes may compute, and those more for each byte.
-_BASE, _PER_BYTE = 1 << 22, 64
+_BASE, _PER_BYTE = 1 << 22, 16
 
 # (inputs, attributes) -> how many numbers an operator makes or looks at.
 Cost = Callable[[Sequence[np.ndarray], dict[str, Any]], int]

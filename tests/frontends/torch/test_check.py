@@ -84,11 +84,13 @@ def test_long_lists_are_cut() -> None:
     lines = listed(many).splitlines()
     assert len(lines) == 20 and lines[-1] == "  and 32 more"
     assert lines[1].startswith("  aten::op0, 2 calls: ")
-    reasons = listed([Refusal("aten::a", "a", None, "a.py:1", why) for why in ("too wide", "odd")])
+    reasons = listed([Refusal("aten::a", "a", "", "a.py:1", why) for why in ("too wide", "odd")])
     assert reasons.splitlines()[1:] == [
         "  aten::a, 1 call: too wide; in the model itself (a.py:1)",
         "  aten::a, 1 call: odd; in the model itself (a.py:1)",
     ]
+    nodes = listed([Refusal("Det", name, None, "net.onnx", "odd") for name in ("n1", "n2")])
+    assert nodes.splitlines()[1:] == ["  Det, 2 calls: in 'n1', 'n2' (net.onnx)"]
 
 
 def test_fault_of_a_file() -> None:
