@@ -10,7 +10,6 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -86,10 +85,8 @@ def attempt(content: bytes, sizes: tuple[int, ...] | None, folder: Path) -> dict
     """What became of one file: its nodes and error, or the reason why not."""
     path, target = folder / "net.onnx", folder / "net.safetensors"
     write_bytes(path, content, "the ONNX file")
-    started = time.monotonic()
     try:
         graph = read_onnx(path, sizes)
-        seconds = time.monotonic() - started
         images = [picture(value.shape) for value in graph.inputs]
         given = tuple(map(torch.from_numpy, images))
         exported = export(to_trainable(graph), given, target)
@@ -100,7 +97,6 @@ def attempt(content: bytes, sizes: tuple[int, ...] | None, folder: Path) -> dict
         "nodes": len(exported.nodes),
         "connections": exported.all_connections(),
         "macs": exported.macs(),
-        "read_seconds": round(seconds, 2),
         "error": _error(content, images, found),
     }
 
