@@ -273,8 +273,9 @@ def test_free_sizes() -> None:
     for size in ((17, 15), (20, 33), (1, 1), (40, 9)):
         check_bits(data, [rng.integers(0, 256, (2, 3, *size)).astype(np.float32)])
     engine = _core.Engine.load_bytes(data, "file", 1, "", 0)
-    before = engine.at(34, 30).weight_bytes
-    assert engine.at(34, 31).weight_bytes <= before
+    before = engine.weight_bytes
+    # Of 1x1 layers the places of channels are kept, which depend on the size, and not the weights.
+    assert engine.at(34, 30).weight_bytes - before < 0.5 * before
 
 
 def test_damaged_tuning_is_refused() -> None:
