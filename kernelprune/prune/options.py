@@ -26,6 +26,8 @@ SCOPES = ("global", "global-normalised", "layer")
 
 # Larger whole numbers have no use, and overflow somewhere.
 _MOST = 1 << 53
+# So many names of options are listed in a message.
+_SHOWN = 20
 _KINDS: dict[str, Any] = {
     "float": (int, float),
     "int": int,
@@ -110,7 +112,9 @@ class Options:
         for name in values:
             if name not in known:
                 near = difflib.get_close_matches(str(name)[:60], known, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+                more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+                listed = f"there are: {', '.join(known[:_SHOWN])}{more}"
+                hint = f"did you mean {near[0]!r}?" if near else listed
                 raise Error(f"{cls.__name__} has no option {short(name)}; {hint}")
         return cls(**values)
 
