@@ -32,7 +32,7 @@ _PACKAGES = (
     "segmentation-models-pytorch",
     "ultralytics",
 )
-_FAILED = ("wrong", "refused", "failed", "time", "memory", "crash", "unavailable")
+_FAILED = ("wrong", "unstable", "refused", "failed", "time", "memory", "crash", "unavailable")
 
 Key = tuple[str, str]
 

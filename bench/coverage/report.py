@@ -183,6 +183,12 @@ def _remarks(rows: Sequence[dict[str, Any]], commits: Sequence[str]) -> str:
     missing = [row["name"] for row in rows if row["status"] == "unavailable"]
     if missing:
         lines.append(f"Not counted, as the package itself refuses them: {', '.join(missing)}.")
+    unstable = [row["name"] for row in rows if row["status"] == "unstable"]
+    if unstable:
+        lines.append(
+            "Not counted, as torch's own float32 is more than 1e-2 from float64 with these random "
+            f"weights: {', '.join(unstable)}."
+        )
     flat = [
         row["name"]
         for row in _captured(rows)

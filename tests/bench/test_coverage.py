@@ -164,6 +164,21 @@ def _execute(words: Sequence[str]) -> None:
     exec(text, {"target": target})
 
 
+@pytest.mark.parametrize(
+    ("error", "torch_error", "status"),
+    [
+        (1e-5, 1e-6, "captured"),
+        (3e-4, 5e-5, "captured"),
+        (3e-4, 1e-6, "wrong"),
+        (5e-2, 5e-3, "wrong"),
+        (2e-2, 4e-2, "unstable"),
+    ],
+)
+def test_status(error: float, torch_error: float, status: str) -> None:
+    """If this fails, a mistake is excused as rounding, or rounding is taken for a mistake."""
+    assert trial._status([{"error": error, "torch_error": torch_error}]) == status
+
+
 def test_attempts() -> None:
     """If this fails, one network that hangs or crashes ends the run or is taken for another."""
     programs = {

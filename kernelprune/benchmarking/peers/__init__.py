@@ -25,6 +25,7 @@ from kernelprune.benchmarking.peers.base import (
     random_inputs,
 )
 from kernelprune.errors import Error
+from kernelprune.frontends.onnx import output_names
 from kernelprune.graph.ir import Graph
 
 __all__ = [
@@ -118,7 +119,7 @@ def convert_peer(
         images = [[np.ascontiguousarray(each, np.float32) for each in given]]
     path = _guarded(name, lambda: kind.convert(graph, batch, path, *images))
     inputs = tuple(value.name for value in graph.inputs)
-    return Job(name, str(path), inputs, tuple(graph.outputs), threads, torch_compile)
+    return Job(name, str(path), inputs, tuple(output_names(graph)), threads, torch_compile)
 
 
 def load_peer(job: Job, inputs: list[np.ndarray]) -> Peer:

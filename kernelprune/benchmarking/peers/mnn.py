@@ -21,7 +21,7 @@ import numpy as np
 
 from kernelprune.benchmarking.peers.base import TOLERANCES, Job, Outputs, Peer, Refused
 from kernelprune.files import write_text
-from kernelprune.frontends.onnx import write_onnx
+from kernelprune.frontends.onnx import output_names, write_onnx
 from kernelprune.graph.ir import Graph
 
 # The quantiser ends its process where it meets what it cannot quantise, so it has one of its own.
@@ -85,7 +85,7 @@ def convert_int8(graph: Graph, batch: int, path: Path, images: list[np.ndarray])
 def _check_quantised(graph: Graph, source: Path, target: Path, images: list[np.ndarray]) -> None:
     """Raises Refused where the quantised file gives other outputs for the first image. It does so
     for channels without connections and for max pooling of negative numbers."""
-    names = tuple(value.name for value in graph.inputs), tuple(graph.outputs)
+    names = tuple(value.name for value in graph.inputs), tuple(output_names(graph))
     first = [each[:1] for each in images]
     exact, found = (
         load(Job(name, str(path), *names), first).outputs()
@@ -107,7 +107,7 @@ def _write_sample(graph: Graph, arrays: list[np.ndarray], folder: Path) -> None:
         numbers = " ".join(f"{number:.7g}" for number in array.ravel().tolist())
         write_text(folder / f"{value.name}.txt", numbers, "MNN's calibration image")
         shapes.append({"name": value.name, "shape": [1, *value.shape]})
-    described = {"inputs": shapes, "outputs": list(graph.outputs)}
+    described = {"inputs": shapes, "outputs": output_names(graph)}
     write_text(folder / "input.json", json.dumps(described), "MNN's calibration image")
 
 

@@ -77,12 +77,9 @@ def onnx_model(graph: Graph, batch: int | None = None) -> Any:
         if node.op not in EMITTERS:
             raise UnsupportedOperator(f"node '{node.name}': op '{node.op}' has no ONNX twin")
         _emit(build, node)
-    names, values = list(graph.output_names), set(build.shapes)
     outputs = []
-    for place, (name, value) in enumerate(zip(names, graph.outputs, strict=True)):
+    for name, value in zip(output_names(graph), graph.outputs, strict=True):
         if name != value:
-            # A file's names of outputs are not those of values, which they may look like.
-            name = f"{name}:output" if name in values or name in names[:place] else name
             build.node("Identity", [value], name, last=True)
         sides: list[int | None] = list(build.shapes[value])
         if any(any(each.free) for each in graph.inputs):
@@ -91,6 +88,17 @@ def onnx_model(graph: Graph, batch: int | None = None) -> Any:
     body = helper.make_graph(build.nodes, "kernelprune", inputs, outputs, build.constants)
     opset = helper.make_opsetid("", _OPSET)
     return helper.make_model(body, opset_imports=[opset], ir_version=_IR_VERSION)
+
+
+def output_names(graph: Graph) -> list[str]:
+    """The names of the outputs in an ONNX file of ``graph``: those of the model file, but for one
+    that a value or an output before has already."""
+    names, values = list(graph.output_names), set(graph.shapes())
+    found = []
+    for place, (name, value) in enumerate(zip(names, graph.outputs, strict=True)):
+        is_taken = name != value and (name in values or name in names[:place])
+        found.append(f"{name}:output" if is_taken else name)
+    return found
 
 
 def _emit(build: Builder, node: Node) -> None:
