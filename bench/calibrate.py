@@ -107,8 +107,8 @@ class Target:
     @property
     def lanes(self) -> tuple[int, ...]:
         """Images side by side."""
-        if self.int8:
-            return (1,)
+        if self.int8:  # blocks are stacked images, for layers with weights
+            return {"avx512": (16, 1), "avx2": (8, 1), "portable": (4, 1)}[self.isa]
         return {"avx512": (16, 8, 1), "avx2": (8, 1), "portable": (4, 1)}[self.isa]
 
 
@@ -288,6 +288,8 @@ def groups(target: Target, folder: Path) -> Iterator[Group]:
     sets = [(mixed, density) for density in DENSITIES] + [(OTHERS, 1.0)]
     for number, (layers, density) in enumerate(sets):
         for lanes in target.lanes:
+            if target.int8 and layers is OTHERS and lanes > 1:
+                continue
             fitting = [layer for layer in layers if layer.floats * lanes <= MOST_FLOATS]
             for first in range(0, len(fitting), LAYERS_PER_NETWORK):
                 some = fitting[first : first + LAYERS_PER_NETWORK]
