@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from bench.coverage.weights import make_plausible, settle_norms
+from bench.coverage.weights import images, make_plausible, settle_norms
 from kernelprune import models
 from kernelprune.format import Graph
 from kernelprune.frontends.torch import capture
 from kernelprune.prune import prune_connections
+
+_CALIBRATION_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,15 @@ class Network:
 
     def example(self) -> torch.Tensor:
         return torch.zeros(1, 3, self.side, self.side)
+
+    def images(self, count: int) -> np.ndarray:
+        """What is raced on, ``[count, 3, side, side]`` float32."""
+        shape = (count, 3, self.side, self.side)
+        return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+    def calibration(self) -> list[np.ndarray] | None:
+        """What ranges of bytes are measured on; None for random numbers."""
+        return None
 
     def module(self, density: float) -> nn.Module:
         """Random weights, random connections: their time depends on how many there are only."""
@@ -48,12 +60,19 @@ class Network:
 
 
 class Settled(Network):
-    """A network whose batch norms know its weights.
+    """A network whose batch norms know its weights, on images like those that they have seen.
 
     Gates multiply: behind a dozen of them an untrained network gives next to nothing, or its last
     bias alone, and no comparison of outputs would see a mistake. Without activations behind its
-    bottlenecks another keeps so little of the image that bytes lose it.
+    bottlenecks another keeps so little of the image that bytes lose it. On other images gates close
+    to the last bit, and all engines compute with denormal numbers, fifty times as slowly.
     """
+
+    def images(self, count: int) -> np.ndarray:
+        return images(count, (3, self.side, self.side), seed=100).numpy()
+
+    def calibration(self) -> list[np.ndarray] | None:
+        return [images(_CALIBRATION_IMAGES, (3, self.side, self.side), seed=200).numpy()]
 
     def module(self, density: float) -> nn.Module:
         model = models.create(

@@ -73,7 +73,7 @@ class Race:
             self.engines[density] = self.exact[density]
             if precision == "int8":
                 path = folder / f"{density:g}-int8.safetensors"
-                write_int8(self.graphs[density], path)
+                write_int8(self.graphs[density], path, network.calibration())
                 self.engines[density] = Engine(path, threads=threads, **options)
             self.file_bytes[density] = path.stat().st_size
             if threads > 1:
@@ -129,8 +129,7 @@ class Race:
         self, batch: int, against: Sequence[str], seconds: float, torch_compile: bool
     ) -> list[dict[str, Any]]:
         """One row per density, from one interleaved measurement."""
-        shape = (batch, 3, self.network.side, self.network.side)
-        x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+        x = self.network.images(batch)
         peers = self.peers(x, against, torch_compile)
         int8 = self.precision == "int8"
         distances = {density: self.distance(density, x) for density in self.engines if int8}
