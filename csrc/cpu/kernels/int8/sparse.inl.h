@@ -9,11 +9,16 @@
 // load a dot, always aligned. With one dword row a connection (1x1) two tiles at a time share the
 // weights and need no chains (64 to 256 channels in groups of four, 56x56, density 0.1, Sapphire
 // Rapids: 100 -> 94 us).
+// On a map of one vector the weights are all that moves: they are fetched ahead (VGG-16 32x32, one
+// image, density 0.3: 1.58 -> 1.39 ms).
 
 template <class V>
 struct Sparse {
   using I = typename V::I;
   static constexpr int64_t kTile = 4 * V::kLanes;
+
+  // On a map of one vector every weight is used once and comes from a far cache.
+  static constexpr int64_t kAhead = 512;
 
   // Bytes of two tiles that may be worked on at a time: a first-level cache.
   static constexpr int64_t kNear = 48 * 1024;
@@ -114,8 +119,11 @@ struct Sparse {
         for (; k < last; ++k) add(rows + a.col[k] * kRow, a.weight[k], sum);
         return;
       }
-      I chain[kChains][T];
-      KP_UNROLL for (int u = 0; u < kChains; ++u) {
+      // Several connections at a time where one has fewer dots than there are chains.
+      constexpr int kAtOnce = kRun > 1 && kChains >= 2 * kRun ? kChains / kRun : 1;
+      constexpr int kSums = kRun > 1 ? (kAtOnce > 1 ? kAtOnce * kRun : kChains) : kChains;
+      I chain[kSums][T];
+      KP_UNROLL for (int u = 0; u < kSums; ++u) {
         KP_UNROLL for (int t = 0; t < T; ++t) chain[u][t] = u == 0 ? sum[t] : V::zero();
       }
       if constexpr (kRun == 1) {
@@ -126,10 +134,22 @@ struct Sparse {
         }
         for (; k < last; ++k) add(rows + a.col[k] * kRow, a.weight[k], chain[0]);
       } else if constexpr (kRun > 1) {
+        for (; kAtOnce > 1 && k + kAtOnce <= last; k += kAtOnce) {
+          if constexpr (T == 1) {
+            __builtin_prefetch(a.weight + k * kRun + kAhead);
+            __builtin_prefetch(a.col + k + kAhead / kRun);
+          }
+          KP_UNROLL for (int u = 0; u < kAtOnce; ++u) {
+            const uint8_t* x = rows + a.col[k + u] * kRow;
+            KP_UNROLL for (int j = 0; j < kRun; ++j) {
+              add(x + j * kRow, a.weight[(k + u) * kRun + j], chain[u * kRun + j]);
+            }
+          }
+        }
         for (; k < last; ++k) {
           const uint8_t* x = rows + a.col[k] * kRow;
           KP_UNROLL for (int j = 0; j < kRun; ++j) {
-            add(x + j * kRow, a.weight[k * kRun + j], chain[j % kChains]);
+            add(x + j * kRow, a.weight[k * kRun + j], chain[j % kSums]);
           }
         }
       } else {
@@ -147,7 +167,7 @@ struct Sparse {
       }
       KP_UNROLL for (int t = 0; t < T; ++t) {
         sum[t] = chain[0][t];
-        KP_UNROLL for (int u = 1; u < kChains; ++u) sum[t] = V::add(sum[t], chain[u][t]);
+        KP_UNROLL for (int u = 1; u < kSums; ++u) sum[t] = V::add(sum[t], chain[u][t]);
       }
     }
   };
