@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from graphs import GraphBuilder
+from torch import nn
 
 from kernelprune.benchmarking import StartUp, benchmark
 from kernelprune.benchmarking.options import DENSE_PEERS, FLOAT32_PEERS, INT8_PEERS, PEERS
@@ -23,6 +25,8 @@ from kernelprune.benchmarking.peers import (
 from kernelprune.benchmarking.start_up import measure_start_up, random_inputs
 from kernelprune.errors import Error
 from kernelprune.format import Graph, read
+from kernelprune.frontends.onnx import write_onnx
+from kernelprune.frontends.torch import capture, to_torch
 from kernelprune.runtime import Engine
 
 
@@ -44,6 +48,18 @@ def graph(file: Path) -> Graph:
 
 def close(found: np.ndarray, expected: np.ndarray) -> bool:
     return float(np.linalg.norm(found - expected)) <= 1e-5 * float(np.linalg.norm(expected))
+
+
+def test_depthwise_layers_stay_depthwise(tmp_path: Path) -> None:
+    """If this fails, peers multiply a depthwise layer's zeros and lose races they would win."""
+    traced = nn.Conv2d(24, 24, 3, groups=24)
+    graph = capture(traced, torch.zeros(1, 24, 8, 8))
+    (layer,) = (m for m in to_torch(graph).modules() if isinstance(m, nn.Conv2d))
+    assert layer.groups == 24 and layer.weight.shape[1] == 1
+    onnx = pytest.importorskip("onnx")
+    nodes = onnx.load(write_onnx(graph, 1, tmp_path / "model.onnx")).graph.node
+    (node,) = (node for node in nodes if node.op_type == "Conv")
+    assert [a.i for a in node.attribute if a.name == "group"] == [24]
 
 
 def test_every_peer_is_listed() -> None:

@@ -48,7 +48,7 @@ def to_onnx(
     has no standard operators for, and Error where the path cannot be written.
     """
     onnx = resolve("writing an ONNX file", "onnx")
-    model = onnx_model(regroup(_graph_of(source, x).copy()), batch)
+    model = onnx_model(_graph_of(source, x), batch)
     try:
         onnx.checker.check_model(model, full_check=True)
         content = model.SerializeToString()
@@ -70,6 +70,8 @@ def onnx_model(graph: Graph, batch: int | None = None) -> Any:
     """
     from onnx import TensorProto, helper
 
+    # Computed with all inputs, a depthwise layer would take a hundred times as long.
+    graph = regroup(graph.copy())
     build = Builder(graph.shapes(), graph.inputs[0].name, quantizations(graph))
     first = "N" if batch is None else batch
     inputs = [_input(build, value, first) for value in graph.inputs]
