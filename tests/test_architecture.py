@@ -56,6 +56,7 @@ _GROUND: dict[str, set[str]] = {
     "text": set(),
     "errors": {"text"},
     "files": {"errors"},
+    "model_files": {"files", "errors", "text"},
     "lazy": {"errors"},
 }
 PYTHON_ARROWS = _GROUND | {part: {*_GROUND, *used} for part, used in PYTHON_ARROWS.items()}
@@ -63,8 +64,8 @@ CLI_ARROWS = {*PYTHON_ARROWS, "_core"}
 
 # What `import kernelprune.runtime` pulls in has to work with numpy alone.
 NUMPY_ONLY = [
-    "text.py", "errors.py", "files.py", "graph/*.py", "graph/ops/*.py", "format/*.py",
-    "runtime/*.py",
+    "text.py", "errors.py", "files.py", "model_files.py", "graph/*.py", "graph/ops/*.py",
+    "format/*.py", "runtime/*.py",
 ]  # fmt: skip
 
 ISAS = ("portable", "avx2", "avx512")

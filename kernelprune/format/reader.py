@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from kernelprune import files
 from kernelprune.errors import FormatError
+from kernelprune.files import name_of
 from kernelprune.format.writer import MAX_HEADER_BYTES, RESERVED_KEYS
 from kernelprune.graph.connections import Connections
 from kernelprune.graph.ir import Graph, Node, Shape, Value
@@ -28,6 +28,7 @@ from kernelprune.graph.validate import (
     check_name,
     shown,
 )
+from kernelprune.model_files import read_model, refusal
 from kernelprune.text import read_json
 
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -45,7 +46,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, str]]:
 
     Raises FormatError when the file is not a valid model, Error when there is no such file.
     """
-    return read_bytes(files.read_bytes(path), files.name_of(path))
+    return read_bytes(read_model(path), name_of(path))
 
 
 def read_bytes(data: bytes, name: str) -> tuple[Graph, dict[str, str]]:
@@ -61,7 +62,7 @@ def read_bytes(data: bytes, name: str) -> tuple[Graph, dict[str, str]]:
             raise FormatError(f"tensor {shown(next(iter(spare)))} belongs to no node")
         check_growth(graph, len(data))
     except FormatError as error:
-        raise FormatError(f"{name}: {error}") from None
+        raise refusal(FormatError(f"{name}: {error}"), data, name) from None
     return graph, {key: text for key, text in metadata.items() if key not in RESERVED_KEYS}
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from kernelprune import _core
-from kernelprune.errors import Error, ShapeError
-from kernelprune.files import name_of, read_bytes
+from kernelprune.errors import Error, FormatError, ShapeError
+from kernelprune.files import name_of
+from kernelprune.model_files import read_model, refusal
 from kernelprune.runtime.arrays import are_halves, inputs_of_bytes, to_arrays
 from kernelprune.runtime.gpu import check_tensors, is_gpu_tensor, run_tensors
 from kernelprune.runtime.options import (
@@ -433,7 +434,7 @@ def _too_large(inputs: tuple[Any, ...]) -> str:
 
 def _read_model(path: Path) -> bytes:
     try:
-        return read_bytes(path)
+        return read_model(path)
     except MemoryError:
         raise Error(f"{path}: not enough memory to load the model") from None
 
@@ -446,6 +447,8 @@ def load_core(content: bytes, name: str, *options: Any, **more: Any) -> _core.En
     """
     try:
         return _core.Engine.load_bytes(content, plain(name), *options, **more)
+    except FormatError as error:
+        raise refusal(error, content, name) from None
     except MemoryError:
         raise Error(f"{name}: not enough memory to load the model") from None
 

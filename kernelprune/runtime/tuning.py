@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernelprune import _core
-from kernelprune.files import name_of, read_bytes
+from kernelprune.files import name_of
+from kernelprune.model_files import read_model
 from kernelprune.runtime.engine import load_core
 from kernelprune.runtime.options import Options, checked_options, duration
 from kernelprune.runtime.plan import Plan, processor, version
@@ -83,7 +84,7 @@ def tune(
         Error, FormatError, DeviceError: As for :class:`kernelprune.Engine`.
     """
     options = checked_options("cpu", threads, isa, lanes, precision)
-    return tune_model(read_bytes(path), name_of(path), options, seconds, progress)
+    return tune_model(read_model(path), name_of(path), options, seconds, progress)
 
 
 def tune_model(

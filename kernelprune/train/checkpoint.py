@@ -23,16 +23,15 @@ from torch import nn
 
 from kernelprune.errors import Error
 from kernelprune.files import name_of, new_folder, read_bytes
+from kernelprune.model_files import CHECKPOINT, CHECKPOINT_FILES
 from kernelprune.prune.checks import short
 from kernelprune.prune.weights import present_names
 from kernelprune.text import read_json
 from kernelprune.train.options import PruneOptions, TrainOptions
 
 _NAME = re.compile(r"checkpoint-(\d{6})")
-_FORMAT = "kernelprune-checkpoint"
 _VERSION = 1
 _MOST_STATE = 64 << 20
-_FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 
 
 @dataclass
@@ -73,10 +72,10 @@ def save_checkpoint(folder: str | os.PathLike[str], checkpoint: Checkpoint) -> P
             # Copies: safetensors refuses tensors that share memory, such as tied weights.
             copies = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
             try:
-                save_file(copies, partial / f"{name}.safetensors")
+                save_file(copies, partial / f"{name}.safetensors", {"format": CHECKPOINT})
             except SafetensorError as error:  # so it reports a full disk
                 raise Error(f"{target}: cannot write the checkpoint: {error}") from error
-        state = {"format": _FORMAT, "version": _VERSION, **checkpoint.state}
+        state = {"format": CHECKPOINT, "version": _VERSION, **checkpoint.state}
         (partial / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
     remove_older(run)
     return target
@@ -103,7 +102,7 @@ def _numbered(run: Path) -> list[tuple[int, Path]]:
 
 def _is_complete(folder: Path) -> bool:
     try:
-        return all((folder / name).is_file() for name in _FILES)
+        return all((folder / name).is_file() for name in CHECKPOINT_FILES)
     except OSError as error:
         raise Error(f"{folder}: cannot be read: {error.strerror}") from error
 
@@ -128,9 +127,9 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
     """
     path = latest_checkpoint(folder)
     if path is None:
-        raise Error(f"{folder}: no checkpoint here (a folder with {', '.join(_FILES)})")
+        raise Error(f"{folder}: no checkpoint here (a folder with {', '.join(CHECKPOINT_FILES)})")
     state = _read(path / "state.json", lambda file: read_json(read_bytes(file, _MOST_STATE)))
-    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+    if not isinstance(state, dict) or state.get("format") != CHECKPOINT:
         raise Error(f"{path / 'state.json'}: not the state of a kernelprune checkpoint")
     if state.get("version") != _VERSION:
         raise Error(f"{path}: checkpoint version {state.get('version')}, this reads {_VERSION}")

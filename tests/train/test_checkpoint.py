@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from kernelprune.errors import Error
+from kernelprune.model_files import CHECKPOINT_FILES
 from kernelprune.train import (
     Checkpoint,
     checkpoint as module,
@@ -135,4 +136,4 @@ def test_no_pickle_inside(tmp_path: Path) -> None:
     """If this fails, opening a stranger's checkpoint may run code."""
     path = save_checkpoint(tmp_path, make(1))
     assert {file.suffix for file in path.iterdir()} == {".safetensors", ".json"}
-    assert sorted(file.name for file in path.iterdir()) == sorted(module._FILES)
+    assert sorted(file.name for file in path.iterdir()) == sorted(CHECKPOINT_FILES)
