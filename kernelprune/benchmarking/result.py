@@ -10,6 +10,7 @@ from typing import Any
 
 from kernelprune.benchmarking.harness import Timing
 from kernelprune.benchmarking.start_up import StartUp
+from kernelprune.columns import Column, text_table
 from kernelprune.errors import Error
 from kernelprune.files import write_text
 from kernelprune.runtime import LayerProfile
@@ -18,6 +19,14 @@ from kernelprune.text import plain
 ENGINE = "kernelprune"
 # In a race in int8: the same network in float32.
 ENGINE_FLOAT32 = "kernelprune-float32"
+_COLUMNS = (
+    Column("batch"),
+    Column("engine", "name"),
+    Column("median ms"),
+    Column("images/s"),
+    Column("speed-up"),
+    Column("mode", "words", spare=1),
+)
 
 
 @dataclass(frozen=True)
@@ -123,10 +132,17 @@ class BenchmarkResult:
 
     def __str__(self) -> str:
         lines = [f"{self.file}: {self.threads} thread(s), {self.isa}"]
-        for row in self.rows:
-            lines.append(
-                f"batch {row.batch:>3}  {row.name:<19} {row.timing.median:>9.3f} ms  "
-                f"{row.images_per_second:>10,.0f} images/s  x{row.speed_up:.2f}  {row.mode}"
+        rows = [
+            (
+                row.batch,
+                row.name,
+                f"{row.timing.median:.3f}",
+                f"{row.images_per_second:,.0f}",
+                f"{row.speed_up:.2f}x",
+                row.mode,
             )
+            for row in self.rows
+        ]
+        lines += text_table(_COLUMNS, rows).splitlines()
         lines += [f"{name}: {reason}" for name, reason in self.missing.items()]
         return "\n".join(plain(line) for line in lines)

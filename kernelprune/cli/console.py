@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from kernelprune.columns import WIDE
 from kernelprune.text import plain
 
 
@@ -31,4 +32,4 @@ def make_console() -> PlainConsole:
     found = PlainConsole()
     if found.is_terminal or "COLUMNS" in os.environ:
         return found
-    return PlainConsole(width=150)
+    return PlainConsole(width=WIDE)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from kernelprune.columns import Column, text_table
 from kernelprune.errors import Error
 from kernelprune.files import name_of, replacing
 from kernelprune.prune.batches import Loss
@@ -49,13 +50,15 @@ class Sensitivity:
         }
 
     def __str__(self) -> str:
-        rows = [(plain(name), row) for name, row in self.values.items()]
-        width = max(len(name) for name in [*(name for name, _ in rows), "nothing pruned"])
-        head = "".join(f"  {density:>8.3g}" for density in self.densities)
-        lines = [f"{'layer':<{width}}{head}"]
-        for name, row in rows:
-            lines.append(f"{name:<{width}}" + "".join(f"  {value:>8.4f}" for value in row))
-        return "\n".join([*lines, f"{'nothing pruned':<{width}}  {self.whole:>8.4f}"])
+        # The largest densities say least: there every layer still does well.
+        places = sorted(range(len(self.densities)), key=lambda place: self.densities[place])
+        columns = [Column("layer", "name")]
+        columns += [
+            Column(f"{density:.3g}", spare=places.index(place))
+            for place, density in enumerate(self.densities)
+        ]
+        rows = [[name, *(f"{value:.4f}" for value in row)] for name, row in self.values.items()]
+        return f"{text_table(columns, rows)}\nnothing pruned  {self.whole:.4f}"
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draws one line per layer into an image file. Needs matplotlib. Raises Error when the file

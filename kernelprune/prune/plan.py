@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from kernelprune.columns import RULE, Column, text_table
 from kernelprune.graph.footprint import Footprint
 from kernelprune.prune.budget import Sizes, choose
 from kernelprune.prune.connection_groups import GroupedFootprint, Grouping
@@ -20,6 +21,20 @@ from kernelprune.prune.pools import ChannelPools, ClassScores, PooledFootprint
 from kernelprune.text import plain
 
 _THIN = 0.01  # a layer below this density gets a warning
+_COLUMNS = (
+    Column("layer", "name"),
+    Column("in", spare=6),
+    Column("out", spare=6),
+    Column("kernel", spare=7),
+    Column("map", spare=8),
+    Column("connections", spare=3),
+    Column("kept"),
+    Column("density"),
+    Column("exported", spare=4),
+    Column("MACs", spare=5),
+    Column("exported MACs"),
+    Column("", "words"),
+)
 
 
 @dataclass
@@ -174,49 +189,35 @@ class Plan:
         }
 
     def __str__(self) -> str:
-        head = ["layer", "in", "out", "kernel", "map", "connections", "kept", "density"]
-        head += [
-            "exported",
-            "MACs",
-            "exported MACs",
-            *(["ms"] if self.milliseconds is not None else []),
-            "",
-        ]
-        table = [head, *(_cells(row) for row in self.rows)]
-        if self.unfolded[0]:
-            counts = [_count(number) for number in self.unfolded]
-            table.append(["unfolded batch norms", *[""] * 8, *counts, ""])
+        unfolded = [*[""] * 8, *map(_count, self.unfolded)]
+        rows = [_cells(row) for row in self.rows]
+        rows += [["unfolded batch norms", *unfolded, ""]] if self.unfolded[0] else []
         prunable = [row for row in self.rows if row.prunable]
-        table.append(_total("prunable layers", prunable))
-        table.append(_total("whole model", self.rows, self.unfolded))
-        if self.milliseconds is not None:
-            rest = self.milliseconds - sum(row.milliseconds or 0.0 for row in prunable)
-            times = [row.milliseconds for row in self.rows]
-            times += [None] * (len(table) - 3 - len(self.rows))
-            times += [self.milliseconds - rest, self.milliseconds]
-            for line, value in zip(table[1:], times, strict=True):
-                line.insert(-1, "" if value is None else f"{value:.3f}")
-        if any(row.residual is not None for row in self.rows):
-            self._add_residuals(table)
-        widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-        lines = [_line(line, widths) for line in table]
-        rule = "-" * max(len(line) for line in lines)
-        lines = [lines[0], rule, *lines[1:-2], rule, *lines[-2:]]
+        totals = [_total("prunable layers", prunable)]
+        totals.append(_total("whole model", self.rows, self.unfolded))
+        columns = list(_COLUMNS)
+        for own, of_layers, of_totals in self._measured():
+            columns.insert(-1, own)
+            cells = of_layers + [""] * (len(rows) - len(of_layers)) + of_totals
+            for row, cell in zip(rows + totals, cells, strict=True):
+                row.insert(-1, cell)
+        table = text_table(columns, [RULE, *rows, RULE, *totals])
         words = (self.method, self.scope and f"({self.scope})", _grouped(self.group))
         title = " ".join(word for word in words if word)
         warnings = [f"warning: {plain(warning)}" for warning in self.warnings]
-        return "\n".join([*([title] if title else []), *lines, *warnings])
+        return "\n".join([*([title] if title else []), table, *warnings])
 
-    def _add_residuals(self, table: list[list[str]]) -> None:
-        """Two columns before the last; the rows are the first lines below the head."""
-        cells = [["error", "fitted"]]
-        cells += [
-            ["", ""] if row.residual is None else [f"{value:.3f}" for value in row.residual]
-            for row in self.rows
-        ]
-        cells += [["", ""]] * (len(table) - len(cells))
-        for line, own in zip(table, cells, strict=True):
-            line[-1:-1] = own
+    def _measured(self) -> Iterator[tuple[Column, list[str], list[str]]]:
+        """Columns that only some plans have, with the cells of layers and of the two totals."""
+        if self.milliseconds is not None:
+            times = ["" if r.milliseconds is None else f"{r.milliseconds:.3f}" for r in self.rows]
+            prunable = sum(row.milliseconds or 0.0 for row in self.rows if row.prunable)
+            yield Column("ms"), times, [f"{prunable:.3f}", f"{self.milliseconds:.3f}"]
+        if any(row.residual is not None for row in self.rows):
+            for place, head in enumerate(("error", "fitted")):
+                errors = [row.residual[place] if row.residual else None for row in self.rows]
+                cells = ["" if error is None else f"{error:.3f}" for error in errors]
+                yield Column(head, spare=2 - place), cells, ["", ""]
 
 
 def _grouped(group: int | tuple[int, int]) -> str:
@@ -242,14 +243,14 @@ def _sides(sides: tuple[int, int] | None) -> str:
 def _cells(row: LayerPlan) -> list[str]:
     note = "" if row.prunable else "kept whole"
     return [
-        plain(row.name),
+        row.name,
         str(row.in_channels),
         str(row.out_channels),
         _sides(row.kernel),
         _sides(row.map_size),
         _count(row.connections),
         _count(row.kept),
-        f"{row.density:.4f}",
+        f"{row.density:.1%}",
         _count(row.exported),
         _count(row.macs),
         _count(row.macs_kept),
@@ -263,17 +264,8 @@ def _total(label: str, rows: Sequence[LayerPlan], unfolded: tuple[int, int] = (0
     dense = _sum([*(row.macs for row in rows), unfolded[0]])
     remaining = _sum([*(row.macs_kept for row in rows), unfolded[1]])
     share = "" if dense is None or remaining is None else f"{remaining / dense:.2%} of the MACs"
-    numbers = [_count(connections), _count(kept), f"{kept / connections:.4f}", _count(exported)]
+    numbers = [_count(connections), _count(kept), f"{kept / connections:.1%}", _count(exported)]
     return [label, "", "", "", "", *numbers, _count(dense), _count(remaining), share]
-
-
-def _line(cells: list[str], widths: list[int]) -> str:
-    last = len(cells) - 1
-    aligned = [
-        cell.ljust(width) if column in (0, last) else cell.rjust(width)
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return "  ".join(aligned).rstrip()
 
 
 def make_plan(

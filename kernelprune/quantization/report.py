@@ -6,9 +6,16 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from kernelprune.text import plain
+from kernelprune.columns import Column, text_table
 
-_WIDTH = 80
+_COLUMNS = (
+    Column("layer", "name"),
+    Column("range", spare=1),
+    Column("scale"),
+    Column("zero", spare=2),
+    Column("clipped"),
+    Column("SNR dB"),
+)
 
 
 @dataclass(frozen=True)
@@ -49,17 +56,7 @@ class QuantizationReport:
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
-        head = ("range", "scale", "zero", "clipped", "SNR dB")
-        rows = [_cells(layer) for layer in self.layers]
-        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-        space = _WIDTH - sum(widths) - 2 * len(widths)
-        names = [_short(layer.name, space) for layer in self.layers]
-        width = max(len(name) for name in ["layer", *names])
-        lines = [
-            name.ljust(width)
-            + "".join(f"  {cell:>{size}}" for cell, size in zip(row, widths, strict=True))
-            for name, row in zip(["layer", *names], [head, *rows], strict=True)
-        ]
+        lines = [text_table(_COLUMNS, [_cells(layer) for layer in self.layers])]
         whole = [layer for layer in self.layers if layer.precision == "int8"]
         layers = sum(layer.op != "input" for layer in self.layers)
         lines.append(
@@ -69,21 +66,16 @@ class QuantizationReport:
         if self.evaluated is not None:
             exact, value = self.evaluated
             lines.append(f"evaluate: {exact:.4g} in float32, {value:.4g} quantised")
-        return "\n".join(line.rstrip() for line in lines)
+        return "\n".join(lines)
 
 
 def _cells(layer: LayerReport) -> tuple[str, ...]:
     is_bytes = layer.scale is not None
     return (
+        layer.name,
         f"{layer.low:.4g} .. {layer.high:.4g}",
         f"{layer.scale:.4g}" if is_bytes else layer.precision,
         str(layer.zero_point) if is_bytes else "",
         f"{layer.clipped:.2%}" if is_bytes else "",
         f"{layer.signal_to_noise:.1f}",
     )
-
-
-def _short(name: str, width: int) -> str:
-    """The end of a name says more than its beginning."""
-    name = plain(name)
-    return name if len(name) <= width else f"...{name[3 - width :]}"

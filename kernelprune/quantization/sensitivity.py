@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kernelprune.columns import Column, text_table
 from kernelprune.frontends.torch.graph_model import GraphModel
 from kernelprune.graph.ir import Graph
 from kernelprune.prune.batches import Inputs
@@ -20,7 +21,6 @@ from kernelprune.quantization.observers import Observation
 from kernelprune.quantization.options import QuantizeOptions
 from kernelprune.quantization.placement import place
 from kernelprune.quantization.prepare import Prepared
-from kernelprune.text import plain
 
 _IMAGES = 32
 
@@ -41,11 +41,9 @@ class QuantizationSensitivity:
         return {"measure": self.measure, "whole": whole, "values": self.values}
 
     def __str__(self) -> str:
-        rows = [(plain(name), value) for name, value in self.values.items()]
-        width = max(len(name) for name in ["none in int8", *(name for name, _ in rows)])
-        lines = [f"{'layer alone in int8':<{width}}  {self.measure:>9}"]
-        rows.append(("none in int8", self.whole))
-        return "\n".join([*lines, *(f"{name:<{width}}  {value:>9.4g}" for name, value in rows)])
+        rows = [*self.values.items(), ("none in int8", self.whole)]
+        columns = [Column("layer alone in int8", "name"), Column(self.measure)]
+        return text_table(columns, [(name, f"{value:.4g}") for name, value in rows])
 
 
 def sensitivity_of(

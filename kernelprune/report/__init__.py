@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from kernelprune.report.fitted import FittedTable, add_row
 from kernelprune.report.tables import (
-    add_row,
     benchmark_table,
     count,
     difference_line,
@@ -16,6 +16,7 @@ from kernelprune.report.tables import (
 )
 
 __all__ = [
+    "FittedTable",
     "add_row",
     "benchmark_table",
     "count",

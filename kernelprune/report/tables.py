@@ -1,21 +1,57 @@
-"""rich tables. Every function takes data and returns a table; nobody here measures or prints.
-
-Cells are texts, not markup: names and metadata of a file are shown as they are.
-"""
+"""Tables for a terminal. Every function takes data and returns what rich prints; nobody here
+measures or prints."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from kernelprune.benchmarking import BenchmarkResult, BenchmarkRow
+from kernelprune.columns import Column
 from kernelprune.format import Graph
+from kernelprune.report.fitted import FittedTable, add_row, text
 from kernelprune.runtime import LayerProfile, Tuning
-from kernelprune.text import plain
+
+_LAYER_COLUMNS = (
+    Column("layer", "name"),
+    Column("op", "words", spare=5),
+    Column("output", spare=4),
+    Column("connections", spare=3),
+    # Not the density that pruning speaks of: dead channels are gone, so that it is higher.
+    Column("density in file"),
+    Column("MACs"),
+)
+_TUNING_COLUMNS = (
+    Column("images"),
+    Column("layer", "name"),
+    Column("default", "name", least=12),
+    Column("ms"),
+    Column("tuned", "name", least=12),
+    Column("ms"),
+)
+_BENCHMARK_COLUMNS = (
+    Column("batch"),
+    Column("engine", "name", least=14),
+    Column("median ms"),
+    Column("mean", spare=4),
+    Column("p90", spare=3),
+    Column("p99", spare=2),
+    Column("min", spare=1),
+    Column("images/s"),
+    Column("speed-up"),
+)
+_START_UP_COLUMNS = (
+    Column("batch"),
+    Column("engine", "name", least=14),
+    Column("load ms"),
+    Column("first inference ms"),
+    Column("memory growth"),
+    Column("own count"),
+)
 
 
 def count(number: float) -> str:
@@ -31,38 +67,6 @@ def file_size(size: float) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
-def text(words: object, style: str = "") -> Text:
-    """Words as they are: no markup, no control characters."""
-    return Text(plain(words), style)
-
-
-def add_row(table: Table, *cells: object) -> None:
-    """A row of words; a cell may also be a ``Text`` of its own style."""
-    table.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in cells))
-
-
-def _table(title: str | None, *columns: str, left: int = 1, names: int = 0) -> Table:
-    """The first ``left`` columns hold words, the others numbers. Names, in column ``names``, go on
-    in another line where the terminal is too narrow: cut off, they would be lost."""
-    heading = None if title is None else text(title, "table.title")
-    table = Table(
-        title=heading,
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for position, column in enumerate(columns):
-        words, wraps = position < left, position == names
-        table.add_column(
-            column,
-            justify="left" if words else "right",
-            no_wrap=not wraps,
-            overflow="fold",
-        )
-    return table
-
-
 def kernel_name(kernel: str) -> str:
     """``pad/avx512x16 + conv/avx512x16`` -> ``pad + conv, 16 lanes``."""
     parts = [part.partition("/") for part in kernel.split(" + ")]
@@ -73,15 +77,12 @@ def kernel_name(kernel: str) -> str:
 
 def layer_table(
     layers: Sequence[LayerProfile], *, title: str | None = None, batch: int = 1
-) -> Table:
+) -> FittedTable:
     """One row per layer: shape, connections, density, multiply-adds, kernel; milliseconds and share
     of the FMA peak if they were measured (a last row sums up)."""
     measured = any(layer.milliseconds for layer in layers)
-    columns = ["layer", "op", "output", "connections", "density", "MACs"]
-    columns += ["ms", "of peak"] if measured else []
-    table = _table(title, *columns, "kernel", left=2)
-    table.columns[-1].justify = "left"
-    table.columns[-1].no_wrap = False
+    times = [Column("ms"), Column("of peak", spare=1)] if measured else []
+    table = FittedTable(title, [*_LAYER_COLUMNS, *times, Column("kernel", "words", spare=2)])
     for layer in layers:
         has_weights = layer.all_connections > 0
         row = [
@@ -95,23 +96,21 @@ def layer_table(
         if measured:
             row.append(f"{layer.milliseconds:.3f}")
             row.append(f"{layer.peak_share:.0%}" if has_weights else "")
-        add_row(table, *row, kernel_name(layer.kernel))
+        table.add(*row, kernel_name(layer.kernel))
     kept = sum(layer.connections for layer in layers)
     total = sum(layer.all_connections for layer in layers)
-    row = ["total", "", "", f"{kept:,}", f"{kept / max(total, 1):.1%}"]
-    row.append(count(sum(layer.macs for layer in layers)))
+    row = [f"total, batch {batch}" if measured else "total", "", "", f"{kept:,}"]
+    row += [f"{kept / max(total, 1):.1%}", count(sum(layer.macs for layer in layers))]
     if measured:
-        milliseconds = sum(layer.milliseconds for layer in layers)
-        row += [f"{milliseconds:.3f}", f"batch {batch}"]
+        row += [f"{sum(layer.milliseconds for layer in layers):.3f}", ""]
     table.add_section()
-    add_row(table, *row, "")
+    table.add(*row, "")
     return table
 
 
-def tuning_table(tuning: Tuning) -> Table:
+def tuning_table(tuning: Tuning) -> FittedTable:
     """Every layer that can be computed in several ways, mode by mode, and the whole network."""
-    table = _table(None, "images", "layer", "default", "ms", "tuned", "ms", left=3, names=1)
-    table.columns[4].justify = "left"
+    table = FittedTable(None, _TUNING_COLUMNS)
     for lanes, (before, after) in tuning.milliseconds.items():
         for layer in tuning.layers:
             if layer.lanes != lanes:
@@ -119,9 +118,9 @@ def tuning_table(tuning: Tuning) -> Table:
             row = [str(lanes), layer.layer, layer.default, f"{layer.default_milliseconds:.3f}"]
             changed = layer.chosen != layer.default
             row += [layer.chosen, f"{layer.milliseconds:.3f}"] if changed else ["", ""]
-            add_row(table, *row)
+            table.add(*row)
         gain = f"{before / after:.2f}x"
-        add_row(table, lanes, "network", "", f"{before:.3f}", gain, f"{after:.3f}")
+        table.add(lanes, "network", "", f"{before:.3f}", gain, f"{after:.3f}")
         table.add_section()
     return table
 
@@ -134,20 +133,37 @@ def model_table(graph: Graph, metadata: Mapping[str, str], file_bytes: int) -> T
     shapes = graph.shapes()
     kept, total = graph.kept_connections(), graph.all_connections()
     macs, dense = graph.macs(), graph.macs(dense=True)
+    in_file = f"{kept:,} of {total:,} ({kept / max(total, 1):.1%})"
+    of_model = _of_model(metadata, kept)
+    more = f"{count(macs)} of {count(dense)} per image ({macs / max(dense, 1):.1%})"
     rows = {
         "inputs": ", ".join(f"{v.name} {list(v.shape)}" for v in graph.inputs),
         "outputs": ", ".join(f"{name} {list(shapes[name])}" for name in graph.outputs),
-        "connections": f"{kept:,} of {total:,} ({kept / max(total, 1):.1%})",
-        "multiply-adds": f"{count(macs)} of {count(dense)} per image ({macs / max(dense, 1):.1%})",
-        "file size": file_size(file_bytes),
+        "connections": in_file,
     }
+    if of_model > total:  # what pruning counts; dead channels are no longer in the file
+        rows["connections"] = f"{kept:,} of {of_model:,} ({kept / of_model:.1%})"
+        rows["connections in file"] = in_file
+        rows["multiply-adds in file"] = more
+    else:
+        rows["multiply-adds"] = more
+    rows["file size"] = file_size(file_bytes)
     told = {key: words for key, words in sorted(metadata.items()) if key not in rows}
+    if of_model:
+        told.pop("density", None)  # the same again
     for key, words in {**rows, **told}.items():
         add_row(table, key, words)
     return table
 
 
-def benchmark_table(result: BenchmarkResult) -> Table:
+def _of_model(metadata: Mapping[str, str], kept: int) -> int:
+    """Connections of the dense network that a file was made of, as its export notes them; 0 where
+    the file does not say, or what it says is not about what it holds."""
+    found = re.fullmatch(r"(\d{1,15})/(\d{1,15})", metadata.get("connections", ""), re.ASCII)
+    return int(found[2]) if found and int(found[1]) == kept <= int(found[2]) else 0
+
+
+def benchmark_table(result: BenchmarkResult) -> FittedTable:
     """Median, mean and tail of each candidate, and how many times faster the engine is."""
     facts = result.facts
     title = (
@@ -155,15 +171,12 @@ def benchmark_table(result: BenchmarkResult) -> Table:
         f"{count(facts['macs'])} of {count(facts['dense_macs'])} multiply-adds "
         f"(1/{result.reduction:.1f}); FMA peak {result.fma_peak / 1e9:.1f} GMAC/s per core"
     )
-    columns = ("batch", "engine", "median ms", "mean", "p90", "p99", "min", "images/s", "speed-up")
-    table = _table(title, *columns, left=0, names=1)
-    table.columns[1].justify = "left"
+    table = FittedTable(title, _BENCHMARK_COLUMNS)
     for row in _by_batch(table, result):
         timing = row.timing
-        add_row(
-            table,
+        table.add(
             row.batch,
-            _engine(row),
+            f"{row.name} ({row.mode})",
             f"{timing.median:.3f}",
             f"{timing.mean:.3f}",
             f"{timing.p90:.3f}",
@@ -185,21 +198,18 @@ def difference_line(result: BenchmarkResult) -> Text:
     return text(f"relative L2 distance from float32: {', '.join(found)}")
 
 
-def start_up_table(result: BenchmarkResult) -> Table | None:
+def start_up_table(result: BenchmarkResult) -> FittedTable | None:
     """What comes before the first answer, each in a process of its own; None if not measured."""
     if not any(row.start_up for row in result.rows):
         return None
-    columns = ("batch", "engine", "load ms", "first inference ms", "memory growth", "own count")
-    table = _table("start-up, each in a process of its own", *columns, left=0, names=1)
-    table.columns[1].justify = "left"
+    table = FittedTable("start-up, each in a process of its own", _START_UP_COLUMNS)
     for row in _by_batch(table, result):
         if row.start_up is None:
             continue
         memory = row.start_up.memory
-        add_row(
-            table,
+        table.add(
             row.batch,
-            _engine(row),
+            f"{row.name} ({row.mode})",
             f"{row.start_up.load:.1f}",
             f"{row.start_up.first:.2f}",
             "" if memory is None else file_size(memory),
@@ -209,20 +219,10 @@ def start_up_table(result: BenchmarkResult) -> Table | None:
         "load: model file to ready, packages loaded. Memory growth: highest resident size over "
         "that before the load. Own count: weights as the engine keeps them, and activations."
     )
-    table.caption_justify = "left"
     return table
 
 
-def _engine(row: BenchmarkRow) -> Text:
-    """Name and mode. A long name goes on in another line behind its hyphen: in 80 columns it would
-    be broken anywhere."""
-    first, hyphen, rest = row.name.partition("-")
-    if not hyphen or len(row.name) <= 11:
-        return text(f"{row.name} ({row.mode})")
-    return text(first + hyphen) + Text("\n") + text(f"{rest} ({row.mode})")
-
-
-def _by_batch(table: Table, result: BenchmarkResult) -> Iterator[BenchmarkRow]:
+def _by_batch(table: FittedTable, result: BenchmarkResult) -> Iterator[BenchmarkRow]:
     """The rows, with a line in the table between batch sizes."""
     previous = None
     for row in result.rows:
@@ -236,7 +236,7 @@ def machine_table(machine: Mapping[str, Any]) -> Table:
     """See :func:`kernelprune.benchmarking.describe_machine`."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")
     for key, value in machine.items():
         if isinstance(value, Mapping):
             for name, version in value.items():

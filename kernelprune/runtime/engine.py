@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kernelprune import _core
+from kernelprune.columns import broken, terminal_width
 from kernelprune.errors import Error, FormatError, ShapeError
 from kernelprune.files import name_of
 from kernelprune.model_files import read_model, refusal
@@ -31,6 +32,7 @@ from kernelprune.text import plain
 _MAX_BATCH = 1 << 40
 _MAX_REPEATS = 1_000_000
 _MOST_AT_ONCE = 0.1  # seconds
+_NAME = 26  # of a layer in one line of its profile
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,15 @@ class LayerProfile:
         return self.connections / self.all_connections if self.all_connections else 1.0
 
     def __str__(self) -> str:
-        return (
-            f"{plain(self.name):<28} {self.op:<15} {self.density:>7.1%} "
-            f"{self.macs / 1e6:>10.2f} MMAC {self.milliseconds:>9.3f} ms "
-            f"{self.peak_share:>6.0%} of peak  {self.kernel}"
+        name, *more = broken(plain(self.name), "name", _NAME)
+        line = (
+            f"{name:<{_NAME}}  {plain(self.op):<15} {self.density:>7.1%} "
+            f"{self.macs / 1e6:>9.2f} MMAC {self.milliseconds:>8.3f} ms"
         )
+        rest = f"{self.peak_share:.0%} of peak  {plain(self.kernel)}"
+        if len(line) + 2 + len(rest) <= terminal_width():
+            return "\n".join([f"{line}  {rest}", *more])
+        return "\n".join([line, *more, *(f"    {part}" for part in broken(rest, "words", 74))])
 
 
 def available_isas() -> list[str]:

@@ -221,9 +221,11 @@ def test_train_prune_export(call, tmp_path: Path) -> None:
         *("--macs", 0.4, "--finetune-epochs", 0.5),
     )
     assert result.code == 0 and "features.3" in result.out and "connections" in result.out
+    told = next(line for line in result.out.splitlines() if line.startswith("connections: "))
     result = call("export", "--from", pruned, "--out", file)
     assert result.code == 0 and file.stat().st_size > 0
-    assert "l1" in call("inspect", file).out
+    shown = call("inspect", file).out
+    assert "l1" in shown and told.partition(": ")[2] in shown  # the same count in both
 
 
 def test_export_of_an_onnx_file(call, tmp_path: Path) -> None:
@@ -281,7 +283,7 @@ def test_prune_by_recipe(call, tmp_path: Path) -> None:
     result = call("prune", "--recipe", recipe, "--out", tmp_path / "out", "--density", 0.25)
     assert result.code == 0 and "l2 (global-normalised)" in result.out
     lines = {line.split()[0]: line for line in result.out.splitlines() if line.strip()}
-    assert "kept whole" in lines["features.3"] and "0.25" in lines["prunable"]
+    assert "kept whole" in lines["features.3"] and "25.0%" in lines["prunable"]
     assert (tmp_path / "out" / "pruned").is_dir() and (tmp_path / "out" / "dense").is_dir()
     recipe.write_text("prune: {densty: 0.5}\n")
     check_error(call("prune", "--recipe", recipe, "--out", tmp_path / "b"), "mean 'density'")

@@ -17,7 +17,7 @@ from kernelprune.errors import FormatError
 from kernelprune.format import Graph, Node, Value, write
 from kernelprune.format.reader import read_bytes
 from kernelprune.report import add_row, benchmark_table, layer_table, model_table
-from kernelprune.runtime import Engine, LayerProfile
+from kernelprune.runtime import Engine
 from kernelprune.train.progress import PhaseProgress, TrainProgress
 
 NAMES = ["[/x]", "[bold]", ":smile:", "a\u202eb", "\u200bhidden", "\x9b31mred", "[link=http://x]a"]
@@ -96,21 +96,6 @@ def test_tables_on_any_console(file: Path, width: int) -> None:
         check(shown, [*SHOWN, r"[/title]\x1b"])
     check(str(result), [r"[red]m\x1b[2J"])
     check("".join(map(str, engine.layers(1))))
-
-
-def test_long_names_in_80_columns() -> None:
-    """If this fails, layers cannot be told apart in a terminal of the usual width."""
-    name = "features.denseblock4.denselayer16.conv2"
-    kernel = "pad/avx512x16 + planar_same3x3/avx512x16"
-    layer = LayerProfile(name, "conv2d", kernel, (64, 56, 56), 400, 4096, 10**6, 10**7, 1.5, 0.3)
-    console = Console(width=80)
-    with console.capture() as capture:
-        console.print(layer_table([layer], batch=1))
-    lines = capture.get().splitlines()
-    head = next(number for number, line in enumerate(lines) if " op " in line)
-    width = lines[head].index(" op ")
-    assert name in "".join(line[:width].strip() for line in lines[head + 2 :])
-    assert "400" in capture.get() and "1.500" in capture.get()
 
 
 def test_progress(capsys: pytest.CaptureFixture[str]) -> None:

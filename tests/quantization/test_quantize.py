@@ -193,8 +193,9 @@ def test_report(task) -> None:
     assert coarse.layers[-1].signal_to_noise < report.layers[-1].signal_to_noise
 
 
-def test_long_names_fit() -> None:
+def test_long_names_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a deep module's name breaks the table."""
+    monkeypatch.setenv("COLUMNS", "80")
     model = nn.Sequential()
     inner = model
     for _ in range(12):

@@ -85,6 +85,20 @@ def test_model_table(file: Path) -> None:
         assert words in shown
 
 
+def test_counts_of_a_file_without_dead_channels(file: Path) -> None:
+    """If this fails, `inspect` calls something else the connections of a model than `prune`, which
+    counts dead channels too, or believes what a file says of others."""
+    graph, _ = read(file)
+    shown = text(model_table(graph, {"connections": "1282/12820", "density": "0.1"}, 1))
+    assert "1,282 of 12,820 (10.0%)" in shown and "density" not in shown
+    lines = [line.split("  ")[0].strip() for line in shown.splitlines()]
+    assert lines[2:5] == ["connections", "connections in file", "multiply-adds in file"]
+    assert "1,282 of 1,288 (99.5%)" in shown
+    for wrong in ("1/12820", "1282/7", "1282", "1282/" + "9" * 99, "x"):
+        shown = text(model_table(graph, {"connections": wrong, "density": "0.1"}, 1))
+        assert "1,282 of 1,288 (99.5%)" in shown and "in file" not in shown
+
+
 def test_benchmark_table(file: Path) -> None:
     """If this fails, a race is shown without the figures that decide it."""
     result = benchmark(file, against=("torch",), batch=(1, 2), seconds=0.01)
