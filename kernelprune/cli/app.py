@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import kernelprune
 
+# As they follow each other in use.
+_ORDER = ("demo", "train", "prune", "export", "quantize", "run", "inspect", "bench", "tune")
+
+
+class _Commands(TyperGroup):
+    def list_commands(self, context: Any) -> list[str]:
+        names = super().list_commands(context)
+        return sorted(names, key=lambda name: (*_ORDER, name).index(name))
+
+
 app = typer.Typer(
     name="kernelprune",
+    cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -12,23 +12,26 @@ from typing import Annotated
 import typer
 
 from kernelprune.cli.app import app
+from kernelprune.cli.choices import (
+    DATA_SETS,
+    DataPath,
+    Device,
+    DevicePrecision,
+    EngineDevice,
+    File,
+    Isa,
+    PlanFile,
+    Resume,
+    Threads,
+    choice,
+    models,
+)
 from kernelprune.cli.console import make_console
-from kernelprune.cli.parse import parse_assignments, parse_batches, parse_names
+from kernelprune.cli.parse import parse_assignments
 from kernelprune.cli.pruning import chosen_recipe, command_line_of
-from kernelprune.train.options import PruneOptions
+from kernelprune.train.options import PRECISIONS, SCHEDULES, PruneOptions
 
 console = make_console()
-
-File = Annotated[Path, typer.Argument(help="A model file (.safetensors).", metavar="FILE")]
-Threads = Annotated[int, typer.Option(help="Threads.")]
-Isa = Annotated[
-    str | None, typer.Option(help="portable, avx2 or avx512; default: the best there is.")
-]
-Precision = Annotated[str, typer.Option(help="fast, or strict: without Winograd, rounds less.")]
-PlanFile = Annotated[Path | None, typer.Option(help="Plan that kernelprune tune wrote.")]
-DataPath = Annotated[str | None, typer.Option(help="Folder with the data set's files.")]
-Device = Annotated[str, typer.Option(help="auto (a GPU if torch has one), cpu, cuda or cuda:1.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")]
 
 
 def _share_cores() -> None:
@@ -79,21 +82,24 @@ def demo(
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoints.")],
     model: Annotated[
-        str, typer.Option(help="Of the zoo: vgg_small, resnet20, ...; a wrong name lists them.")
+        str,
+        typer.Option(
+            help="Of the zoo: vgg_small, resnet20, ...; a wrong name lists them.",
+            autocompletion=models,
+        ),
     ] = "vgg_small",
     data: Annotated[
-        str, typer.Option(help="fashion-mnist, digits, cifar10, cifar100, imagenet.")
+        str,
+        choice("Data set: fashion-mnist, digits, cifar10, cifar100, imagenet.", DATA_SETS),
     ] = "fashion-mnist",
     data_path: DataPath = None,
     epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 10.0,
     batch: Annotated[int, typer.Option(help="Images per step.")] = 128,
     learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr")] = 0.1,
     schedule: Annotated[
-        str, typer.Option(help="one-cycle, cosine, step or constant.")
+        str, choice("Of the learning rate: one-cycle, cosine, step or constant.", SCHEDULES)
     ] = "one-cycle",
-    precision: Annotated[
-        str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where it is fast.")
-    ] = "auto",
+    precision: Annotated[str, choice("auto: bfloat16 where it is fast.", PRECISIONS)] = "auto",
     option: Annotated[
         list[str] | None,
         typer.Option("--model-option", help="More for the model, as NAME=NUMBER.", metavar="N=V"),
@@ -247,7 +253,7 @@ def export(
 def run(
     file: File,
     data: Annotated[
-        str | None, typer.Option(help="Data set whose test images to classify.")
+        str | None, choice("Data set whose test images to classify.", DATA_SETS)
     ] = None,
     data_path: DataPath = None,
     input: Annotated[Path | None, typer.Option(help="Array .npy, float32 [N, C, H, W].")] = None,
@@ -255,7 +261,8 @@ def run(
     batch: Annotated[int, typer.Option(help="Images per call.")] = 64,
     threads: Threads = 1,
     isa: Isa = None,
-    precision: Precision = "fast",
+    precision: DevicePrecision = "fast",
+    device: EngineDevice = "cpu",
     plan: PlanFile = None,
 ) -> None:
     """Run a model file on test images (prints the accuracy) or on an array.
@@ -265,6 +272,8 @@ def run(
       kernelprune run vgg.safetensors --data fashion-mnist
 
       kernelprune run vgg.safetensors --input x.npy --output scores.npy
+
+      kernelprune run vgg.safetensors --data fashion-mnist --device cuda --precision half
     """
     from kernelprune.cli.running import run_file
 
@@ -279,179 +288,10 @@ def run(
             threads=threads,
             isa=isa,
             precision=precision,
+            device=device,
             plan=plan,
         )
     )
-
-
-@app.command()
-def bench(
-    file: File,
-    batch: Annotated[str, typer.Option("--batch", "-b", help="Batch sizes, with commas.")] = "1,64",
-    threads: Annotated[
-        int, typer.Option("--threads", "-t", help="Threads of every engine, ours and theirs.")
-    ] = 1,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            help="torch, onnxruntime, openvino, mnn, mnn-sparse, openvino-bf16, openvino-int8, "
-            "onnxruntime-int8, mnn-int8, with commas; or none. Those that are not installed are "
-            "left out. Default: the first five; for int8 the others but mnn-int8, and openvino."
-        ),
-    ] = None,
-    seconds: Annotated[
-        float, typer.Option("--seconds", "-s", help="Time per engine and batch size.")
-    ] = 2.0,
-    iterations: Annotated[
-        int | None,
-        typer.Option("--iterations", "-n", help="Exactly so many calls, in place of --seconds."),
-    ] = None,
-    warm_up: Annotated[int, typer.Option(help="Calls before the clock starts.")] = 3,
-    dense: Annotated[
-        str | None,
-        typer.Option(help="Model file that dense engines run, such as the unpruned one."),
-    ] = None,
-    torch_compile: Annotated[
-        bool,
-        typer.Option("--torch-compile", help="torch may also be compiled: up to a minute more."),
-    ] = False,
-    start_up: Annotated[
-        bool,
-        typer.Option(help="Also load time, first inference and memory, in processes of their own."),
-    ] = True,
-    per_layer: Annotated[
-        bool, typer.Option("--per-layer", help="Also time each layer, with its share of the peak.")
-    ] = False,
-    isa: Isa = None,
-    precision: Annotated[
-        str,
-        typer.Option(
-            help="int8: quantise the model first, and race it against float32 and the others' "
-            "int8; float32 (fast), or strict: without Winograd. A file of bytes is raced as int8."
-        ),
-    ] = "fast",
-    images: Annotated[
-        Path | None,
-        typer.Option(help="Images to quantise with, .npy, float32 [N, C, H, W]; else random ones."),
-    ] = None,
-    plan: PlanFile = None,
-    json: Annotated[Path | None, typer.Option(help="Also write the result here.")] = None,
-) -> None:
-    """Race a model file against other engines, all in one interleaved run.
-
-    The others compute the same network in float32 with zeros in place of dropped kernels
-    (mnn-sparse: with its own sparse kernels); every output is compared before the clock starts.
-    In int8 and bfloat16 that is a comparison with a loose bound: all round in their own way.
-    Engines take turns of 30 ms, so that a change of the machine's speed hits all of them:
-    the ratios hold even where single times drift.
-
-    [bold]Reading the table[/bold]
-
-    median, mean, p90, p99 and min are milliseconds per call of one batch; speed-up is that engine's
-    median over ours. 1/x in the title says how many multiply-adds are left: the most to hope for.
-
-    [bold]Examples[/bold]
-
-      kernelprune bench vgg.safetensors
-
-      kernelprune bench vgg.safetensors --batch 1,16 --threads 2 --per-layer --json vgg.json
-
-      kernelprune bench pruned.safetensors --dense dense.safetensors --torch-compile
-
-      kernelprune bench vgg.safetensors --precision int8 --images calibration.npy
-
-      kernelprune bench vgg.safetensors --against none --batch 8 --iterations 1000 --no-start-up
-    """
-    from kernelprune.benchmarking import FLOAT32_PEERS, BenchOptions, benchmark
-    from kernelprune.benchmarking.precision import holds_bytes
-    from kernelprune.cli.progress import show_progress
-    from kernelprune.cli.running import read_array
-    from kernelprune.report import benchmark_table, difference_line, layer_table, start_up_table
-
-    names = None if against is None else parse_names(against)
-    if names is None and precision != "int8" and not holds_bytes(file):
-        names = FLOAT32_PEERS
-    options = BenchOptions(
-        batch=parse_batches(batch),
-        threads=threads,
-        against=names,
-        seconds=seconds,
-        iterations=iterations,
-        warm_up=warm_up,
-        isa=isa,
-        precision=precision,
-        calibration=None if images is None else [read_array(images)],
-        plan=None if plan is None else str(plan),
-        dense_path=dense,
-        torch_compile=torch_compile,
-        start_up=start_up,
-        per_layer=per_layer,
-    )
-    with show_progress() as progress:
-        result = benchmark(file, options=options, progress=progress)
-    console.print(benchmark_table(result))
-    if result.precision == "int8":
-        console.print(difference_line(result))
-    for name, reason in result.missing.items():
-        console.print(f"{name}: {reason}")
-    start = start_up_table(result)
-    if start is not None:
-        console.print(start)
-    for size, layers in result.layers.items():
-        console.print(layer_table(layers, title=f"batch {size}", batch=size))
-    if json is not None:
-        result.to_json(json)
-        console.print(f"written to {json}")
-
-
-@app.command()
-def tune(
-    file: File,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The plan; default: FILE.plan.json.")
-    ] = None,
-    threads: Threads = 1,
-    isa: Isa = None,
-    precision: Precision = "fast",
-    lanes: Annotated[
-        int | None, typer.Option(help="Only so many images side by side; default: all modes.")
-    ] = None,
-    seconds: Annotated[
-        float, typer.Option(help="For each candidate of the network and round.")
-    ] = 0.15,
-) -> None:
-    """Measure every way of computing every layer on this machine, and save the fastest as a plan.
-
-    Without a plan the engine takes what should be fastest by its cost model. Tune on an idle
-    machine, with the number of threads that you will use. A plan is for one model file, one
-    instruction set and one precision; with the same plan results are always the same.
-
-    [bold]Examples[/bold]
-
-      kernelprune tune vgg.safetensors
-
-      kernelprune tune vgg.safetensors --threads 2 -o vgg-2.plan.json
-
-      kernelprune run vgg.safetensors --plan vgg.plan.json --data fashion-mnist
-    """
-    from kernelprune.cli.progress import show_progress
-    from kernelprune.report import tuning_table
-    from kernelprune.runtime import tune as measure
-
-    out = file.with_suffix(".plan.json") if out is None else out
-    with show_progress() as progress:
-        tuning = measure(
-            file,
-            threads=threads,
-            isa=isa,
-            lanes=lanes,
-            precision=precision,
-            seconds=seconds,
-            progress=progress,
-        )
-    tuning.plan.save(out)
-    console.print(tuning_table(tuning))
-    console.print(f"written to {out}")
 
 
 @app.command()
@@ -460,7 +300,8 @@ def inspect(
     batch: Annotated[int, typer.Option(help="Batch size that the kernels are for.")] = 1,
     threads: Threads = 1,
     isa: Isa = None,
-    precision: Precision = "fast",
+    precision: DevicePrecision = "fast",
+    device: EngineDevice = "cpu",
     plan: PlanFile = None,
 ) -> None:
     """Show what is in a model file: layers, densities, multiply-adds, kernels, origin.
@@ -474,14 +315,20 @@ def inspect(
     from kernelprune.cli.running import inspect_file
 
     for part in inspect_file(
-        file, batch=batch, threads=threads, isa=isa, precision=precision, plan=plan
+        file,
+        batch=batch,
+        threads=threads,
+        isa=isa,
+        precision=precision,
+        device=device,
+        plan=plan,
     ):
         console.print(part)
 
 
 @app.command()
 def doctor() -> None:
-    """Check this installation: versions, instruction sets, speed, peers, data, a self-test.
+    """Check this installation: versions, instruction sets, speed, peers, data, GPUs, a self-test.
 
     [bold]Examples[/bold]
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kernelprune.errors import Error
+from kernelprune.errors import DeviceError, Error
 from kernelprune.format import Graph, Node, Value, write
 from kernelprune.runtime import Engine, available_isas, fma_peak
 
 _TOLERANCE = 1e-5
+# By precision; those that round more, as much as a small network may lose.
+_GPU_TOLERANCES = {"strict": 1e-5, "fast": 1e-5, "tf32": 5e-3, "half": 5e-3}
 
 
 def self_test_graph(seed: int = 0) -> Graph:
@@ -102,6 +105,45 @@ def self_test() -> dict[str, float]:
     return errors
 
 
+def examine_gpus(devices: Sequence[str]) -> tuple[bool, list[str]]:
+    """Whether all of ``devices`` that are there compute right, and a line for each and each of its
+    precisions; of one that cannot be used, why."""
+    lines, healthy = [], True
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "self-test.safetensors"
+        write(self_test_graph(), path)
+        x = np.random.default_rng(1).standard_normal((5, 3, 13, 13)).astype(np.float32)
+        expected = Engine(path).run_reference(x)
+        for device in devices:
+            try:
+                for precision, bound in _GPU_TOLERANCES.items():
+                    engine = Engine(path, device, precision=precision)
+                    distance = np.linalg.norm(engine.run(x) - expected)
+                    error = float(distance / np.linalg.norm(expected))
+                    right = error <= bound
+                    healthy = healthy and right
+                    lines.append(
+                        f"self-test {device} ({engine.isa}), {precision}: "
+                        f"{'passed' if right else 'FAILED'} (relative error {error:.1e})"
+                    )
+            except DeviceError as error:  # what it says begins with the device
+                lines.append(f"engine: {error}")
+    return healthy, lines
+
+
+def _gpus_of_torch() -> tuple[list[str], str]:
+    """The GPUs that torch sees, as devices of the engine, and a line about them."""
+    try:
+        import torch
+    except ImportError:
+        return ["cuda"], "torch: not installed"
+    names = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
+    if names:
+        return [f"cuda:{place}" for place in range(len(names))], f"torch sees {', '.join(names)}"
+    built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "has no CUDA"
+    return ["cuda"], f"torch sees no GPU (it {built}): training runs on the CPU"
+
+
 def examine() -> tuple[bool, list[Any]]:
     """Everything worth knowing about this installation.
 
@@ -128,7 +170,10 @@ def examine() -> tuple[bool, list[Any]]:
     except Error as error:
         healthy = False
         parts.append(f"engine: FAILED ({error})")
-    parts.append(f"Fashion-MNIST: {_data_place()}")
+    devices, seen = _gpus_of_torch()
+    right, lines = examine_gpus(devices)
+    healthy = healthy and right
+    parts += [seen, *lines, f"Fashion-MNIST: {_data_place()}"]
     parts.append("all is well" if healthy else "the engine does not work here: see above")
     return healthy, parts
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kernelprune.cli.choices import choice
 from kernelprune.errors import Error
 from kernelprune.prune.options import Options, parameters
 from kernelprune.train.options import PruneOptions, check_looked_at
@@ -56,9 +57,9 @@ def _typer_parameters(options: type[Options]) -> list[inspect.Parameter]:
             text = described[parameter.name]["text"]
             help_text = f"{text[0].upper()}{text[1:]}."
             kind = parameter.annotation if described[parameter.name]["reads"] is None else str
-            found.append(
-                parameter.replace(annotation=Annotated[kind, typer.Option(help=help_text)])
-            )
+            words = described[parameter.name]["choices"]
+            shown = choice(help_text, words) if words else typer.Option(help=help_text)
+            found.append(parameter.replace(annotation=Annotated[kind, shown]))
     return found
 
 

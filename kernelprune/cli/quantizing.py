@@ -37,7 +37,8 @@ def quantize(
         str | None,
         typer.Option(
             help="Unlabelled images to measure on: an array .npy, float32 [N, C, H, W], or a data "
-            "set, of whose training images some are taken; default: the checkpoint's data set."
+            "set, of whose training images some are taken; default: the checkpoint's data set.",
+            metavar="FILE|DATA SET",
         ),
     ] = None,
     data_path: Annotated[str | None, typer.Option(help="Folder with the data set's files.")] = None,

@@ -27,6 +27,7 @@ def run_file(
     threads: int = 1,
     isa: str | None = None,
     precision: str = "fast",
+    device: str = "cpu",
     plan: Path | None = None,
 ) -> str:
     """Runs a model file over a test split or an array, ``batch`` images at a time.
@@ -42,7 +43,7 @@ def run_file(
         raise Error("say what to run on: --data fashion-mnist or --input x.npy")
     if batch < 1:
         raise Error(f"--batch must be at least 1, got {batch}")
-    engine = Engine(file, threads=threads, isa=isa, precision=precision, plan=plan)
+    engine = Engine(file, device, threads, isa, precision=precision, plan=plan)
     if len(engine.inputs) != 1:
         raise Error(f"{file} has {len(engine.inputs)} inputs; use kernelprune.Engine from Python")
     labels = None
@@ -124,6 +125,7 @@ def inspect_file(
     threads: int = 1,
     isa: str | None = None,
     precision: str = "fast",
+    device: str = "cpu",
     plan: Path | None = None,
 ) -> list[Any]:
     """Tables of what a model file holds and how the engine would run it.
@@ -138,7 +140,7 @@ def inspect_file(
     if batch < 1:
         raise Error(f"--batch must be at least 1, got {batch}")
     graph, metadata = read(file)
-    engine = Engine(file, threads=threads, isa=isa, precision=precision, plan=plan)
+    engine = Engine(file, device, threads, isa, precision=precision, plan=plan)
     return [
         f"{file} (kernels of {engine.isa} at batch {batch}; {engine.weight_bytes / 1e6:.1f} MB of "
         f"weights in memory, {engine.workspace_bytes(batch) / 1e6:.1f} MB of activations)",

@@ -70,8 +70,9 @@ def file_size(size: float) -> str:
 def kernel_name(kernel: str) -> str:
     """``pad/avx512x16 + conv/avx512x16`` -> ``pad + conv, 16 lanes``."""
     parts = [part.partition("/") for part in kernel.split(" + ")]
-    lanes = {target.rpartition("x")[2] for _, _, target in parts if target}
     names = " + ".join(name for name, _, _ in parts)
+    lanes = {target.rpartition("x")[2] for _, _, target in parts}
+    lanes = {number for number in lanes if number.isdecimal()}  # GPUs have none
     return f"{names}, {'/'.join(sorted(lanes, key=int))} lanes" if lanes else names
 
 

@@ -59,6 +59,7 @@ def test_kernel_name() -> None:
     """If this fails, a table hides which kernel runs."""
     assert kernel_name("pad/avx512x16 + conv/avx512x16") == "pad + conv, 16 lanes"
     assert kernel_name("") == ""
+    assert kernel_name("conv3x3_s1/sm_90 + bias/sm_90") == "conv3x3_s1 + bias"
 
 
 def test_layer_table(file: Path) -> None:
