@@ -24,7 +24,8 @@ GAP = "  "
 
 _NARROW = 8  # what names and words are cut to where nothing else is left to give
 _KINDS = ("name", "words", "number")
-_BREAKS = {"name": (" ./", "_-+"), "words": (" ",)}  # those of the first text before the others
+# Where lines may break, the best places first, and whether only in the second half of a line.
+_BREAKS = {"name": ((" ./", True), ("_-+", True), (" ", False)), "words": ((" ", False),)}
 _INDENT = "  "  # of what a name goes on with
 
 
@@ -120,13 +121,13 @@ def broken(cell: str, kind: str, width: int) -> list[str]:
 
 
 def _break(cell: str, kind: str, room: int) -> int:
-    """Where a line of at most ``room`` ends: behind the last good place, if that fills half."""
+    """Where a line of at most ``room`` ends: behind the last good place, else anywhere."""
     fits = 1
     while fits < len(cell) and cell_width(cell[: fits + 1]) <= room:
         fits += 1
-    for marks in _BREAKS[kind]:
+    for marks, late in _BREAKS[kind]:
         end = 1 + max(cell.rfind(mark, 0, fits + (mark == " ")) for mark in marks)
-        if end > (fits // 2 if kind == "name" else 0):
+        if end > (fits // 2 if late else 0):
             return end
     return fits
 

@@ -70,6 +70,8 @@ def test_the_note_says_what_would_do() -> None:
     [
         ("backbone.features.12.conv", "name", 20, ["backbone.features.", "  12.conv"]),
         ("openvino-int8 (VNNI)", "name", 14, ["openvino-int8", "  (VNNI)"]),
+        ("torch (an optimisation)", "name", 17, ["torch (an", "  optimisation)"]),
+        ("x (optimisations)", "name", 16, ["x", "  (optimisations", "  )"]),
         ("x" * 20, "name", 12, ["x" * 12, "  " + "x" * 8]),
         ("畳み込み.層", "name", 9, ["畳み込み.", "  層"]),
         ("pad + winograd, 16 lanes", "words", 12, ["pad +", "winograd, 16", "lanes"]),
