@@ -32,9 +32,8 @@ def export_any(
 def _export_onnx(file: Path, out: Path, size: str | None) -> Graph:
     import torch
 
-    from kernelprune.frontends.onnx import read_onnx
+    from kernelprune.frontends.onnx.load import as_module, read_onnx
     from kernelprune.frontends.torch import export
-    from kernelprune.frontends.torch.to_torch import to_trainable
 
     graph = read_onnx(file, None if size is None else parse_batches(size, "--size"))
     generator = torch.Generator().manual_seed(0)
@@ -44,4 +43,4 @@ def _export_onnx(file: Path, out: Path, size: str | None) -> Graph:
         else torch.randn(1, *value.shape, generator=generator)
         for value in graph.inputs
     )
-    return export(to_trainable(graph), images, out, source=file.name)
+    return export(as_module(graph), images, out, source=file.name)

@@ -237,7 +237,7 @@ def _shrink_layer(node: Node, channels: Channels) -> None:
     bias = np.zeros(node.shape[0]) if node.bias is None else node.bias
     node.bias = (bias + moved_bias(node, moves, constant))[out]
     if node.weight_step is not None and node.weight_step.size == out.size:
-        node.weight_step = node.weight_step[out]
+        node.weight_step = node.weight_step[..., out]
     kept = ~moves
     if node.is_sparse():
         node.set_sparse(node.sparse().between(out, source, kept))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from kernelprune.frontends.onnx.model_file import ModelFile
 from kernelprune.frontends.onnx.walk import Sizes, Walk
 from kernelprune.graph.ir import Graph
+from kernelprune.graph.ops.fake_quantize import rounds
+from kernelprune.graph.quantization import quantizations
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,12 +31,24 @@ def load_onnx(path: str | os.PathLike[str], sizes: Sizes | None = None) -> nn.Mo
     trained, pruned, compacted and exported as any other; weights that are zero are dropped
     connections.
 
+    A file with QuantizeLinear and DequantizeLinear of results becomes a module of bytes, which is
+    exported in int8 but does not train, and returns a tuple where there are several outputs. What
+    cannot be bytes stays float32, with a QuantizationWarning that names it.
+
     ``sizes``: per image, as in ``(3, 224, 224)``, for an input whose sides the file leaves free, or
     in place of the file's; by name where there are several inputs.
 
     Raises Error when there is no such file or it leaves a size free, FormatError when it is
     damaged, UnsupportedOperator (which names all nodes) for operators without counterpart.
     """
+    return as_module(read_onnx(path, sizes))
+
+
+def as_module(graph: Graph) -> nn.Module:
+    """The module of a graph of ``read_onnx``: one that can be trained, or the quantised one."""
+    from kernelprune.frontends.torch.export import quantised
     from kernelprune.frontends.torch.to_torch import to_trainable
 
-    return to_trainable(read_onnx(path, sizes))
+    if quantizations(graph) or any(rounds(node) for node in graph.nodes):
+        return quantised(graph)
+    return to_trainable(graph)

@@ -10,7 +10,7 @@ import numpy as np
 
 from kernelprune.errors import Error, ShapeError, UnsupportedOperator
 from kernelprune.frontends.onnx.call import Call
-from kernelprune.frontends.onnx.converters import CONVERTERS
+from kernelprune.frontends.onnx.converters import CONVERTERS, quantization
 from kernelprune.frontends.onnx.folding import Folder
 from kernelprune.frontends.onnx.model_file import InputInfo, ModelFile
 from kernelprune.frontends.onnx.values import FREE_BATCH, Tensor
@@ -38,6 +38,9 @@ class Walk:
         self.shapes: dict[str, Shape] = {}
         self.nodes: dict[str, Node] = {}  # by the values that they write
         self.readers: dict[str, list[str]] = {}  # operators by the names that they read
+        self.integers: dict[str, quantization.Integers] = {}  # by names of integer results
+        # What constants are multiples of, by their names: float64, the rank of the constant.
+        self.steps: dict[str, np.ndarray] = {}
         self.batch = FREE_BATCH
         self._folder = Folder(file.size, file.opset)
         self._names: dict[str, int] = {}
@@ -106,6 +109,11 @@ class Walk:
                     f"{self.file.path}: output {shown(name)} does not depend on the model's input"
                 )
             self.graph.outputs.append(found.value)
+            if name in self.integers:
+                raise UnsupportedOperator(
+                    f"{self.file.path}: output {shown(name)} holds integers: end in "
+                    "DequantizeLinear"
+                )
             names.append(re.sub(r"[^!-~]", "_", name)[:_MAX_NAME])
         if len(set(names)) == len(names):
             self.graph.output_names = names
@@ -165,16 +173,38 @@ class Walk:
         call = Call(self, node, self._attributes(node))
         constants = not any(isinstance(self.env[name], Tensor) for name in node.input if name)
         if constants and node.op_type != "Constant":
-            inputs: list[Any] = [self.env[name] if name else None for name in node.input]
-            return self._folder.fold(node, call.attributes, inputs)
+            return self._folded(call)
         if converter is None:
             raise UnsupportedOperator(_NO_COUNTERPART)
+        integers, before = quantization.carried(call), len(self.graph.nodes)
         found = converter(call)
+        if integers is not None:
+            self.integers[node.output[0]] = integers
+        for made in self.graph.nodes[before:]:
+            if made.has_weight():
+                quantization.note_steps(call, made)
         results = list(found) if isinstance(found, (list, tuple)) else [found]
         missing = [name for name in node.output[len(results) :] if name]
         if call.reads(missing):
             raise UnsupportedOperator(f"its result {shown(missing[0])} is not supported")
         return results
+
+    def _folded(self, call: Call) -> Sequence[np.ndarray]:
+        node = call.node
+        if node.op_type == "DequantizeLinear":
+            numbers = quantization.numbers_of(call)
+            if numbers is not None:
+                return numbers
+        inputs: list[Any] = [self.env[name] if name else None for name in node.input]
+        if not quantization.moves(node.op_type):  # numbers that are exact meet none of float32
+            inputs = [
+                each.astype(np.float32) if name in self.steps else each
+                for name, each in zip(node.input, inputs, strict=True)
+            ]
+        found = self._folder.fold(node, call.attributes, inputs)
+        if quantization.moves(node.op_type):
+            quantization.hand_on_steps(call, found[0])
+        return found
 
     def _attributes(self, node: Any) -> dict[str, Any]:
         from onnx import AttributeProto, helper

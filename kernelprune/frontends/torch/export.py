@@ -69,12 +69,22 @@ def _lowered(graph: Graph, keep_dead: bool) -> tuple[Graph, list[str]]:
     return graph, notes
 
 
-def _warn_of(notes: Sequence[str]) -> None:
-    """For the caller of the function that calls this."""
+def quantised(graph: Graph) -> GraphModel:
+    """A traced graph that another tool has quantised as a module that computes its bytes. Warns
+    (QuantizationWarning) of what stays float32. Raises Error for weights beyond float32."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said by the next check
+        notes = _to_float32(graph)[1]
+    check_fits_float32(graph)
+    _warn_of(notes, 5)
+    return GraphModel(graph)
+
+
+def _warn_of(notes: Sequence[str], level: int = 3) -> None:
+    """For the caller of the function that calls this, or one ``level`` further out."""
     if notes:
         more = f"; and {len(notes) - _MAX_NOTES} more" if len(notes) > _MAX_NOTES else ""
         shown = "; ".join(notes[:_MAX_NOTES])
-        warnings.warn(f"{shown}{more}", QuantizationWarning, stacklevel=3)
+        warnings.warn(f"{shown}{more}", QuantizationWarning, stacklevel=level)
 
 
 def export(
