@@ -117,17 +117,22 @@ class Folder:
         inputs = self._of_one_image(node.op_type, inputs)
         given = [array for array in inputs if array is not None]
         try:
-            self._left -= max(cost(given, attributes), _largest(given, attributes), 1)
+            count = max(cost(given, attributes), _largest(given, attributes), 1)
         except (IndexError, ValueError, OverflowError) as error:
             raise UnsupportedOperator(f"constants that do not go together: {error}") from error
-        if self._left < 0:
-            raise UnsupportedOperator("computes more from constants than a file of this size may")
+        self.spend(count)
         try:
             with np.errstate(all="ignore"):
                 found = self._evaluated(node, inputs)
         except Exception as error:  # whatever numpy and onnx raise for what is wrong
             raise UnsupportedOperator(f"constants that do not go together: {error}") from error
         return [np.asarray(array) for array in found]
+
+    def spend(self, count: int) -> None:
+        """Raises UnsupportedOperator if ``count`` more numbers are too much."""
+        self._left -= count
+        if self._left < 0:
+            raise UnsupportedOperator("computes more from constants than a file of this size may")
 
     def _of_one_image(
         self, op: str, inputs: Sequence[np.ndarray | None]

@@ -4,7 +4,6 @@ numbers whose steps are noted. ``kernelprune.graph.rounded`` makes bytes of both
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from kernelprune.frontends.onnx.values import Tensor
 from kernelprune.graph.ir import Node
 from kernelprune.graph.quantization import MAX_SCALE, MIN_SCALE, Quantization
 
-# Operators that leave the integers of their first input as they are, in one more or other order.
+# Operators that only move the integers, or numbers, of their first input.
 _MOVES = ("Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 
 
@@ -139,7 +138,7 @@ def numbers_of(call: Call) -> list[np.ndarray] | None:
         raise UnsupportedOperator("has a scale that is not finite")
     zero = _zero_point(call, integers.dtype.name, scale.shape)
     sides = [1] * integers.ndim
-    if scale.size != 1 or (scale.ndim == 1 and integers.ndim == 1 and integers.size == 1):
+    if scale.size != 1:
         axis = int(call.get("axis", 1))
         if scale.ndim != 1 or not -integers.ndim <= axis < integers.ndim:
             raise UnsupportedOperator(
