@@ -23,9 +23,8 @@ from bench.results import RESULTS, save
 from kernelprune.benchmarking import describe_machine
 from kernelprune.errors import Error
 from kernelprune.files import write_bytes
-from kernelprune.frontends.onnx import read_onnx
+from kernelprune.frontends.onnx.load import as_module, read_onnx
 from kernelprune.frontends.torch import export
-from kernelprune.frontends.torch.to_torch import to_trainable
 from kernelprune.runtime import Engine
 
 LIMIT = 1e-4
@@ -89,7 +88,7 @@ def attempt(content: bytes, sizes: tuple[int, ...] | None, folder: Path) -> dict
         graph = read_onnx(path, sizes)
         images = [picture(value.shape) for value in graph.inputs]
         given = tuple(map(torch.from_numpy, images))
-        exported = export(to_trainable(graph), given, target)
+        exported = export(as_module(graph), given, target)
         found = Engine(target).run(*images)
     except Error as error:
         return {"reason": str(error).replace(str(path), path.name)}
