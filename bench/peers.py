@@ -93,6 +93,7 @@ class Race:
                 [x],
                 self.threads,
                 torch_compile=torch_compile,
+                calibration=self.network.calibration(),
             )
         except (NotInstalled, Refused) as error:
             self.missing[name] = str(error)
