@@ -6,6 +6,7 @@ Needs the packages of ``bench/coverage-requirements.txt``; ``make coverage`` set
 from __future__ import annotations
 
 import argparse
+import collections
 import re
 import sys
 from collections.abc import Sequence
@@ -110,8 +111,10 @@ class Results:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.machine = describe_machine()
-        old = load(path)["rows"] if path.exists() else []
-        self.rows: dict[Key, Row] = {(row["family"], row["name"]): row for row in old}
+        old = load(path) if path.exists() else {"rows": []}
+        self.rows: dict[Key, Row] = {(row["family"], row["name"]): row for row in old["rows"]}
+        # How many networks there are of each family, tried or not.
+        self.listed: dict[str, int] = dict(old.get("listed", {}))
 
     def add(self, key: Key, row: Row) -> Row:
         family, name = key
@@ -126,7 +129,8 @@ class Results:
         order = list(families())
         keys = sorted(self.rows, key=lambda key: (order.index(key[0]), key[1]))
         rows = [self.rows[key] for key in keys]
-        save({"machine": self.machine, "versions": versions(), "rows": rows}, self.path)
+        found = {"machine": self.machine, "versions": versions(), "listed": self.listed}
+        save({**found, "rows": rows}, self.path)
 
 
 def words(key: Key, options: argparse.Namespace) -> list[str]:
@@ -164,6 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\n".join(f"{family:<26} {name}" for family, name in keys))
         return
     results = Results(options.file)
+    if not options.only:
+        results.listed |= collections.Counter(family for family, _ in keys)
     todo = [key for key in keys if not is_done(results.rows.get(key), options)]
     print(f"{len(keys)} networks, {len(keys) - len(todo)} of them done before", flush=True)
     count = 0

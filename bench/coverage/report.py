@@ -46,6 +46,7 @@ def document(result: dict[str, Any], titles: dict[str, str]) -> str:
     parts = [
         _HEAD,
         _wrapped(f"{_count(rows)} {result['machine']['processor']}; {versions}."),
+        _untried(rows, result.get("listed", {}), titles),
         _table(rows, titles),
         _pruned(rows, titles),
         _operators(rows),
@@ -75,6 +76,16 @@ def _captured(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _count(rows: Sequence[dict[str, Any]]) -> str:
     return f"{len(_captured(rows))} of {len(_tried(rows))} networks are captured. Machine:"
+
+
+def _untried(rows: Sequence[dict[str, Any]], listed: dict[str, int], titles: dict[str, str]) -> str:
+    """Which networks of the list have no row yet."""
+    tried = collections.Counter(row["family"] for row in rows)
+    left = {family: listed[family] - tried[family] for family in titles if family in listed}
+    named = [f"{titles[family]} {count}" for family, count in left.items() if count > 0]
+    if not named:
+        return ""
+    return _wrapped(f"**Not tried yet**, of {sum(listed.values())}: {', '.join(named)}.")
 
 
 def worst(row: dict[str, Any], key: str) -> float:

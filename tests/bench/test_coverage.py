@@ -289,10 +289,12 @@ def test_document() -> None:
         row("e", "wrong", **measured(0.5)),
         row("f", "unavailable", detail="no"),
         row("g", "time", detail="not done in 180 s"),
+        row("h", "unstable", **measured(0.5)),
     ]
     rows[0]["pruned"] = {"status": "captured", "parameters_left": 0.25, **measured(3e-6)}
     rows[1]["pruned"] = {"status": "failed", "detail": "word " * 60}
     result = {"rows": rows, "machine": {"processor": "P"}, "versions": {"torch": "2"}}
+    result["listed"] = {"own": 10, "none": 2}
     text = report.document(result, {"own": "networks of our own", "none": "nothing"})
     assert "| networks of our own | 2 / 6 | 5.0e-07 | 1.0e-07 | 3.00 |" in text
     assert "| networks of our own | 1 / 2 | 3.0e-06 | 25 % |" in text
@@ -301,5 +303,7 @@ def test_document() -> None:
     assert "- c: `aten::x`, `aten::y`" in text
     assert "- e: error 5.0e-01 (torch 1.0e-07)" in text
     assert "- g: out of time: not done in 180 s" in text
-    assert "refuses them: f." in " ".join(text.split())
+    words = " ".join(text.split())
+    assert "refuses them: f." in words and "with these random weights: h." in words
+    assert "**Not tried yet**, of 12: networks of our own 2, nothing 2." in words
     assert max(map(len, text.splitlines())) <= 80
