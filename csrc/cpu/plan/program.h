@@ -134,7 +134,7 @@ struct PlanOptions {
   const Int8Kernels* int8_kernels = nullptr;  // of a graph with quantised values
   Int8WeightStore* int8_weights = nullptr;    // null: the program keeps its own
   bool costs_only = false;  // the program will not be run: weights of bytes are not packed
-  int planar_nodes = 0;  // so many nodes at the beginning run one image at a time: a planar cut
+  int planar_nodes = 0;     // so many nodes at the beginning run one image at a time: a planar cut
 };
 
 // Lowers the graph for batch blocks of `options.lanes` images; `kernels` is the instruction set in

@@ -74,8 +74,8 @@ KP_INLINE TileParts tile_parts(const Int8Args& a, int64_t tile) {
 // The vectors of a tile that have positions.
 template <class V>
 KP_INLINE int64_t tile_vectors(const Int8Args& a, int64_t tile) {
-  const int64_t vectors = ceil_div(a.images * a.out_h * a.pitch - tile * 4 * V::kLanes,
-                                   int64_t{V::kLanes});
+  const int64_t vectors =
+      ceil_div(a.images * a.out_h * a.pitch - tile * 4 * V::kLanes, int64_t{V::kLanes});
   return vectors < 4 ? vectors : 4;
 }
 

@@ -4,13 +4,13 @@
 //
 // Layouts: in: the activation [C][H][W] where the output is as large as the input and the stride is
 // one (taps outside the map are masked off and become the zero point; of stacked maps those in
-// another image too), or else the padded planes that `phases` writes. A tile has 4 * lanes positions: four vectors, [dword_rows][4][lanes][4
-// bytes], in the order that unpacking bytes in steps of 128 bits leaves (Order::kZipped); the last
-// tile has as many vectors as it needs, [dword_rows][T][lanes][4], in their natural order if these
-// are not four. Tiles of a range are 4 vectors * dword_rows apart.
-// Units of pack: dword rows; of phases: channels.
-// Four loads, eight shuffles and four stores make four vectors; with window shuffles (one load, two
-// shuffles a vector) there would be as many, for one stride and dilation only.
+// another image too), or else the padded planes that `phases` writes. A tile has 4 * lanes
+// positions: four vectors, [dword_rows][4][lanes][4 bytes], in the order that unpacking bytes in
+// steps of 128 bits leaves (Order::kZipped); the last tile has as many vectors as it needs,
+// [dword_rows][T][lanes][4], in their natural order if these are not four. Tiles of a range are 4
+// vectors * dword_rows apart. Units of pack: dword rows; of phases: channels. Four loads, eight
+// shuffles and four stores make four vectors; with window shuffles (one load, two shuffles a
+// vector) there would be as many, for one stride and dilation only.
 
 // Which bytes a tap reads: the sum of what its row and its column say.
 template <class V>

@@ -8,10 +8,10 @@
 // byte apart give the windows of 4 * lanes outputs in four vectors (Order::kInterleaved); with
 // stride 2, loads at byte 0 and 2 of two vectors of the row do (Order::kPaired).
 // Registers: R rows x 4 vectors of sums, three weights; a load feeds up to three dots. A small
-// map's rows lie side by side in bands: four of 16 columns for 14x14 and 16x16. Of stacked maps each
-// is a band, so that a tile is full and a load feeds three dots for 4x4 and 8x8 too. Where a slot has no
-// room for padding, the loads that cross its ends are masked. Units of rows3x3: output channels; of
-// pad_rows: channels.
+// map's rows lie side by side in bands: four of 16 columns for 14x14 and 16x16. Of stacked maps
+// each is a band, so that a tile is full and a load feeds three dots for 4x4 and 8x8 too. Where a
+// slot has no room for padding, the loads that cross its ends are masked. Units of rows3x3: output
+// channels; of pad_rows: channels.
 
 template <class V>
 struct PadRows {
