@@ -108,7 +108,7 @@ class Target:
     def lanes(self) -> tuple[int, ...]:
         """Images side by side."""
         if self.int8:  # blocks are stacked images, for layers with weights
-            return {"avx512": (16, 1), "avx2": (8, 1), "portable": (4, 1)}[self.isa]
+            return (16, 1)
         return {"avx512": (16, 8, 1), "avx2": (8, 1), "portable": (4, 1)}[self.isa]
 
 
