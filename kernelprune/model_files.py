@@ -48,7 +48,8 @@ def refusal(error: FormatError, content: bytes, name: str) -> FormatError:
 def _kind(content: bytes, name: str) -> str | None:
     if content.startswith(b"PK\x03\x04"):
         return f"this is a checkpoint of torch (a zip archive), not a model file: {_TORCH}"
-    if content.startswith(b"\x80\x02"):  # what torch wrote before 1.6
+    # What torch wrote before 1.6; a header of safetensors may be 640 bytes long.
+    if content.startswith(b"\x80\x02") and content[8:9] != b"{":
         return f"this is a pickle, as torch writes checkpoints, not a model file: {_TORCH}"
     if name.endswith(".onnx"):
         return f"this is an ONNX file, not a model file: kernelprune export {name}"

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from kernelprune.frontends.torch.graph_model import GraphModel
-from kernelprune.graph.groups import regroup
 from kernelprune.graph.ir import Graph, Node
 from kernelprune.graph.quantization import quantizations
 
@@ -21,13 +20,11 @@ def to_torch(graph: Graph, dtype: torch.dtype = torch.float32) -> nn.Module:
     Takes the graph's inputs ``[N, C, H, W]`` or ``[N, F]`` in order and returns its output (a tuple
     when there are several). It consists of torch.nn modules and torch's functions, so
     torch.compile, channels_last and ONNX export apply. Also runs traced graphs (batch_norm,
-    groups). Connections that lie in groups, as in depthwise layers, become a grouped convolution.
-    Raises UnsupportedOperator for an op that has no torch twin. Of a quantised graph it is a
-    ``GraphModel``, which computes the engine's bytes.
+    groups). Raises UnsupportedOperator for an op that has no torch twin. Of a quantised graph it is
+    a ``GraphModel``, which computes the engine's bytes.
     """
     if quantizations(graph):
         return GraphModel(graph)
-    graph = regroup(graph.copy())
     module = _assembled(graph, dtype, lambda position, node: f"step_{position}_{node.op}", False)
     return module.requires_grad_(False)
 
