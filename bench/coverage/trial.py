@@ -11,6 +11,7 @@ import collections
 import copy
 import json
 import os
+import re
 import resource
 import tempfile
 import warnings
@@ -233,7 +234,7 @@ def _times(model: nn.Module, shape: Shape, path: Path) -> dict[str, Any]:
 def _line(error: BaseException) -> str:
     """The text of an error in one line that is not too long."""
     text = " ".join(str(error).split()) or type(error).__name__
-    text = text.replace(str(Path.cwd()) + os.sep, "")
+    text = re.sub(r"[^\s\"']*/site-packages/", "", text.replace(str(Path.cwd()) + os.sep, ""))
     return text if len(text) <= 300 else text[:297] + "..."
 
 
