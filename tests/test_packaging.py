@@ -78,6 +78,8 @@ def test_wheel_has_no_emulator(tmp_path: Path) -> None:
     assert modules == ["_core"]
     assert "kernelprune/runtime/engine.py" in names
     assert [name for name in names if "emulator" in name] == []
+    # Packages read their names from these when they are imported.
+    assert {name for name in tracked_files() if name.endswith(".pyi")} <= set(names)
     # Nor is it in the engine's own module.
     (core,) = (name for name in names if name.endswith(".so"))
     with zipfile.ZipFile(wheel) as archive:

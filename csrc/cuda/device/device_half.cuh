@@ -152,8 +152,8 @@ inline Half high_of(Half2 pair) { return {static_cast<uint16_t>(pair.bits >> 16)
 inline Half2 pair_of(Half low, Half high) {
   return {low.bits | static_cast<uint32_t>(high.bits) << 16};
 }
-// Inlined it would take minutes to compile. Static: nvcc leaves a function of this name and type
-// for the host too, which does nothing, and the linker must not take that one.
+// Inlined it would take minutes to compile. Static, since what nvcc compiles has another function
+// of this name and type.
 [[gnu::noinline]] [[maybe_unused]] static Half2 fused(Half2 a, Half2 b, Half2 c) {
   return pair_of(half_fused(low_of(a), low_of(b), low_of(c)),
                  half_fused(high_of(a), high_of(b), high_of(c)));
