@@ -25,6 +25,7 @@ def run_all(graph: Graph, *, keep_dead: bool = False) -> Graph:
     drop_unread_nodes(graph)
     expand_group_weights(graph)
     drop_trace_parameters(graph)
+    fold_padding(graph)
     fold_scale_and_shift(graph)
     fuse_activations(graph)
     fuse_residuals(graph)
@@ -89,6 +90,29 @@ def drop_trace_parameters(graph: Graph) -> None:
         if node.rule.in_file:
             names = {parameter.name for parameter in node.rule.parameters}
             node.params = {name: node.params[name] for name in node.params if name in names}
+
+
+def fold_padding(graph: Graph) -> None:
+    """A pad becomes the padding of the convolutions and pools that read it, where all of them can
+    have as much: else it would be copied for nothing."""
+    readers = _Readers(graph)
+    for node in list(graph.nodes):
+        found = node.rule.laid_around(node)
+        if found is None or node.output in graph.outputs:
+            continue
+        ends, value = found
+        own = graph.consumers(node.output)
+        changed = [reader.params for reader in own]
+        if all(
+            reader.inputs.count(node.output) == 1
+            and reader.inputs[0] == node.output
+            and reader.rule.absorb_padding(reader, ends, value)
+            for reader in own
+        ):
+            readers.bypass(node, node.inputs[0])
+        else:
+            for reader, params in zip(own, changed, strict=True):
+                reader.params = params
 
 
 def fold_scale_and_shift(graph: Graph) -> None:

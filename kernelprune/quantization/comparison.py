@@ -12,7 +12,7 @@ from kernelprune.graph.ir import Graph, Node
 from kernelprune.graph.quantization import Quantization, quantizations
 from kernelprune.prune.batches import Inputs
 from kernelprune.prune.progress import Progress
-from kernelprune.quantization.observers import Observation
+from kernelprune.quantization.observers import INFINITE, Observation
 from kernelprune.quantization.options import QuantizeOptions
 from kernelprune.quantization.report import LayerReport, QuantizationReport
 
@@ -84,7 +84,9 @@ def signal_to_noise(
 
         def see(name: str, value: torch.Tensor, values: dict = values) -> None:
             want = values[name].double()
-            difference = rounded.numbers(name, value).double() - want
+            want = torch.where(want.abs() < INFINITE, want, 0)
+            # What stands for infinity is no signal, and no byte is far from it.
+            difference = torch.where(want == values[name], rounded.numbers(name, value) - want, 0)
             signal[name] = signal.get(name, 0.0) + float(want.square().sum())
             noise[name] = noise.get(name, 0.0) + float(difference.square().sum())
 

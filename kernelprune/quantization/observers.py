@@ -20,6 +20,8 @@ __all__ = ["METHODS", "Observation", "quantization_of"]
 
 _BINS = 4096  # on either side of 0
 _SAMPLES = 1 << 19  # of one value and batch
+# What a file writes in place of minus infinity (a pad before a max pool) is larger.
+INFINITE = 1e38
 _STEPS = 40  # of the search for the least error, for each end of the range
 
 
@@ -34,7 +36,12 @@ class Observation:
     counts: np.ndarray = field(default_factory=lambda: np.zeros(2 * _BINS + 1))
 
     def see(self, numbers: torch.Tensor) -> None:
-        """Takes in a batch of finite numbers."""
+        """Takes in a batch of finite numbers. Those that stand for infinity are left out: any byte
+        at the end of the range stands for them as well."""
+        if max(abs(float(end)) for end in torch.aminmax(numbers)) >= INFINITE:
+            numbers = numbers[numbers.abs() < INFINITE]
+            if not numbers.numel():
+                return
         low, high = (float(end) for end in torch.aminmax(numbers))
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._widen(max(abs(low), abs(high)))

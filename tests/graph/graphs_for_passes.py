@@ -74,6 +74,11 @@ class Builder:
     def add(self, a: str, b: str) -> str:
         return self.node("add", [a, b], {"activation": "none"})
 
+    def pad(self, x: str, ends: list[int], value: float = 0.0) -> str:
+        """``ends`` [top, left, bottom, right]."""
+        params = {"before": [0, *ends[:2]], "after": [0, *ends[2:]], "mode": "constant"}
+        return self.node("pad", [x], {**params, "value": value})
+
     def max_pool(self, x: str, side: int = 2, padding: int = 0) -> str:
         params = {"kernel": [side] * 2, "stride": [2, 2], "padding": [padding] * 4}
         return self.node("max_pool2d", [x], {**params, "dilation": [1, 1]})

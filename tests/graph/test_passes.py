@@ -11,6 +11,8 @@ from kernelprune.graph import passes
 from kernelprune.graph.connections import Connections
 from kernelprune.graph.ir import infer_shape
 
+LOWEST = float(np.finfo(np.float32).min)  # what a file holds in place of minus infinity
+
 
 def apply(graph: Graph, *steps) -> Graph:
     """A changed copy, checked to be a graph whose shapes hold and which computes the same."""
@@ -95,6 +97,45 @@ def test_batch_norm_behind_a_repeated_channel_stays() -> None:
     b = Builder()
     x = b.node("expand", [b.conv("x", 1)], {}, declared=(4, 6, 5))
     assert ops(apply(b.done(b.batch_norm(x)), *FOLD)) == ["conv2d", "expand", "conv2d"]
+
+
+@pytest.mark.parametrize(
+    ("reader", "value", "folds"),
+    [
+        ("conv2d", 0.0, True),
+        ("conv2d", 1.0, False),
+        ("max_pool2d", LOWEST, True),
+        ("max_pool2d", 0.0, False),
+        ("avg_pool2d", 0.0, True),
+        ("avg_pool2d", LOWEST, False),
+    ],
+)
+def test_fold_padding(reader: str, value: float, folds: bool) -> None:
+    """If this fails, networks that pad by an operator of its own copy every map, or pad by another
+    number than they say."""
+    b = Builder()
+    x = b.pad("x", [1, 0, 1, 2], value)
+    made = {
+        "conv2d": lambda: b.conv(x, padding=0),
+        "max_pool2d": lambda: b.max_pool(x, 3),
+        "avg_pool2d": lambda: b.avg_pool(x),
+    }
+    graph = apply(b.done(made[reader]()), passes.fold_padding)
+    assert ops(graph) == ([reader] if folds else ["pad", reader])
+    assert graph.nodes[-1].params["padding"] == ([1, 0, 1, 2] if folds else [0, 0, 0, 0])
+
+
+def test_fold_padding_needs_all_readers() -> None:
+    """If this fails, a reader that cannot pad by itself reads a map without its border, or one that
+    could has it twice."""
+    b = Builder()
+    x = b.pad("x", [1, 1, 1, 1])
+    small, wide = b.conv(x, side=1, padding=0), b.conv(x, side=3, padding=0)
+    graph = apply(b.done(small, wide), passes.fold_padding)
+    assert ops(graph) == ["pad", "conv2d", "conv2d"]
+    assert all(node.params["padding"] == [0, 0, 0, 0] for node in graph.nodes[1:])
+    padded = b.avg_pool(b.pad("x", [1, 1, 1, 1]), padding=1)
+    assert "pad" in ops(apply(b.done(padded), passes.fold_padding, passes.drop_unread_nodes))
 
 
 def test_scales_fold_into_each_other() -> None:

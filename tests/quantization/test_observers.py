@@ -60,6 +60,15 @@ def test_covering(low: float, high: float, zero_point: int) -> None:
     assert own.low <= low + own.scale / 2 and own.high >= high - own.scale / 2
 
 
+def test_what_stands_for_infinity_is_left_out() -> None:
+    """If this fails, a max pool that another tool pads with float32's lowest number leaves no
+    precision for its inputs."""
+    seen = Observation()
+    seen.see(torch.tensor([1.0, -2.0, torch.finfo(torch.float32).min]))
+    seen.see(torch.full((3,), torch.finfo(torch.float32).min))
+    assert (seen.low, seen.high, seen.counts.sum()) == (-2.0, 1.0, 2)
+
+
 def test_nothing_but_zero() -> None:
     """If this fails, a dead value divides by 0."""
     own = quantization_of(seen(torch.zeros(5)), QuantizeOptions())

@@ -91,6 +91,18 @@ def test_everything_that_gives_images(task) -> None:
         assert to_bytes(kp.quantize(task.model, way, samples=96).graph) == want, name
 
 
+def test_padding_with_minus_infinity() -> None:
+    """If this fails, networks that come from TensorFlow, whose max pools pad on one side, compute
+    nothing at all: the scale of their maps is that of the largest number there is."""
+    torch.manual_seed(0)
+    pad = nn.ConstantPad2d((0, 1, 0, 1), float("-inf"))
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), pad, nn.MaxPool2d(3, 2), nn.Conv2d(8, 8, 3, padding=1)
+    ).eval()
+    report = kp.quantize(model, torch.randn(16, 3, 12, 12)).report
+    assert min(layer.signal_to_noise for layer in report.layers) > 25
+
+
 def test_several_inputs() -> None:
     """If this fails, a model of two inputs is measured on one."""
 

@@ -21,6 +21,7 @@ from kernelprune.graph.ops.window import (
     padding_module,
     pair,
     window_shape,
+    with_padding,
 )
 
 if TYPE_CHECKING:
@@ -104,6 +105,14 @@ class AvgPool2d(Op):
         self, input_shapes: Sequence[Shape], params: dict[str, Any], declared: Shape
     ) -> Shape:
         return window_shape(input_shapes[0], params, input_shapes[0][0])
+
+    def absorb_padding(self, node: Node, ends: Sequence[int], value: float) -> bool:
+        wider = with_padding(node.params, ends)
+        # What it pads itself may be left out of the count; what the pad laid there is in it.
+        if value != 0 or wider is None or any(node.params["padding"]):
+            return False
+        node.params = {**wider, "count_include_pad": True}
+        return True
 
     def scales_with(self, node: Node) -> bool:
         return True

@@ -177,6 +177,16 @@ class Op:
         channels] in float64. False, and nothing is changed, if the op cannot."""
         return False
 
+    def laid_around(self, node: Node) -> tuple[list[int], float] | None:
+        """([top, left, bottom, right], value) of an op that only lays so much of one value around
+        a map; None of another op."""
+        return None
+
+    def absorb_padding(self, node: Node, ends: Sequence[int], value: float) -> bool:
+        """Makes op(pad(x)), where the pad lays ``ends`` [top, left, bottom, right] of ``value``
+        around x, into an op on x, in place. False, and nothing is changed, if the op cannot."""
+        return False
+
     def learned_scale(self, node: Node) -> np.ndarray | None:
         """Of a normalization the factor [C] that was trained, None if there is none."""
         return None

@@ -25,6 +25,7 @@ from kernelprune.graph.ops.window import (
     pair,
     split_padding,
     window_shape,
+    with_padding,
 )
 
 if TYPE_CHECKING:
@@ -125,6 +126,13 @@ class Conv2d(LayerWithWeights):
         self, input_shapes: Sequence[Shape], params: dict[str, Any], declared: Shape
     ) -> Shape:
         return check_residual(input_shapes, window_shape(input_shapes[0], params, declared[0]))
+
+    def absorb_padding(self, node: Node, ends: Sequence[int], value: float) -> bool:
+        wider = with_padding(node.params, ends)
+        if value != 0 or wider is None:
+            return False
+        node.params = wider
+        return True
 
     def macs_of_connection(self, node: Node) -> int:
         kernel_h, kernel_w = node.params["kernel"]

@@ -19,6 +19,7 @@ from kernelprune.graph.ops.window import (
     pair,
     split_padding,
     window_shape,
+    with_padding,
 )
 
 if TYPE_CHECKING:
@@ -70,6 +71,13 @@ class MaxPool2d(Op):
         self, input_shapes: Sequence[Shape], params: dict[str, Any], declared: Shape
     ) -> Shape:
         return window_shape(input_shapes[0], params, input_shapes[0][0])
+
+    def absorb_padding(self, node: Node, ends: Sequence[int], value: float) -> bool:
+        wider = with_padding(node.params, ends)
+        if value > np.finfo(np.float32).min or wider is None:
+            return False
+        node.params = wider
+        return True
 
     def scales_with(self, node: Node) -> bool:
         return True

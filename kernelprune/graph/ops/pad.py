@@ -102,6 +102,13 @@ class Pad(Op):
                 raise ShapeError(f"padding of {max(ends)} in mode {mode} on a side of {side}")
         return tuple(sum(each) for each in zip(shape, before, after, strict=True))
 
+    def laid_around(self, node: Node) -> tuple[list[int], float] | None:
+        params = node.params
+        if params["mode"] != "constant" or len(node.shape) != 3:
+            return None
+        (front, *before), (back, *after) = params["before"], params["after"]
+        return None if front or back else ([*before, *after], float(params["value"]))
+
     def channel_sources(self, node: Node, shapes: Sequence[Shape]) -> list[np.ndarray | None]:
         before, after = node.params["before"][0], node.params["after"][0]
         if (before or after) and node.params["mode"] != "constant":

@@ -48,6 +48,18 @@ def check_padding(params: dict[str, Any]) -> None:
         raise FormatError("padding is not smaller than the kernel's extent")
 
 
+def with_padding(params: dict[str, Any], ends: Sequence[int]) -> dict[str, Any] | None:
+    """``params`` with ``ends`` [top, left, bottom, right] as more padding; None where a file does
+    not allow as much."""
+    padding = [pad + end for pad, end in zip(params["padding"], ends, strict=True)]
+    wider = {**params, "padding": padding}
+    try:
+        check_padding(wider)
+    except FormatError:
+        return None
+    return wider
+
+
 # ---------------------------------------------------------------- torch
 
 
