@@ -1,9 +1,11 @@
 #include "model/node_tensors.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
 #include "ops/quantization.h"
 
@@ -53,6 +55,36 @@ void check_col(const Connections& connections, int64_t in_channels) {
   }
 }
 
+// `gaps`: of each connection the input channels between it and the one before it in its row. A sum
+// that 32 bits do not hold is too large for a channel, and stays so.
+void fill_from_gaps(const uint8_t* gaps, Connections* connections) {
+  connections->col.resize(connections->row_ptr.back());
+  for (size_t row = 0; row + 1 < connections->row_ptr.size(); ++row) {
+    uint64_t next = 0;
+    for (uint32_t i = connections->row_ptr[row]; i < connections->row_ptr[row + 1]; ++i) {
+      next += gaps[i];
+      connections->col[i] =
+          static_cast<uint32_t>(std::min<uint64_t>(next, std::numeric_limits<uint32_t>::max()));
+      ++next;
+    }
+  }
+}
+
+Connections every_connection(uint64_t rows, uint64_t inputs) {
+  if (rows * inputs > std::numeric_limits<uint32_t>::max()) {
+    fail("there are " + std::to_string(rows * inputs) + " connections, more than 32 bits count");
+  }
+  Connections out;
+  out.row_ptr.resize(rows + 1);
+  out.col.resize(rows * inputs);
+  for (uint64_t row = 0; row < rows; ++row) {
+    out.row_ptr[row + 1] = static_cast<uint32_t>((row + 1) * inputs);
+    std::iota(out.col.begin() + static_cast<ptrdiff_t>(row * inputs),
+              out.col.begin() + static_cast<ptrdiff_t>((row + 1) * inputs), 0U);
+  }
+  return out;
+}
+
 void check_finite(const std::vector<float>& values, const char* what) {
   for (size_t i = 0; i < values.size(); ++i) {
     if (!std::isfinite(values[i])) {
@@ -81,30 +113,26 @@ void check_sum(const IntegerWeights& weights, size_t row, size_t begin, size_t e
 }  // namespace
 
 Connections NodeTensors::connections(const std::string& node, const OpParams& op,
-                                     int64_t in_channels, int64_t out_channels, bool of_bytes) {
+                                     int64_t in_channels, int64_t out_channels, int version,
+                                     bool of_bytes) {
   const Window window = window_of(op);
   const auto kernel_h = static_cast<uint64_t>(window.kernel_h);
   const auto kernel_w = static_cast<uint64_t>(window.kernel_w);
   const auto rows = static_cast<uint64_t>(out_channels);
+  const bool is_full = version > 1 && file_.tensors.count(node + ".col") == 0;
   Connections out;
-  out.row_ptr = copy_of<uint32_t>(take(node + ".row_ptr", {Dtype::kU32}, {rows + 1}));
-  const uint64_t count = check_row_ptr(out.row_ptr);
-  const TensorView& col = take(node + ".col", {Dtype::kU16, Dtype::kU32}, {count});
-  if (col.dtype == Dtype::kU32) {
-    out.col = copy_of<uint32_t>(col);
-  } else {
-    const auto narrow = copy_of<uint16_t>(col);
-    out.col.assign(narrow.begin(), narrow.end());
-  }
-  check_col(out, in_channels);
+  if (!is_full) out = listed(node, in_channels, rows, version);
+  const uint64_t count = is_full ? rows * static_cast<uint64_t>(in_channels) : out.row_ptr.back();
+  std::vector<Dtype> dtypes{Dtype::kF32};
+  if (of_bytes) dtypes.push_back(Dtype::kI8);
+  const TensorView& weight = take(node + ".weight", dtypes, {count, kernel_h, kernel_w});
+  // Not before the weights are there: the pattern is no larger than they are.
+  if (is_full) out = every_connection(rows, static_cast<uint64_t>(in_channels));
   const int64_t all = all_connections_of(op, in_channels, out_channels);
   if (all < static_cast<int64_t>(count) || all > in_channels * out_channels) {
     fail("parameter 'all_connections' is " + std::to_string(all) + ", outside of " +
          std::to_string(count) + " kept ones to " + std::to_string(in_channels * out_channels));
   }
-  std::vector<Dtype> dtypes{Dtype::kF32};
-  if (of_bytes) dtypes.push_back(Dtype::kI8);
-  const TensorView& weight = take(node + ".weight", dtypes, {count, kernel_h, kernel_w});
   if (weight.dtype == Dtype::kI8) {
     out.integers = integers(node, weight, out.row_ptr, kernel_h * kernel_w);
     return out;
@@ -113,6 +141,26 @@ Connections NodeTensors::connections(const std::string& node, const OpParams& op
   out.bias = copy_of<float>(take(node + ".bias", {Dtype::kF32}, {rows}));
   check_finite(out.weight, "weight");
   check_finite(out.bias, "bias");
+  return out;
+}
+
+Connections NodeTensors::listed(const std::string& node, int64_t in_channels, uint64_t rows,
+                                int version) {
+  Connections out;
+  out.row_ptr = copy_of<uint32_t>(take(node + ".row_ptr", {Dtype::kU32}, {rows + 1}));
+  const uint64_t count = check_row_ptr(out.row_ptr);
+  std::vector<Dtype> dtypes{Dtype::kU16, Dtype::kU32};
+  if (version > 1) dtypes.push_back(Dtype::kU8);
+  const TensorView& col = take(node + ".col", dtypes, {count});
+  if (col.dtype == Dtype::kU32) {
+    out.col = copy_of<uint32_t>(col);
+  } else if (col.dtype == Dtype::kU16) {
+    const auto narrow = copy_of<uint16_t>(col);
+    out.col.assign(narrow.begin(), narrow.end());
+  } else {
+    fill_from_gaps(col.data, &out);
+  }
+  check_col(out, in_channels);
   return out;
 }
 

@@ -18,10 +18,10 @@ class NodeTensors {
   // Keeps a reference to `file`.
   explicit NodeTensors(const TensorFile& file) : file_(file) {}
 
-  // Of a node of an op with connections. `of_bytes`: its input is quantised, so that its weights
-  // may be integers.
+  // Of a node of an op with connections. `version`: of the file. `of_bytes`: its input is
+  // quantised, so that its weights may be integers.
   Connections connections(const std::string& node, const OpParams& op, int64_t in_channels,
-                          int64_t out_channels, bool of_bytes);
+                          int64_t out_channels, int version, bool of_bytes);
 
   OpTensor tensor(const std::string& node, const TensorRule& rule);
 
@@ -32,6 +32,8 @@ class NodeTensors {
   // The tensor of this name, which must have one of the dtypes and exactly this shape.
   const TensorView& take(const std::string& name, const std::vector<Dtype>& dtypes,
                          const std::vector<uint64_t>& shape);
+  // A pattern that the file has as row_ptr and col; without weights.
+  Connections listed(const std::string& node, int64_t in_channels, uint64_t rows, int version);
   IntegerWeights integers(const std::string& node, const TensorView& weight,
                           const std::vector<uint32_t>& row_ptr, uint64_t taps);
 

@@ -292,7 +292,7 @@ class GraphBuilder {
     if (has_connections(node.op)) {
       const bool of_bytes = graph_.values[node.inputs[0]].quantization.has_value();
       node.connections =
-          tensors_.connections(name, node.op, input_shapes[0].c, declared.c, of_bytes);
+          tensors_.connections(name, node.op, input_shapes[0].c, declared.c, version_, of_bytes);
     }
     OpTensors tensors;
     for (const TensorRule& rule : tensor_rules(node.op, input_shapes, declared)) {

@@ -30,11 +30,9 @@ struct DtypeRow {
   uint64_t bytes;  // of an element
 };
 
-constexpr DtypeRow kDtypes[] = {{"I8", Dtype::kI8, 1},
-                                {"U16", Dtype::kU16, 2},
-                                {"U32", Dtype::kU32, 4},
-                                {"I32", Dtype::kI32, 4},
-                                {"F32", Dtype::kF32, 4}};
+constexpr DtypeRow kDtypes[] = {{"I8", Dtype::kI8, 1},   {"U8", Dtype::kU8, 1},
+                                {"U16", Dtype::kU16, 2}, {"U32", Dtype::kU32, 4},
+                                {"I32", Dtype::kI32, 4}, {"F32", Dtype::kF32, 4}};
 
 const DtypeRow& row_of(const std::string& name, const std::string& what) {
   std::string known;

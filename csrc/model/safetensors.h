@@ -14,7 +14,7 @@ namespace kernelprune {
 
 constexpr uint64_t kMaxHeaderBytes = uint64_t{64} << 20;
 
-enum class Dtype { kI8, kU16, kU32, kI32, kF32 };
+enum class Dtype { kI8, kU8, kU16, kU32, kI32, kF32 };
 
 const char* dtype_name(Dtype dtype);
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from kernelprune.errors import FormatError
 from kernelprune.files import name_of
+from kernelprune.format.patterns import decode
 from kernelprune.format.writer import MAX_HEADER_BYTES, RESERVED_KEYS
-from kernelprune.graph.connections import Connections
 from kernelprune.graph.ir import Graph, Node, Shape, Value
 from kernelprune.graph.ops import OPS
 from kernelprune.graph.ops.base import MAX_EXTENT, MAX_RANK
@@ -37,6 +37,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "I32": np.dtype("<i4"),
     "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
 }
 _NODE_KEYS = ("op", "name", "inputs", "output", "shape")
 
@@ -56,7 +57,9 @@ def read_bytes(data: bytes, name: str) -> tuple[Graph, dict[str, str]]:
         graph = _graph(metadata)
         spare = dict(tensors)
         check_graph(
-            graph, metadata["version"], lambda node, shapes: _take_tensors(node, shapes, spare)
+            graph,
+            metadata["version"],
+            lambda node, shapes: _take_tensors(node, shapes, spare, metadata["version"] == "1"),
         )
         if spare:
             raise FormatError(f"tensor {shown(next(iter(spare)))} belongs to no node")
@@ -267,28 +270,27 @@ def _node(entry: Any) -> Node:
     return node
 
 
-# Of a layer's tensors: types and rank; the bias has the type that goes with the weight's.
-_CONNECTIONS = {
-    "row_ptr": (("<u4",), 1),
-    "col": (("<u2", "<u4"), 1),
-    "weight": (("<f4", "|i1"), 3),
-}
+# The types of a layer's col, by version.
+_INDICES = {True: ("<u2", "<u4"), False: ("|u1", "<u2", "<u4")}
 
 
-def _take_tensors(node: Node, inputs: list[Shape], spare: dict[str, np.ndarray]) -> None:
+def _take_tensors(
+    node: Node, inputs: list[Shape], spare: dict[str, np.ndarray], is_version_1: bool
+) -> None:
     """Moves a node's tensors from ``spare``; check_graph compares shapes and contents."""
     for role, (dtype, shape) in node.rule.tensors(node, inputs).items():
         node.tensors[role] = _take(node, role, (dtype.str,), len(shape), spare)
     if node.has_weight():
-        found = {
-            role: _take(node, role, dtypes, rank, spare)
-            for role, (dtypes, rank) in _CONNECTIONS.items()
-        }
-        is_quantised = found["weight"].dtype == np.int8
+        weight = _take(node, "weight", ("<f4", "|i1"), 3, spare)
+        is_quantised = weight.dtype == np.int8
         node.bias = _take(node, "bias", ("<i4" if is_quantised else "<f4",), 1, spare)
         if is_quantised:
             node.weight_scale = _take(node, "scale", ("<f4",), 1, spare)
-        node.connections = Connections(inputs[0][0], **found)
+        row_ptr = col = None
+        if is_version_1 or f"{node.name}.col" in spare:
+            row_ptr = _take(node, "row_ptr", ("<u4",), 1, spare)
+            col = _take(node, "col", _INDICES[is_version_1], 1, spare)
+        node.connections = decode(node.shape[0], inputs[0][0], row_ptr, col, weight)
 
 
 def _take(

@@ -12,6 +12,7 @@ import numpy as np
 
 from kernelprune.errors import FormatError
 from kernelprune.files import replacing
+from kernelprune.format.patterns import encode
 from kernelprune.graph.connections import Connections
 from kernelprune.graph.ir import Graph, Node, Value
 from kernelprune.graph.validate import FREE, check_graph, check_growth, is_used, version_of
@@ -19,7 +20,7 @@ from kernelprune.graph.validate import FREE, check_graph, check_growth, is_used,
 MAX_HEADER_BYTES = 64 << 20
 RESERVED_KEYS = ("format", "version", "graph")
 
-_DTYPES = {"<u2": "U16", "<u4": "U32", "<f4": "F32", "<i4": "I32", "|i1": "I8"}
+_DTYPES = {"|u1": "U8", "<u2": "U16", "<u4": "U32", "<f4": "F32", "<i4": "I32", "|i1": "I8"}
 
 
 def write(
@@ -45,7 +46,7 @@ def to_bytes(graph: Graph, metadata: Mapping[str, Any] | None = None) -> bytes:
 
 def _pieces(graph: Graph, metadata: Mapping[str, Any] | None) -> list[bytes | memoryview]:
     check_graph(graph)
-    tensors = _tensors(graph)
+    tensors = _tensors(graph, compact=version_of(graph) != "1")
     header = _header(graph, tensors, metadata or {})
     arrays = [array.reshape(-1).view(np.uint8).data for array in tensors.values()]
     pieces: list[bytes | memoryview] = [len(header).to_bytes(8, "little"), header, *arrays]
@@ -53,8 +54,9 @@ def _pieces(graph: Graph, metadata: Mapping[str, Any] | None) -> list[bytes | me
     return pieces
 
 
-def _tensors(graph: Graph) -> dict[str, np.ndarray]:
-    """All tensors in the order of the file: 4-byte types first, so that everything is aligned."""
+def _tensors(graph: Graph, *, compact: bool) -> dict[str, np.ndarray]:
+    """All tensors in the order of the file: 4-byte types first, so that everything is aligned.
+    ``compact``: with patterns as version 1 does not have them."""
     tensors: dict[str, np.ndarray] = {}
     for node in graph.nodes:
         with np.errstate(over="ignore"):
@@ -63,7 +65,7 @@ def _tensors(graph: Graph) -> dict[str, np.ndarray]:
                 for role, array in node.tensors.items()
             }
             if node.has_weight():
-                arrays.update(_layer_tensors(node))
+                arrays.update(_layer_tensors(node, compact))
         for role, array in arrays.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise FormatError(f"node '{node.name}' ({node.op}): {role} overflows float32")
@@ -71,14 +73,13 @@ def _tensors(graph: Graph) -> dict[str, np.ndarray]:
     return dict(sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize))
 
 
-def _layer_tensors(node: Node) -> dict[str, np.ndarray]:
+def _layer_tensors(node: Node, compact: bool) -> dict[str, np.ndarray]:
     """Of a layer with connections; its checks have passed."""
     is_quantised = node.weight_scale is not None
     kept = node.sparse() if is_quantised else _connections_float32(node)
     bias = node.bias if node.bias is not None else np.zeros(node.shape[0])
     arrays = {
-        "row_ptr": kept.row_ptr.astype("<u4"),
-        "col": kept.col.astype("<u2" if kept.in_channels <= 65536 else "<u4"),
+        **encode(kept, compact=compact),
         "weight": np.ascontiguousarray(kept.weight, "i1" if is_quantised else "<f4"),
         "bias": np.ascontiguousarray(bias, "<i4" if is_quantised else "<f4"),
     }
