@@ -70,10 +70,14 @@ void fill_from_gaps(const uint8_t* gaps, Connections* connections) {
   }
 }
 
-Connections every_connection(uint64_t rows, uint64_t inputs) {
-  if (rows * inputs > std::numeric_limits<uint32_t>::max()) {
-    fail("there are " + std::to_string(rows * inputs) + " connections, more than 32 bits count");
+void check_count(uint64_t connections) {
+  if (connections > std::numeric_limits<uint32_t>::max()) {
+    fail("there are " + std::to_string(connections) + " connections, more than 32 bits count");
   }
+}
+
+Connections every_connection(uint64_t rows, uint64_t inputs) {
+  check_count(rows * inputs);
   Connections out;
   out.row_ptr.resize(rows + 1);
   out.col.resize(rows * inputs);
@@ -119,15 +123,21 @@ Connections NodeTensors::connections(const std::string& node, const OpParams& op
   const auto kernel_h = static_cast<uint64_t>(window.kernel_h);
   const auto kernel_w = static_cast<uint64_t>(window.kernel_w);
   const auto rows = static_cast<uint64_t>(out_channels);
-  const bool is_full = version > 1 && file_.tensors.count(node + ".col") == 0;
+  const auto inputs = static_cast<uint64_t>(in_channels);
+  const bool has_bits = version > 1 && has(node + ".kept");
+  const bool is_full = version > 1 && !has_bits && !has(node + ".col");
   Connections out;
-  if (!is_full) out = listed(node, in_channels, rows, version);
-  const uint64_t count = is_full ? rows * static_cast<uint64_t>(in_channels) : out.row_ptr.back();
+  if (has_bits) {
+    out = bits(node, inputs, rows);
+  } else if (!is_full) {
+    out = listed(node, in_channels, rows, version);
+  }
+  const uint64_t count = is_full ? rows * inputs : out.row_ptr.back();
   std::vector<Dtype> dtypes{Dtype::kF32};
   if (of_bytes) dtypes.push_back(Dtype::kI8);
   const TensorView& weight = take(node + ".weight", dtypes, {count, kernel_h, kernel_w});
   // Not before the weights are there: the pattern is no larger than they are.
-  if (is_full) out = every_connection(rows, static_cast<uint64_t>(in_channels));
+  if (is_full) out = every_connection(rows, inputs);
   const int64_t all = all_connections_of(op, in_channels, out_channels);
   if (all < static_cast<int64_t>(count) || all > in_channels * out_channels) {
     fail("parameter 'all_connections' is " + std::to_string(all) + ", outside of " +
@@ -141,6 +151,26 @@ Connections NodeTensors::connections(const std::string& node, const OpParams& op
   out.bias = copy_of<float>(take(node + ".bias", {Dtype::kF32}, {rows}));
   check_finite(out.weight, "weight");
   check_finite(out.bias, "bias");
+  return out;
+}
+
+Connections NodeTensors::bits(const std::string& node, uint64_t inputs, uint64_t rows) {
+  const uint64_t row_bytes = (inputs + 7) / 8;
+  const TensorView& kept = take(node + ".kept", {Dtype::kU8}, {rows, row_bytes});
+  Connections out;
+  out.row_ptr.reserve(rows + 1);
+  out.row_ptr.push_back(0);
+  for (uint64_t row = 0; row < rows; ++row) {
+    const uint8_t* bytes = kept.data + row * row_bytes;
+    for (uint64_t i = 0; i < 8 * row_bytes; ++i) {
+      if ((bytes[i / 8] >> (i % 8) & 1) == 0) continue;
+      if (i >= inputs)
+        fail("kept names input channel " + std::to_string(i) + " of " + std::to_string(inputs));
+      out.col.push_back(static_cast<uint32_t>(i));
+    }
+    check_count(out.col.size());
+    out.row_ptr.push_back(static_cast<uint32_t>(out.col.size()));
+  }
   return out;
 }
 

@@ -29,10 +29,13 @@ class NodeTensors {
   void check_all_taken() const;
 
  private:
+  bool has(const std::string& name) const { return file_.tensors.count(name) != 0; }
   // The tensor of this name, which must have one of the dtypes and exactly this shape.
   const TensorView& take(const std::string& name, const std::vector<Dtype>& dtypes,
                          const std::vector<uint64_t>& shape);
-  // A pattern that the file has as row_ptr and col; without weights.
+  // Which connections there are, without weights: as a bit for each that there could be, or as
+  // row_ptr and col. "Patterns" in FORMAT.md.
+  Connections bits(const std::string& node, uint64_t inputs, uint64_t rows);
   Connections listed(const std::string& node, int64_t in_channels, uint64_t rows, int version);
   IntegerWeights integers(const std::string& node, const TensorView& weight,
                           const std::vector<uint32_t>& row_ptr, uint64_t taps);

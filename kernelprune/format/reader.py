@@ -286,11 +286,13 @@ def _take_tensors(
         node.bias = _take(node, "bias", ("<i4" if is_quantised else "<f4",), 1, spare)
         if is_quantised:
             node.weight_scale = _take(node, "scale", ("<f4",), 1, spare)
-        row_ptr = col = None
-        if is_version_1 or f"{node.name}.col" in spare:
-            row_ptr = _take(node, "row_ptr", ("<u4",), 1, spare)
-            col = _take(node, "col", _INDICES[is_version_1], 1, spare)
-        node.connections = decode(node.shape[0], inputs[0][0], row_ptr, col, weight)
+        pattern = {}
+        if not is_version_1 and f"{node.name}.kept" in spare:
+            pattern["kept"] = _take(node, "kept", ("|u1",), 2, spare)
+        elif is_version_1 or f"{node.name}.col" in spare:
+            pattern["row_ptr"] = _take(node, "row_ptr", ("<u4",), 1, spare)
+            pattern["col"] = _take(node, "col", _INDICES[is_version_1], 1, spare)
+        node.connections = decode(node.shape[0], inputs[0][0], pattern, weight)
 
 
 def _take(

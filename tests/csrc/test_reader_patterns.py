@@ -41,6 +41,29 @@ def as_full(model: mb.ModelBytes, connections: int = 12) -> None:
     model.tensors["stem.weight"] = kernels
 
 
+def as_bits(model: mb.ModelBytes) -> None:
+    ends, col = (model.tensors.pop(f"stem.{role}").astype(int) for role in ("row_ptr", "col"))
+    kept = np.zeros((4, 3), bool)
+    kept[np.repeat(np.arange(4), np.diff(ends)), col] = True
+    model.tensors["stem.kept"] = np.packbits(kept, axis=1, bitorder="little")
+
+
+def bits(change):
+    """``change`` gets ``kept`` [4, 1] and gives what is there instead."""
+
+    def edit(model: mb.ModelBytes) -> None:
+        as_bits(model)
+        model.tensors["stem.kept"] = change(model.tensors["stem.kept"].copy())
+
+    return edit
+
+
+def bits_and_col(model: mb.ModelBytes) -> None:
+    col = model.tensors["stem.col"]
+    as_bits(model)
+    model.tensors["stem.col"] = col
+
+
 def put(array: str, place: int, value: int):
     def change(model: mb.ModelBytes) -> None:
         as_gaps(model)
@@ -92,6 +115,14 @@ REFUSED = {
     "all, but too many kernels": lambda model: as_full(model, 13),
     "all, and no kernels": lambda model: as_full(model, 0),
     "all, with row_ptr": full_with_row_ptr,
+    "a bit past the inputs": bits(lambda kept: kept | np.uint8(8)),
+    "one bit more": bits(lambda kept: np.full_like(kept, 7)),
+    "no bits": bits(np.zeros_like),
+    "bits of a row too few": bits(lambda kept: kept[:-1]),
+    "bytes of a row too many": bits(lambda kept: np.repeat(kept, 2, axis=1)),
+    "bits in one row": bits(lambda kept: kept.reshape(-1)),
+    "bits of another type": bits(lambda kept: kept.astype("<u2")),
+    "bits and indices": bits_and_col,
     "all of more than there are": widest,
 }
 
@@ -106,7 +137,7 @@ def test_refused(name: str) -> None:
             check(data)
 
 
-@pytest.mark.parametrize("change", [as_gaps, as_full])
+@pytest.mark.parametrize("change", [as_gaps, as_bits, as_full])
 def test_the_same_as_indices(change, tmp_path: Path) -> None:
     """If this fails, a layer reads other channels than were kept."""
     data = second_version(change)(mb.every_op())
@@ -133,7 +164,7 @@ def relisted(model: mb.ModelBytes, layer) -> None:
     model.tensors["stem.weight"] = layer.weight
 
 
-@pytest.mark.parametrize("change", [as_gaps, as_full])
+@pytest.mark.parametrize("change", [as_gaps, as_bits, as_full])
 def test_not_in_version_1(change) -> None:
     """If this fails, a file that says version 1 needs a reader of version 2."""
     model = mb.every_op()
@@ -151,7 +182,6 @@ def test_the_form_goes_with_the_version() -> None:
     old = model.to_bytes()
     graph, _ = read_bytes(old, "file")
     assert b'"U8"' not in to_bytes(graph)
-    graph.nodes[0].name = "stem"
     graph.output_names[0] = "mine"  # is of version 2
     data = to_bytes(graph)
     assert b'"U8"' in data and len(data) < len(to_bytes(read_bytes(old, "file")[0]))

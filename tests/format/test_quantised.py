@@ -199,7 +199,9 @@ REFUSED = {
     "unknown key of a node": (mb.node("pool", **a_scale(1, type="u8")), "'pool'.*keys"),
     "in version 1": (version_1(lambda file: None), "keys"),
     "of a node in version 1": (
-        version_1(lambda file: file.graph["inputs"][0].pop("quantization")), "version 1|quantised|uint8"),
+        version_1(lambda file: file.graph["inputs"][0].pop("quantization")),
+        "version 1|quantised|uint8",
+    ),
     "integer weights in version 1": (
         version_1(lambda f: (only_input(f), f.graph["inputs"][0].pop("quantization"))), "stem"),
     "integer weights on numbers": (float_input, "'stem'.*'x' is not quantised"),
