@@ -4,7 +4,12 @@ sanitizers) it also builds ``kernelprune._emulator``, which only tests need: no 
 Environment variables passed on to CMake (see CMakeLists.txt): ``KERNELPRUNE_CUDA``,
 ``KERNELPRUNE_CUDA_ARCHITECTURES``, ``KERNELPRUNE_SANITIZE``, ``KERNELPRUNE_WERROR``.
 ``KERNELPRUNE_BUILD_DIR`` moves the build folder, ``CMAKE_BUILD_PARALLEL_LEVEL`` limits the compiler
-processes.
+processes. What others get, a wheel or what pip installs, is without CUDA, whatever the machine that
+builds it has; ``KERNELPRUNE_CUDA=on pip install .`` is with it. In place the default is ``auto``.
+
+Why not the setuptools plugin of scikit-build-core (1.1): it empties its build folder before each
+build, so that each `make build` would compile everything; that folder is not ours to name, as the
+sanitized build beside the usual one needs; nor are the targets, of which a wheel has one less.
 """
 
 from __future__ import annotations
@@ -37,8 +42,9 @@ def find_tool(name: str) -> str:
     return found
 
 
-def cmake_options() -> list[str]:
-    """Every option is passed every time, so that the cache never remembers an earlier choice."""
+def cmake_options(cuda: str) -> list[str]:
+    """Every option is passed every time, so that the cache never remembers an earlier choice.
+    ``cuda``: what ``KERNELPRUNE_CUDA`` is unless the environment says otherwise."""
     import pybind11
 
     try:
@@ -55,7 +61,7 @@ def cmake_options() -> list[str]:
         "PYBIND11_FINDPYTHON": "ON",
         "pybind11_DIR": pybind11.get_cmake_dir(),
         "KERNELPRUNE_JSON_INCLUDE": json_include,
-        "KERNELPRUNE_CUDA": environment("KERNELPRUNE_CUDA", "auto"),
+        "KERNELPRUNE_CUDA": environment("KERNELPRUNE_CUDA", cuda),
         "KERNELPRUNE_CUDA_ARCHITECTURES": environment("KERNELPRUNE_CUDA_ARCHITECTURES", "80;90"),
         "KERNELPRUNE_SANITIZE": environment("KERNELPRUNE_SANITIZE", ""),
         "KERNELPRUNE_WERROR": environment("KERNELPRUNE_WERROR", "OFF"),
@@ -76,7 +82,8 @@ class CMakeBuild(build_ext):
         build_dir = Path(os.environ.get("KERNELPRUNE_BUILD_DIR", default)).resolve()
         cmake = find_tool("cmake")
         configure = [cmake, "-S", str(ROOT), "-B", str(build_dir), "-G", "Ninja"]
-        self.call([*configure, *cmake_options()])
+        in_place = self.inplace or self.editable_mode
+        self.call([*configure, *cmake_options("auto" if in_place else "off")])
         jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(os.cpu_count() or 1)
         modules = {ext.name: ext.name.rpartition(".")[2] for ext in self.extensions}
         self.call(

@@ -18,7 +18,15 @@ EXTRAS = {
     "onnxruntime": "bench",
     "openvino": "bench",
     "MNN": "bench",
+    "nncf": "bench",
 }
+
+
+def to_install(package: str) -> str:
+    """What pip is to install, as a shell takes it, for a package by the name that is imported: the
+    extra that brings it, else the package itself."""
+    extra = EXTRAS.get(package)
+    return f"'kernelprune[{extra}]'" if extra else package
 
 
 class Error(Exception):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+import setuptools
+import yaml
 from build_folder import build_folder
 
 from kernelprune.cli import missing_package
@@ -77,6 +82,8 @@ def test_wheel_has_no_emulator(tmp_path: Path) -> None:
     modules = [Path(name).name.partition(".")[0] for name in names if name.endswith(".so")]
     assert modules == ["_core"]
     assert "kernelprune/runtime/engine.py" in names
+    licences = {Path(name).name for name in names if ".dist-info/licenses/" in name}
+    assert licences == {"LICENSE", "THIRD_PARTY_NOTICES.md"}
     assert [name for name in names if "emulator" in name] == []
     # Packages read their names from these when they are imported.
     assert {name for name in tracked_files() if name.endswith(".pyi")} <= set(names)
@@ -87,10 +94,57 @@ def test_wheel_has_no_emulator(tmp_path: Path) -> None:
     assert importlib.util.find_spec("kernelprune._emulator") is not None  # but here
 
 
-def extras() -> dict[str, list[str]]:
+@pytest.mark.parametrize("in_place", [False, True])
+def test_cuda_is_left_out_of_wheels(in_place: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, what a wheel holds depends on whether its builder's machine has nvcc, or
+    developers have to ask for the CUDA kernels each time."""
+    commands: list[list[str]] = []
+
+    def call(self: object, command: list[str]) -> None:
+        commands.append(command)
+        raise StopIteration  # before anything is built
+
+    monkeypatch.delenv("KERNELPRUNE_CUDA", raising=False)
+    monkeypatch.setattr("setuptools.setup", lambda **_: None)
+    module = runpy.run_path(str(ROOT / "setup.py"))
+    command = module["CMakeBuild"](setuptools.Distribution())
+    monkeypatch.setattr(module["CMakeBuild"], "call", call)
+    command.inplace, command.extensions = in_place, []
+    with pytest.raises(StopIteration):
+        command.build_extensions()
+    assert f"-DKERNELPRUNE_CUDA={'auto' if in_place else 'off'}" in commands[0]
+
+
+def test_notices_have_the_licences_of_what_is_compiled_in() -> None:
+    """If this fails, a wheel spreads code of others without the notices that they ask for."""
+    notices = " ".join((ROOT / "THIRD_PARTY_NOTICES.md").read_text(encoding="utf-8").split())
+    files = importlib.metadata.files("pybind11") or []
+    (licence,) = (path for path in files if path.name == "LICENSE")
+    terms = licence.read_text().split("Please also refer")[0]
+    assert " ".join(terms.split()) in notices
+    headers = pytest.importorskip("nlohmann_json").get_include()
+    holders = set()
+    for path in Path(headers).rglob("*.hpp"):
+        found = re.findall(r"SPDX-FileCopyrightText: [^A-Z]*(.*?)(?: <|$)", path.read_text(), re.M)
+        holders.update(name.split()[-1] for name in found)
+    assert "Lohmann" in holders and [name for name in holders if name not in notices] == []
+
+
+def project() -> dict[str, Any]:
     tomllib = pytest.importorskip("tomllib")  # Python 3.11
-    content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    return content["project"]["optional-dependencies"]
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def extras() -> dict[str, list[str]]:
+    return project()["optional-dependencies"]
+
+
+def test_citation_names_the_project() -> None:
+    """If this fails, citations name another project, or the file is no YAML."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["title"], citation["cff-version"]) == (project()["name"], "1.2.0")
+    assert citation["repository-code"] == project()["urls"]["Source"]
+    assert citation["license"] == project()["license"].split(" AND ")[0]
 
 
 def brought_by(extra: str) -> set[str]:

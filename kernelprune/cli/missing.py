@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from kernelprune.errors import EXTRAS
+from kernelprune.errors import to_install
 
 
 def missing_package(error: ModuleNotFoundError) -> str:
     """One line for a package that is not installed: what to type."""
     name = (error.name or "").partition(".")[0]
-    extra = EXTRAS.get(name)
-    wanted = f"'kernelprune[{extra}]'" if extra else name
-    return f"error: the package {name!r} is not installed: pip install {wanted}"
+    return f"error: the package {name!r} is not installed: pip install {to_install(name)}"

@@ -163,8 +163,8 @@ def test_bench_names_what_is_missing(
     monkeypatch.setitem(sys.modules, "MNN", None)
     result = call("bench", file, "-b", 1, "-n", 1, "--against", "mnn,mnn-sparse", "--no-start-up")
     assert result.code == 0
-    assert "mnn: not installed (pip install MNN)" in result.out
-    assert "mnn-sparse: not installed (pip install MNN)" in result.out
+    assert "mnn: not installed (pip install 'kernelprune[bench]')" in result.out
+    assert "mnn-sparse: not installed (pip install 'kernelprune[bench]')" in result.out
 
 
 def test_tune(call, file: Path, tmp_path: Path) -> None:

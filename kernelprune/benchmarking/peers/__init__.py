@@ -24,7 +24,7 @@ from kernelprune.benchmarking.peers.base import (
     Refused,
     random_inputs,
 )
-from kernelprune.errors import Error
+from kernelprune.errors import Error, to_install
 from kernelprune.frontends.onnx import output_names
 from kernelprune.graph.ir import Graph
 
@@ -52,7 +52,7 @@ class Kind:
     """How to get from a graph to a peer that is ready to run.
 
     Attributes:
-        package: What pip calls it.
+        package: What it imports.
         convert: Writes a float32 graph as the peer's own file for a batch size; returns its path.
             Those that compute in int8 take float32 images ``[count, *shape]``, for each input of
             the graph, as a fourth argument.
@@ -177,8 +177,9 @@ def _guarded(name: str, action: Callable):
     try:
         return action()
     except ImportError as error:
-        package = KINDS[name].package
-        raise NotInstalled(f"not installed (pip install {package}): {error}") from error
+        package = (error.name or KINDS[name].package).partition(".")[0]
+        hint = f"pip install {to_install(package)}"
+        raise NotInstalled(f"not installed ({hint}): {error}") from error
     except (Error, MemoryError):
         raise
     except Exception as error:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kernelprune.benchmarking.peers.base import Job, NotInstalled, Outputs, Peer, Refused
+from kernelprune.errors import to_install
 from kernelprune.frontends.onnx import write_onnx
 from kernelprune.graph.ir import Graph
 
@@ -40,7 +41,9 @@ def convert_int8(graph: Graph, batch: int, path: Path, images: list[np.ndarray])
         try:
             import nncf
         except ImportError as error:
-            raise NotInstalled(f"not installed (pip install nncf): {error}") from error
+            raise NotInstalled(
+                f"not installed (pip install {to_install('nncf')}): {error}"
+            ) from error
 
         found = nncf.quantize(model, nncf.Dataset(samples), subset_size=len(samples))
     found.reshape({value.name: [batch, *value.shape] for value in graph.inputs})
