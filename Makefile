@@ -123,6 +123,24 @@ coverage: build $(COVERAGE_VENV)/.stamp-packages  ## try published networks; wri
 	@$(COVERAGE_VENV)/bin/python -m bench.coverage $(ARGS)
 	@$(COVERAGE_VENV)/bin/python -m bench.coverage --table
 
+# The site of the documents. What warns, such as a link that leads nowhere, is an error.
+DOCS_VENV ?= .venv-docs
+
+$(DOCS_VENV)/.stamp-packages: docs/requirements.txt constraints.txt
+	@test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
+	@echo "installing what makes the site into $(DOCS_VENV)"
+	@$(DOCS_VENV)/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
+	  -c constraints.txt -r docs/requirements.txt
+	@touch $@
+
+.PHONY: docs
+docs: $(DOCS_VENV)/.stamp-packages  ## build the site of the documents into build/site
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
+
+.PHONY: doors
+doors:  ## build and try packages as users get them (bench/doors.sh has more doors)
+	@PYTHON=$(PYTHON) bench/doors.sh $(or $(ARGS),short)
+
 # --- development ---------------------------------------------------------------------------------
 
 CPP_FILES := 'csrc/*.h' 'csrc/*.cc' 'csrc/*.cu' 'csrc/*.cuh' 'tests/csrc/*.h' 'tests/csrc/*.cc' 'examples/*.cc' 'examples/*.c'

