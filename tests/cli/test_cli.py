@@ -156,11 +156,13 @@ def test_bench_options(call, file: Path, tmp_path: Path) -> None:
     assert result.error == ""
 
 
+@pytest.mark.parametrize("module", ["MNN", "_tools"])  # the package has modules beside its own
 def test_bench_names_what_is_missing(
-    call, file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    call, file: Path, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
-    """If this fails, an engine that is not installed is left out without a word."""
-    monkeypatch.setitem(sys.modules, "MNN", None)
+    """If this fails, an engine that is not installed is left out without a word, or a package is
+    named that nobody can install."""
+    monkeypatch.setitem(sys.modules, module, None)
     result = call("bench", file, "-b", 1, "-n", 1, "--against", "mnn,mnn-sparse", "--no-start-up")
     assert result.code == 0
     assert "mnn: not installed (pip install 'kernelprune[bench]')" in result.out

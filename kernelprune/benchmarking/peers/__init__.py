@@ -24,7 +24,7 @@ from kernelprune.benchmarking.peers.base import (
     Refused,
     random_inputs,
 )
-from kernelprune.errors import Error, to_install
+from kernelprune.errors import EXTRAS, Error, to_install
 from kernelprune.frontends.onnx import output_names
 from kernelprune.graph.ir import Graph
 
@@ -177,7 +177,9 @@ def _guarded(name: str, action: Callable):
     try:
         return action()
     except ImportError as error:
-        package = (error.name or KINDS[name].package).partition(".")[0]
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:  # a module inside of the peer's package
+            package = KINDS[name].package
         hint = f"pip install {to_install(package)}"
         raise NotInstalled(f"not installed ({hint}): {error}") from error
     except (Error, MemoryError):
