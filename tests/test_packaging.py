@@ -139,6 +139,18 @@ def extras() -> dict[str, list[str]]:
     return project()["optional-dependencies"]
 
 
+def test_every_extra_has_a_door() -> None:
+    """If this fails, nobody notices when an extra alone lacks a package, or the script of the doors
+    is no longer one that bash reads."""
+    script = ROOT / "bench" / "doors.sh"
+    doors = set(re.findall(r"^door_(\w+)\(\)", script.read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(extras()) - {"digits", "test", "dev"} <= doors
+    done = subprocess.run(["bash", str(script)], capture_output=True, text=True)
+    assert done.returncode == 2 and "bench/doors.sh short" in done.stdout
+    done = subprocess.run(["bash", str(script), "window"], capture_output=True, text=True)
+    assert done.returncode == 1 and "no door window" in done.stderr
+
+
 def test_citation_names_the_project() -> None:
     """If this fails, citations name another project, or the file is no YAML."""
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
