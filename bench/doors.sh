@@ -49,6 +49,7 @@ fresh() {
 # building are not, and ccache would know no file again.
 fresh_for_building() {
   test -d "$source" || fail "no sources in $source: first the door sdist"
+  if [ -e "$folder/made/build" ]; then PATH=$folder/environments/build/bin:$PATH; return; fi
   fresh build
   python - "$source" >"$folder/build-requires.txt" <<'END'
 import pathlib, re, sys
@@ -57,6 +58,7 @@ text = pathlib.Path(sys.argv[1], "pyproject.toml").read_text(encoding="utf-8")
 print(*re.findall(r'"([^"]+)"', text.split("requires = [")[1].split("]")[0]), sep="\n")
 END
   pip install --quiet -r "$folder/build-requires.txt"
+  touch "$folder/made/build"
 }
 
 wheel() {
@@ -104,9 +106,10 @@ light_commands() {
 # --- doors -----------------------------------------------------------------------------------------
 
 door_sdist() {
-  fresh sdist build
+  fresh sdist build setuptools
   rm -rf "$folder/sdist" "$source"
-  python -m build --quiet --sdist --outdir "$folder/sdist" "$root"
+  python -m build --quiet --sdist --no-isolation --skip-dependency-check \
+    --outdir "$folder/sdist" "$root" # what compiling needs is the next door's
   mkdir "$source"
   tar -xzf "$folder"/sdist/kernelprune-*.tar.gz --strip-components 1 -C "$source"
 }
@@ -206,12 +209,14 @@ door_all() {
 # The library, as its users build it; with ccache the wheel's objects are taken.
 library() {
   fresh_for_building
+  if [ -e "$folder/made/library" ]; then return; fi
   local json
   json=$(python -c "import nlohmann_json; print(nlohmann_json.get_include())")
   cmake -G Ninja -S "$source" -B "$folder/library" -DKERNELPRUNE_PYTHON=OFF \
     -DKERNELPRUNE_CUDA=off -DKERNELPRUNE_JSON_INCLUDE="$json"
   cmake --build "$folder/library"
   cmake --install "$folder/library" --prefix "$folder/installed"
+  touch "$folder/made/library"
 }
 
 example() {
@@ -259,7 +264,8 @@ for name in "$@"; do
 done
 [ ${#names[@]} -gt 0 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2; }
 
-mkdir -p "$folder/logs"
+rm -rf "$folder/made" # what doors of this call share
+mkdir -p "$folder/logs" "$folder/made"
 exec 3>&1
 for name in "${names[@]}"; do
   begin=$SECONDS
