@@ -98,6 +98,9 @@ def text_files() -> list[Path]:
         ".yaml",
         ".json",
         ".html",
+        ".yml",
+        ".sh",
+        ".cff",
     }
     folders = ("csrc", "kernelprune", "tests", "bench", "docs", "examples", "recipes", ".ci")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*")]

@@ -10,6 +10,7 @@ from kernelprune.frontends.onnx.walk import Sizes, Walk
 from kernelprune.graph.ir import Graph
 from kernelprune.graph.ops.fake_quantize import rounds
 from kernelprune.graph.quantization import quantizations
+from kernelprune.lazy import resolve
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,8 +40,10 @@ def load_onnx(path: str | os.PathLike[str], sizes: Sizes | None = None) -> nn.Mo
     in place of the file's; by name where there are several inputs.
 
     Raises Error when there is no such file or it leaves a size free, FormatError when it is
-    damaged, UnsupportedOperator (which names all nodes) for operators without counterpart.
+    damaged, UnsupportedOperator (which names all nodes) for operators without counterpart,
+    MissingPackage without torch or onnx.
     """
+    resolve("kernelprune.load_onnx", "torch")
     return as_module(read_onnx(path, sizes))
 
 

@@ -15,6 +15,7 @@ from onnx_files import constant, model_of, saved
 
 from kernelprune import Error, FormatError, MissingPackage, UnsupportedOperator
 from kernelprune.frontends.onnx import read_onnx
+from kernelprune.frontends.onnx.load import load_onnx
 
 
 def relu(source: str = "x", result: str = "y", name: str = "") -> Any:
@@ -184,8 +185,11 @@ def test_all_operators_are_named_at_once(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """If this fails, a user without the package onnx is not told what to install."""
+    """If this fails, a user without the packages onnx or torch is not told what to install."""
     path = saved(net(), tmp_path / "net.onnx")
+    with monkeypatch.context() as context, pytest.raises(MissingPackage, match=r"\[train\]"):
+        context.setitem(sys.modules, "torch", None)
+        load_onnx(path)
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingPackage, match=r"kernelprune\[onnx\]"):
         read_onnx(path)
