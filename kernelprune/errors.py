@@ -13,6 +13,7 @@ EXTRAS = {
     "safetensors": "train",
     "yaml": "train",
     "matplotlib": "report",
+    "jinja2": "report",
     "sklearn": "digits",
     "onnx": "onnx",
     "onnxruntime": "bench",

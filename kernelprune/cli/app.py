@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 import kernelprune
 
 # As they follow each other in use.
-_ORDER = ("demo", "train", "prune", "export", "quantize", "run", "inspect", "bench", "tune")
+_ORDER = ("demo", "train", "prune", "export", "quantize", "run", "inspect", "report", "bench", "tune")
 
 
 class _Commands(TyperGroup):
@@ -47,5 +47,5 @@ def common(
     """Prune a CNN to a tenth of its connections, then run what is left, fast.
 
     [bold]train[/bold] a model, [bold]prune[/bold] it, [bold]export[/bold] one file;
-    [bold]inspect[/bold], [bold]run[/bold] and [bold]bench[/bold] that file.
+    [bold]inspect[/bold], [bold]report[/bold], [bold]run[/bold] and [bold]bench[/bold] that file.
     """

@@ -1,8 +1,9 @@
-"""Tables of models, of benchmarks and of machines, for a terminal."""
+"""Tables of models, of benchmarks and of machines, for a terminal; and a page about a model file."""
 
 from __future__ import annotations
 
 from kernelprune.report.fitted import FittedTable, add_row
+from kernelprune.report.page import PageOptions, Strengths, write_page
 from kernelprune.report.tables import (
     benchmark_table,
     count,
@@ -17,6 +18,8 @@ from kernelprune.report.tables import (
 
 __all__ = [
     "FittedTable",
+    "PageOptions",
+    "Strengths",
     "add_row",
     "benchmark_table",
     "count",
@@ -27,4 +30,5 @@ __all__ = [
     "model_table",
     "start_up_table",
     "tuning_table",
+    "write_page",
 ]

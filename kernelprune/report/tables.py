@@ -135,7 +135,7 @@ def model_table(graph: Graph, metadata: Mapping[str, str], file_bytes: int) -> T
     kept, total = graph.kept_connections(), graph.all_connections()
     macs, dense = graph.macs(), graph.macs(dense=True)
     in_file = f"{kept:,} of {total:,} ({kept / max(total, 1):.1%})"
-    of_model = _of_model(metadata, kept)
+    of_model = connections_of_model(metadata, kept)
     more = f"{count(macs)} of {count(dense)} per image ({macs / max(dense, 1):.1%})"
     rows = {
         "inputs": ", ".join(f"{v.name} {list(v.shape)}" for v in graph.inputs),
@@ -157,7 +157,7 @@ def model_table(graph: Graph, metadata: Mapping[str, str], file_bytes: int) -> T
     return table
 
 
-def _of_model(metadata: Mapping[str, str], kept: int) -> int:
+def connections_of_model(metadata: Mapping[str, str], kept: int) -> int:
     """Connections of the dense network that a file was made of, as its export notes them; 0 where
     the file does not say, or what it says is not about what it holds."""
     found = re.fullmatch(r"(\d{1,15})/(\d{1,15})", metadata.get("connections", ""), re.ASCII)
