@@ -48,7 +48,7 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "quantization": {"prune", "frontends", "graph", "format"},
     "train": {"models", "data", "prune", "frontends", "graph", "format"},
     "benchmarking": {"graph", "format", "frontends", "runtime", "quantization"},
-    "report": {"format", "runtime", "benchmarking"},
+    "report": {"graph", "format", "runtime", "benchmarking"},
 }
 # Below everything else, and for all: how text is shown, which errors there are, how files are read
 # and written.

@@ -10,7 +10,18 @@ from typer.core import TyperGroup
 import kernelprune
 
 # As they follow each other in use.
-_ORDER = ("demo", "train", "prune", "export", "quantize", "run", "inspect", "report", "bench", "tune")
+_ORDER = (
+    "demo",
+    "train",
+    "prune",
+    "export",
+    "quantize",
+    "run",
+    "inspect",
+    "report",
+    "bench",
+    "tune",
+)
 
 
 class _Commands(TyperGroup):

@@ -1,9 +1,9 @@
-"""Where ``report`` finds the strengths of a training: in its checkpoints, or in the json of a plan."""
+"""Where ``report`` finds the strengths of a training: its checkpoints, or the json of a plan."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from kernelprune.errors import Error
 from kernelprune.files import read_bytes
@@ -51,7 +51,7 @@ def _of_json(source: Path) -> Strengths:
     return Strengths(edges, counts, kept)
 
 
-def _are_numbers(values: Any, whole: bool = False) -> bool:
+def _are_numbers(values: Any, whole: bool = False) -> TypeGuard[list[Any]]:
     kinds = (int,) if whole else (int, float)
     return isinstance(values, list) and all(
         type(value) in kinds and 0 <= value < 1 << 53 for value in values
@@ -78,10 +78,18 @@ def _of_checkpoints(source: Path) -> Strengths:
     return Strengths(found["edges"], found["counts"], found["kept"])
 
 
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """So that layer 10 comes behind layer 9."""
+    return [
+        (int(part) if part.isascii() and part.isdigit() else -1, part) for part in name.split(".")
+    ]
+
+
 def _scores(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """``|t_ij|`` times the scale of the input map, [O, I], of layers without groups."""
     scores = {}
-    for key, strength in state.items():
+    for key in sorted(state, key=_by_number):
+        strength = state[key]
         name, found, _ = key.partition(f"{_PARAMETER}strength")
         scale = state.get(f"{name}{_PARAMETER}scale")
         if found and scale is not None and strength.dim() == 2 and len(scale) == strength.shape[1]:

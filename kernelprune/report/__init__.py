@@ -1,4 +1,4 @@
-"""Tables of models, of benchmarks and of machines, for a terminal; and a page about a model file."""
+"""Tables of models, benchmarks and machines, for a terminal; and a page about a model file."""
 
 from __future__ import annotations
 

@@ -36,9 +36,9 @@ class LayerChoices:
 
 
 def layer_choices(engine: Engine, batch: int = 1) -> dict[str, LayerChoices]:
-    """By layer, for ``batch`` images: of the modes in which it can be computed the one whose kernels
-    the plan for the batch has. Layers that can be computed in one way only are there too; ops
-    without weights, and other devices than the CPU, have none.
+    """By layer, for ``batch`` images: of the modes in which it can be computed the one whose
+    kernels the plan for the batch has. Layers that can be computed in one way only are there too;
+    ops without weights, and other devices than the CPU, have none.
 
     Raises:
         Error: ``batch`` is no whole number from 1 up.
@@ -48,9 +48,7 @@ def layer_choices(engine: Engine, batch: int = 1) -> dict[str, LayerChoices]:
     for layer in sorted(map(_choices, engine._core.candidates), key=lambda each: each.lanes):
         words = {part.partition("/")[0] for part in kernels[layer.layer].split(" + ")}
         # One image at a time comes first and stays where the kernels of no mode are these.
-        if layer.layer not in found or (
-            layer.lanes <= batch and words >= set(layer.taken.kernels)
-        ):
+        if layer.layer not in found or (layer.lanes <= batch and words >= set(layer.taken.kernels)):
             found[layer.layer] = layer
     return found
 

@@ -23,6 +23,7 @@ CHOICES = {
     "run": ["portable,avx2,avx512", "fast,strict,tf32,half", "cpu|cuda", "digits"],
     "inspect": ["portable,avx2,avx512", "fast,strict,tf32,half", "cpu|cuda"],
     "tune": ["portable,avx2,avx512", "fast|strict"],
+    "report": ["portable,avx2,avx512", "fast|strict", "demo.json"],
     "bench": ["portable,avx2,avx512", "float32(fast),orstrict", "mnn-sparse"],
 }
 

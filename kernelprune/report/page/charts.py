@@ -14,8 +14,8 @@ from kernelprune.text import plain
 
 @dataclass(frozen=True)
 class Bar:
-    """``share`` of the whole height that is filled, 0..1, or None for a gap, and of that what stands
-    out at its foot (``part``, 0..1; 1 is all of it). ``title``: what it is."""
+    """``share`` of the whole height that is filled, 0..1, or None for a gap, and of that what
+    stands out at its foot (``part``, 0..1; 1 is all of it). ``title``: what it is."""
 
     share: float | None
     title: str

@@ -71,7 +71,8 @@ def collect(path: Path, options: PageOptions) -> Facts:
         if [v.shape for v in graph.inputs] != [v.shape for v in dense_graph.inputs]:
             raise ShapeError(f"{dense_path} takes other inputs than {path}")
         dense = Engine(dense_path, **fixed) if options.time else None
-    layers, timings = engine.layers(options.batch), {}
+    timings: dict[str, Timing] = {}
+    layers = engine.layers(options.batch)
     if options.time:
         timings, layers = _times(graph, engine, dense, options)
     return Facts(

@@ -9,15 +9,14 @@ import zlib
 
 import numpy as np
 
-from kernelprune.format import Node
+from kernelprune.graph.connections import Connections
 
 _LEVELS = 15  # of density, besides none: a pixel is four bits
 
 
-def block_densities(node: Node, side: int) -> np.ndarray:
+def block_densities(connections: Connections, side: int) -> np.ndarray:
     """Share of the connections in each block of channels that are kept, float64
     ``[min(O, side), min(I, side)]``."""
-    connections = node.sparse()
     sizes = connections.out_channels, connections.in_channels
     rows, columns = (min(size, side) for size in sizes)
     # In whole numbers of 64 bits: a file may have a million channels.
@@ -32,10 +31,11 @@ def block_densities(node: Node, side: int) -> np.ndarray:
 
 
 def picture(densities: np.ndarray, colour: tuple[int, int, int]) -> str:
-    """A ``data:`` address of a PNG: one colour, the more opaque the denser, so that it suits a light
-    and a dark page. A block with a single connection is seen."""
+    """A ``data:`` address of a PNG: one colour, the more opaque the denser, so that it suits a
+    light and a dark page. Opacity goes with the root of the density, since pruned layers are
+    sparse, and a block with a single connection is seen."""
     height, width = densities.shape
-    levels = np.ceil(np.clip(densities, 0, 1) * _LEVELS).astype(np.uint8)
+    levels = np.ceil(np.sqrt(np.clip(densities, 0, 1)) * _LEVELS).astype(np.uint8)
     padded = np.pad(levels, ((0, 0), (0, width % 2)))
     packed = padded[:, ::2] << 4 | padded[:, 1::2]
     lines = np.pad(packed, ((0, 0), (1, 0))).tobytes()  # each begins with its filter, none

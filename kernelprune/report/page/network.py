@@ -41,9 +41,7 @@ class Wires:
 def rows_of(graph: Graph) -> list[Row]:
     """Inputs, nodes in the order of execution, outputs."""
     shapes = graph.shapes()
-    rows = [
-        Row(value.name, "input", (), value.name, shape=value.shape) for value in graph.inputs
-    ]
+    rows = [Row(value.name, "input", (), value.name, shape=value.shape) for value in graph.inputs]
     for node in graph.nodes:
         kind = "layer" if node.has_weight() else "other"
         rows.append(Row(node.name, kind, node.inputs, node.output, node, node.shape))

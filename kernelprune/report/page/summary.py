@@ -16,6 +16,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def milliseconds(number: float, largest: float) -> str:
+    """With as many places as ``largest``, of the numbers in the same column, asks for."""
+    return f"{number:.{3 if largest >= 0.1 else 4}f}"
+
+
 def times_as(number: float, other: float) -> str:
     """``number`` in parts of ``other``, such as ``1.25×``."""
     return f"{number / other:.2f}×" if other > 0 else ""
@@ -46,9 +51,7 @@ def cards(facts: Facts) -> list[dict[str, Any]]:
     size, dense_size = counts["file_bytes"], counts["dense_file_bytes"]
     compared = f"dense {file_size(dense_size)}{_less(dense_size, size)}"
     told = compared if has_dense else "the dense file was not given"
-    found.append(
-        _card("File size", file_size(size), told, size, dense_size if has_dense else None)
-    )
+    found.append(_card("File size", file_size(size), told, size, dense_size if has_dense else None))
     return [*found, _time(facts), _accuracy(facts)]
 
 
@@ -58,16 +61,18 @@ def _time(facts: Facts) -> dict[str, Any]:
     if facts.timing is None:
         return _card(name, "–", "not measured")
     ours = facts.timing.median
+    shown = f"{milliseconds(ours, ours)} ms"
     if facts.dense_timing is None:
-        return _card(name, f"{ours:.3f} ms", f"{batch / ours * 1e3:,.0f} images/s")
+        return _card(name, shown, f"{batch / ours * 1e3:,.0f} images/s")
     dense = facts.dense_timing.median
-    told = f"dense {dense:.3f} ms · {dense / ours:.2f}× as fast"
-    return _card(name, f"{ours:.3f} ms", told, ours, dense)
+    told = f"dense {milliseconds(dense, dense)} ms · {dense / ours:.2f}× as fast"
+    return _card(name, shown, told, ours, dense)
 
 
 def _accuracy(facts: Facts) -> dict[str, Any]:
-    ours, dense = _share(facts.metadata.get("accuracy")), _share(
-        facts.dense_metadata.get("accuracy")
+    ours, dense = (
+        _share(facts.metadata.get("accuracy")),
+        _share(facts.dense_metadata.get("accuracy")),
     )
     if ours is None:
         return _card("Accuracy", "–", "the file does not say")

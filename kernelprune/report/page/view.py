@@ -14,12 +14,12 @@ from kernelprune.report.page.facts import Facts
 from kernelprune.report.page.matrices import block_densities, picture
 from kernelprune.report.page.network import Row, drawing, pixels, rows_of, wires
 from kernelprune.report.page.options import Strengths
-from kernelprune.report.page.summary import cards, origin, percent, times_as
+from kernelprune.report.page.summary import cards, milliseconds, origin, percent, times_as
 from kernelprune.report.tables import count, kernel_name
 from kernelprune.runtime import LayerProfile
 from kernelprune.runtime.candidates import LayerChoices
 
-ACCENT = (20, 125, 115)  # on light and on dark, the --accent of page.css is near it
+ACCENT = (30, 146, 134)  # between --accent of page.css for light and for dark pages
 # Pixels of a matrix: many layers get smaller pictures, so that a page stays small.
 _SIDES = ((32, 128), (80, 96), (200, 64), (600, 32))
 _LEAST_SIDE = 16
@@ -81,10 +81,16 @@ def _strips(layers: Sequence[LayerProfile], timed: bool) -> list[dict[str, Any]]
     if timed:
         most = max((layer.milliseconds for layer in layers), default=0.0)
         times = [
-            _bar(x, x.milliseconds / most if most else 0.0, f"{x.milliseconds:.3f} ms")
+            _bar(
+                x,
+                x.milliseconds / most if most else 0.0,
+                f"{milliseconds(x.milliseconds, most)} ms",
+            )
             for x in layers
         ]
-        strips.append(_strip("Time", f"{most:.3f} ms", times, "of each node, in order"))
+        strips.append(
+            _strip("Time", f"{milliseconds(most, most)} ms", times, "of each node, in order")
+        )
         shares = [
             _bar(x, x.peak_share if x.macs else None, f"{percent(x.peak_share)} of peak")
             for x in layers
@@ -122,7 +128,7 @@ def _layer(layer: LayerProfile, node: Node, layers: Sequence[LayerProfile]) -> d
         "density": percent(layer.density) if has_weights else "",
         "density_bar": Markup(meter(layer.density)) if has_weights else "",
         "macs": count(layer.macs) if has_weights else "",
-        "time": f"{layer.milliseconds:.3f}",
+        "time": milliseconds(layer.milliseconds, slowest),
         "time_bar": Markup(meter(layer.milliseconds / slowest if slowest else 0.0)),
         "peak": f"{layer.peak_share:.0%}".replace("%", " %") if has_weights else "",
         "peak_bar": Markup(meter(layer.peak_share)) if has_weights else "",
@@ -133,11 +139,12 @@ def _layer(layer: LayerProfile, node: Node, layers: Sequence[LayerProfile]) -> d
 def _total(facts: Facts) -> dict[str, str]:
     kept = sum(layer.connections for layer in facts.layers)
     total = sum(layer.all_connections for layer in facts.layers)
+    times = [layer.milliseconds for layer in facts.layers]
     return {
         "connections": f"{kept:,}",
         "density": percent(kept / max(total, 1)),
         "macs": count(sum(layer.macs for layer in facts.layers)),
-        "time": f"{sum(layer.milliseconds for layer in facts.layers):.3f}",
+        "time": milliseconds(sum(times), max(times, default=0.0)),
     }
 
 
@@ -169,21 +176,22 @@ def _network_row(row: Row) -> dict[str, str]:
 
 def _matrices(nodes: Sequence[Node]) -> dict[str, Any]:
     side = next((side for most, side in _SIDES if len(nodes) <= most), _LEAST_SIDE)
+    layers = [(node, node.sparse()) for node in nodes]
     return {
         "many": len(nodes) > _SIDES[0][0],
         "side": side,
-        "reduced": any(max(node.shape[0], node.in_channels()) > side for node in nodes),
+        "reduced": any(max(each.out_channels, each.in_channels) > side for _, each in layers),
         "tiles": [
             {
                 "name": node.name,
-                "picture": picture(block_densities(node, side), ACCENT),
-                "sizes": f"{node.in_channels()} → {node.shape[0]}",
+                "picture": picture(block_densities(each, side), ACCENT),
+                "sizes": f"{each.in_channels} → {each.out_channels}",
                 "density": percent(node.density()),
-                "title": f"{node.name}: {node.in_channels():,} input channels from left to right, "
-                f"{node.shape[0]:,} output channels from top to bottom, "
-                f"{node.kept_connections():,} connections",
+                "title": f"{node.name}: {each.in_channels:,} input channels from left to right, "
+                f"{each.out_channels:,} output channels from top to bottom, "
+                f"{each.count():,} connections",
             }
-            for node in nodes
+            for node, each in layers
         ],
     }
 
@@ -244,15 +252,15 @@ def _considered(name: str, found: LayerChoices, measured: float) -> dict[str, An
         "name": name,
         "chosen": taken.name,
         "images": "1 image" if found.lanes == 1 else f"{found.lanes} images",
-        "expected": _milliseconds(taken.milliseconds),
-        "measured": _milliseconds(measured) if measured else "",
+        "expected": milliseconds(taken.milliseconds, taken.milliseconds),
+        "measured": milliseconds(measured, measured) if measured else "",
         "number": len(found.choices),
         "left_out": len(found.choices) - len(shown),
         "choices": [
             {
                 "name": choice.name,
                 "kernels": " + ".join(choice.kernels),
-                "expected": _milliseconds(choice.milliseconds),
+                "expected": milliseconds(choice.milliseconds, most),
                 "bar": Markup(meter(choice.milliseconds / most if most else 0.0)),
                 "times": times_as(choice.milliseconds, taken.milliseconds),
                 "chosen": choice is taken,
@@ -260,10 +268,6 @@ def _considered(name: str, found: LayerChoices, measured: float) -> dict[str, An
             for choice in shown
         ],
     }
-
-
-def _milliseconds(number: float) -> str:
-    return f"{number:.4f}" if number < 0.1 else f"{number:.3f}"
 
 
 def _machine(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
