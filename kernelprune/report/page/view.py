@@ -234,22 +234,22 @@ def _strengths(strengths: Strengths | None) -> list[dict[str, Any]]:
 
 def _kernels(facts: Facts) -> list[dict[str, Any]]:
     """Each layer with what was considered for it, the cheapest first."""
-    times = {layer.name: layer.milliseconds for layer in facts.layers}
     return [
-        _considered(layer.name, facts.choices[layer.name], times[layer.name])
+        _considered(layer, facts.choices[layer.name], facts.options.batch)
         for layer in facts.layers
         if layer.name in facts.choices
     ]
 
 
-def _considered(name: str, found: LayerChoices, measured: float) -> dict[str, Any]:
+def _considered(layer: LayerProfile, found: LayerChoices, batch: int) -> dict[str, Any]:
     taken = found.taken
+    measured = layer.milliseconds * found.lanes / batch  # as expected: for those side by side
     shown = list(found.choices[:_MOST_CHOICES])
     if taken not in shown:
         shown.append(taken)
     most = max(choice.milliseconds for choice in shown)
     return {
-        "name": name,
+        "name": layer.name,
         "chosen": taken.name,
         "images": "1 image" if found.lanes == 1 else f"{found.lanes} images",
         "expected": milliseconds(taken.milliseconds, taken.milliseconds),
@@ -278,5 +278,6 @@ def _machine(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
         elif value is not None:
             listed = isinstance(value, (list, tuple))
             words = ", ".join(map(str, value)) if listed else str(value)
+            words = f"{value:.2f}" if isinstance(value, float) else words
             rows.append((key.replace("_", " "), words))
     return rows
