@@ -200,6 +200,14 @@ def _remarks(rows: Sequence[dict[str, Any]], commits: Sequence[str]) -> str:
             "Not counted, as torch's own float32 is more than 1e-2 from float64 with these random "
             f"weights: {', '.join(unstable)}."
         )
+    gentle = [
+        f"{row['name']} ({row['norm_gain']:g})" for row in _captured(rows) if "norm_gain" in row
+    ]
+    if gentle:
+        lines.append(
+            "With weights of norms that are smaller by this factor, as with those around 1 torch's "
+            f"own float32 is more than 1e-2 from float64: {', '.join(gentle)}."
+        )
     flat = [
         row["name"]
         for row in _captured(rows)

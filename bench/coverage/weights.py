@@ -47,13 +47,16 @@ def images(count: int, shape: Shape, seed: int) -> torch.Tensor:
     return found / found.square().mean((1, 2, 3), keepdim=True).sqrt()
 
 
-def make_plausible(model: nn.Module, shape: Shape, seed: int = 0) -> None:
-    """Changes the weights of ``model`` in place; leaves it in eval mode."""
+def make_plausible(model: nn.Module, shape: Shape, seed: int = 0, gain: float = 1.0) -> None:
+    """Changes the weights of ``model`` in place; leaves it in eval mode. ``gain``: of the weights
+    of norms. With smaller ones a deep network enlarges rounding less."""
     generator = torch.Generator().manual_seed(seed)
     model.eval().requires_grad_(False)
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             _randomise(module, name, parameter, generator)
+            if isinstance(module, _NORMS) and name == "weight":
+                parameter.mul_(gain)
     x = images(_SEEN, shape, seed + 1)
     with torch.no_grad(), _norms_that_learn(model):
         with _scaled_layers(model):

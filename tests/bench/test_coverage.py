@@ -115,6 +115,19 @@ def test_a_network_is_tried(own_family: None) -> None:
     assert row["pruned"]["density"] < 0.5
 
 
+def test_rounding_is_kept_small(own_family: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a network that enlarges rounding with one set of weights is never compared."""
+    gains = []
+
+    def tried(subject, folder, **options):
+        gains.append(float(subject.module[1].norm.weight.mean()))
+        return {"status": "unstable" if len(gains) < 3 else "captured"}
+
+    monkeypatch.setattr(trial, "_tried", tried)
+    assert trial.trial("own", "good", timed=False, pruned=False)["norm_gain"] == 0.1
+    assert gains == [pytest.approx(gain * gains[0]) for gain in (1.0, 0.3, 0.1)]
+
+
 def test_wrong_results_are_seen(own_family: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a network that the engine computes wrongly counts as captured."""
     genuine = trial.run
@@ -292,6 +305,7 @@ def test_document() -> None:
         row("h", "unstable", **measured(0.5)),
     ]
     rows[0]["pruned"] = {"status": "captured", "parameters_left": 0.25, **measured(3e-6)}
+    rows[1]["norm_gain"] = 0.3
     rows[1]["pruned"] = {"status": "failed", "detail": "word " * 60}
     result = {"rows": rows, "machine": {"processor": "P"}, "versions": {"torch": "2"}}
     result["listed"] = {"own": 10, "none": 2}
@@ -305,5 +319,6 @@ def test_document() -> None:
     assert "- g: out of time: not done in 180 s" in text
     words = " ".join(text.split())
     assert "refuses them: f." in words and "with these random weights: h." in words
+    assert "more than 1e-2 from float64: b (0.3)." in words
     assert "**Not tried yet**, of 12: networks of our own 2, nothing 2." in words
     assert max(map(len, text.splitlines())) <= 80
