@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,19 @@ from kernelprune.graph.ir import Node, Shape
 
 if TYPE_CHECKING:
     from kernelprune.frontends.torch.walk import Walk
+
+
+def arguments_of(fx_node: Any) -> dict[str, Any]:
+    """Arguments by their names in the ATen schema, defaults filled in."""
+    arguments: dict[str, Any] = {}
+    for position, formal in enumerate(fx_node.target._schema.arguments):
+        if position < len(fx_node.args):
+            arguments[formal.name] = fx_node.args[position]
+        elif formal.name in fx_node.kwargs:
+            arguments[formal.name] = fx_node.kwargs[formal.name]
+        else:
+            arguments[formal.name] = formal.default_value
+    return arguments
 
 
 @dataclass
@@ -61,6 +74,11 @@ class Call:
         view = self.view(argument)
         parts = [tuple(part for axis in group for part in view.axes[axis]) for group in axes]
         return self.walk.arranger.value(view.with_axes([view.axes[0], *parts]))
+
+    def stacked(self, argument: Any) -> tuple[str, ...] | None:
+        """Names of the values that lie side by side in an argument, if they are kept apart."""
+        found = self.walk.env.get(argument) if isinstance(argument, torch.fx.Node) else None
+        return found if isinstance(found, tuple) and isinstance(found[0], str) else None
 
     def row(self, argument: Any) -> str:
         """Name of a value [C, 1, L] for a tensor [N, C, L]; ``row_result`` is the way back."""
@@ -172,6 +190,19 @@ class Call:
         """Names of the operators that read the result."""
         targets = [user.target for user in self.fx_node.users]
         return {t._schema.name if hasattr(t, "_schema") else str(t) for t in targets}
+
+    def is_reduced_over(self, dim: int, operators: Collection[str]) -> bool:
+        """Do only ``operators`` read the result, each over its axis ``dim``, which goes?"""
+        if not self.user_operators() <= set(operators):
+            return False
+        rank = self.fx_node.meta["val"].ndim
+        for user in self.fx_node.users:
+            given = arguments_of(user)
+            dims = given.get("dim")
+            dims = [dims] if isinstance(dims, int) else dims
+            if given.get("keepdim") or not dims or [each % rank for each in dims] != [dim]:
+                return False
+        return True
 
     # ------------------------------------------------------------ results
 

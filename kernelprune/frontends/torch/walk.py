@@ -17,7 +17,7 @@ from torch.export.graph_signature import OutputKind
 from kernelprune.errors import Error, UnsupportedOperator
 from kernelprune.frontends.refusal import NO_COUNTERPART, Refusal
 from kernelprune.frontends.torch.arrange import Arranger
-from kernelprune.frontends.torch.call import Call
+from kernelprune.frontends.torch.call import Call, arguments_of
 from kernelprune.frontends.torch.calling import output_names
 from kernelprune.frontends.torch.constants import Constants
 from kernelprune.frontends.torch.fake_quantized import steps_of
@@ -215,7 +215,7 @@ class Walk:
         try:
             if row is None:
                 raise UnsupportedOperator(NO_COUNTERPART)
-            arguments = _arguments(fx_node)
+            arguments = arguments_of(fx_node)
             arguments.pop("N", None)  # native_group_norm is told the size of the batch
             arguments = {name: self._settled(given) for name, given in arguments.items()}
             call = Call(self, fx_node, operator, arguments)
@@ -371,19 +371,6 @@ class Walk:
 def _operator(fx_node: Any) -> str:
     schema = getattr(fx_node.target, "_schema", None)
     return schema.name if schema is not None else str(fx_node.target)
-
-
-def _arguments(fx_node: Any) -> dict[str, Any]:
-    """Arguments by their names in the ATen schema, defaults filled in."""
-    arguments: dict[str, Any] = {}
-    for position, formal in enumerate(fx_node.target._schema.arguments):
-        if position < len(fx_node.args):
-            arguments[formal.name] = fx_node.args[position]
-        elif formal.name in fx_node.kwargs:
-            arguments[formal.name] = fx_node.kwargs[formal.name]
-        else:
-            arguments[formal.name] = formal.default_value
-    return arguments
 
 
 def _distinct(names: list[str]) -> list[str]:

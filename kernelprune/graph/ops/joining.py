@@ -6,6 +6,7 @@ from typing import Any
 
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import Row
+from kernelprune.graph.ops.reduce import OVER_OPERANDS
 
 
 def _values(call: Any, rank: int) -> list[str]:
@@ -26,8 +27,12 @@ def _cat(call: Any) -> str:
     return rows.concatenated(call, _values(call, rank), axis)
 
 
-def _stack(call: Any) -> str:
-    """A new axis, along which the operands lie."""
+def _stack(call: Any) -> Any:
+    """A new axis, along which the operands lie. Before the batch it is none that a value could
+    have; the operands stay apart for a reduction over it."""
+    rank = len(call.fx_node.meta["val"].shape)
+    if int(call["dim"]) % rank == 0 and call.is_reduced_over(0, OVER_OPERANDS):
+        return tuple(_values(call, rank - 1))
     shape = rows.result_shape(call)
     axis = rows.axis_of(call["dim"], len(shape) + 1)
     one = (*shape[:axis], 1, *shape[axis + 1 :])

@@ -12,6 +12,7 @@ import numpy as np
 from kernelprune.errors import FormatError, ShapeError, UnsupportedOperator
 from kernelprune.graph.ops import rows
 from kernelprune.graph.ops.base import MAX_RANK, Op, Parameter, Row, Shape, as_module
+from kernelprune.graph.ops.binary import combined
 
 if TYPE_CHECKING:
     from kernelprune.graph.ir import Node
@@ -25,8 +26,23 @@ def _axes(call: Any) -> list[int]:
     return rows.axes_of(call.get("dim"), len(rows.torch_shape(call["self"])))
 
 
+# How a reduction over an axis of operands that lie apart is made of two at a time.
+OVER_OPERANDS = {"aten::sum": "add", "aten::mean": "add", "aten::amax": "maximum",
+                 "aten::amin": "minimum"}  # fmt: skip
+
+
+def _over(call: Any, function: str, operands: Sequence[str]) -> str:
+    found: Any = operands[0]
+    for other in operands[1:]:
+        found = combined(call, OVER_OPERANDS[f"aten::{function}"], found, other)
+    return str(rows.affine(call, found, 1 / len(operands), 0.0) if function == "mean" else found)
+
+
 def _row(function: str) -> Row:
     def row(call: Any) -> str:
+        operands = call.stacked(call["self"])
+        if operands is not None:
+            return _over(call, function, operands)
         axes = _axes(call)
         x = call.value(call["self"])
         return rows.reduced(call, x, function, axes, call.get("keepdim", False))

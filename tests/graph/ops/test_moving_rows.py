@@ -17,6 +17,12 @@ from kernelprune.frontends.torch.trace import trace
 MAP = (8, 4, 6)
 aten = torch.ops.aten
 
+
+def stacked_twice(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    pair = torch.stack([x, 2 * x])
+    return pair.sum(0), pair[1]
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "slices": lambda x: (
         x[:, 2:5], x[:, :, 1:], x[..., ::2], x[:, 1::3], x[:, -3:], x[:, 3], x[:, :, -1],
@@ -30,6 +36,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         torch.stack([x, x * 2], 1)[:, 0], torch.stack([x[:, 0], x[:, 1]], -1),
         torch.stack([x.mean((2, 3)), x.amax((2, 3))], 1), torch.cat([x, x[:, :2]], 1),
         torch.cat([x, x], -1), torch.cat([x[:, :, :1], x], 2),
+    ),
+    "reduced before the batch": lambda x: (
+        torch.stack([x, x * 2, -x]).sum(0), torch.stack([x, x.abs()]).mean(dim=0),
+        torch.stack((x, -x), -5).amax([0]), torch.stack([x, torch.ones_like(x)]).amin(0),
+        torch.sum(torch.stack([x[:, :1], x[:, 1:2]]), dim=0),
     ),
     "with constants": lambda x: (
         torch.cat([torch.arange(6.0).expand(x.shape[0], 8, 1, 6), x], 2),
@@ -130,6 +141,8 @@ def test_the_simplest_nodes(position: int) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
+    "stacked before the batch": (lambda x: torch.stack([x, x]).sum((0, 2)), "first axis"),
+    "both summed and kept": (lambda x: sum(stacked_twice(x)), "first axis"),
     "some images": (lambda x: x[:1].expand_as(x) + x, "batch"),
     "repeated images": (lambda x: x.repeat(2, 1, 1, 1).sum((1, 2, 3)), "batch"),
     "rolled images": (lambda x: x.roll(1, 0), "batch"),
