@@ -10,6 +10,7 @@ class ConnectionKeywords(TypedDict, total=False):
     scope: str | None
 
 class CriterionKeywords(TypedDict, total=False):
+    coupled: bool
     seed: int
     samples: int | None
     criterion: str
@@ -17,6 +18,7 @@ class CriterionKeywords(TypedDict, total=False):
 
 class DiscriminationKeywords(TypedDict, total=False):
     seed: int
+    coupled: bool
     group: int | tuple[int, int]
     samples: int | None
     channels_per_step: float

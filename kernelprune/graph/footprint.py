@@ -18,7 +18,7 @@ from kernelprune.graph.ir import Graph, Node
 from kernelprune.graph.paths import between, spine
 
 # bool [O, I/groups] by the layer's name, True where a connection is kept; [1, I] for whole input
-# channels. Arrays or torch tensors.
+# channels; [I, O/groups] of a transposed convolution, as its weight. Arrays or torch tensors.
 Masks = Mapping[str, Any]
 
 
@@ -125,6 +125,9 @@ class Footprint:
 
     def _expand(self, node: Node, values: np.ndarray) -> np.ndarray:
         groups = self._groups[node.name]
+        if node.phases:  # [I, O/groups] -> [O * phases, I/groups]
+            by_group = values.reshape(groups, -1, values.shape[1]).transpose(0, 2, 1)
+            values = by_group.reshape(-1, by_group.shape[2]).repeat(node.phases, axis=0)
         return expand_groups(values, groups) if groups > 1 else values
 
     def _size(self, counts: Mapping[str, int]) -> Size:

@@ -73,7 +73,8 @@ class Node:
     float32 ``[O]``, weights that are int8 and a bias that is int32: its weight is
     ``weight * weight_scale``, its bias ``bias * weight_scale * scale of its input``.
     ``weight_step``, ``[O]`` or of one number: what another tool has rounded the float weights to
-    multiples of; only passes ask.
+    multiples of; only passes ask. ``phases``: of a convolution that stands for a transposed one,
+    how many neighbouring output channels are the places within a block of one of its channels.
     """
 
     op: str
@@ -94,6 +95,7 @@ class Node:
     quantization: Quantization | None = None
     weight_scale: np.ndarray | None = None
     weight_step: np.ndarray | None = None
+    phases: int = 0
 
     @property
     def rule(self) -> Op:

@@ -3,13 +3,14 @@ these."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from kernelprune.graph.ir import Graph
+from kernelprune.prune.candidates import CoupledSet
 from kernelprune.prune.layers import Layer
 from kernelprune.prune.pools import ChannelPools
 
@@ -71,6 +72,52 @@ def channel_readers(graph: Graph, layers: Sequence[Layer]) -> ChannelReaders:
         ]
         found.layers = [layer for layer in found.layers if layer not in others]
     return found
+
+
+def coupled_sets(graph: Graph, layers: Sequence[Layer]) -> list[CoupledSet]:
+    """The sets of channels that may go in several layers at once, those of residual sums too, in
+    the order in which their last layers are called. Layers that share a channel are in one set, so
+    each is in one.
+
+    Channels that would have to go as many from each of several parts are left alone, and those that
+    a frozen layer reads.
+    """
+    channels = ChannelPools(graph, layers, coupled=True)
+    free = channels.alone_classes()
+    for layer in channels.readers:
+        if not layer.module.weight.requires_grad:
+            free[channels.inputs[layer.name]] = False
+    readers = [layer for layer in channels.readers if free[channels.inputs[layer.name]].any()]
+    order = {id(node): place for place, node in enumerate(graph.nodes)}
+    found: list[CoupledSet] = []
+    for group in _connected(readers, channels.inputs, free):
+        classes = np.unique(np.concatenate([channels.inputs[layer.name] for layer in group]))
+        classes = classes[free[classes]]
+        number = np.full(len(free), -1)
+        number[classes] = np.arange(len(classes))
+        places = {layer.name: number[channels.inputs[layer.name]] for layer in group}
+        _, pools = np.unique(channels.kinds[classes], return_inverse=True)
+        last = max(group, key=lambda layer: order[id(layer.nodes[0])])
+        found.append(CoupledSet(group, places, pools, last))
+    return sorted(found, key=lambda each: order[id(each.last.nodes[0])])
+
+
+def _connected(
+    readers: Sequence[Layer], inputs: Mapping[str, np.ndarray], free: np.ndarray
+) -> list[list[Layer]]:
+    """Readers that share free classes, directly or through others, together."""
+    groups: list[tuple[set[int], list[Layer]]] = []
+    for layer in readers:
+        own = inputs[layer.name]
+        classes, members = set(own[free[own]].tolist()), [layer]
+        apart = []
+        for others, group in groups:
+            if others.isdisjoint(classes):
+                apart.append((others, group))
+            else:
+                classes, members = others | classes, group + members
+        groups = [*apart, (classes, members)]
+    return [members for _, members in groups]
 
 
 def input_scales(graph: Graph, layer: Layer) -> torch.Tensor | None:

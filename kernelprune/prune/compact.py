@@ -94,7 +94,7 @@ def _move_constants(
     if not extra.any():
         return
     layer: Any = modules[node.module or ""]
-    shift = torch.from_numpy(extra)
+    shift = torch.from_numpy(extra[:: node.phases or 1])  # the same at all places of a block
     readers = graph.consumers(node.output)
     if layer.bias is not None:
         _add(layer.bias, shift)
@@ -114,6 +114,6 @@ def _add(tensor: torch.Tensor, shift: torch.Tensor) -> None:
 
 def _slice_module(module: Any, node: Node, layout: Layout) -> None:
     inputs, outputs = layout.left(node.inputs[0]), layout.left(node.output)
-    for role in node.rule.module_roles:
+    for role in node.rule.module_roles if not node.phases else ():
         keep_entries(module, role, 0, outputs)
     node.rule.shrink_module(module, inputs, outputs)

@@ -17,6 +17,7 @@ from kernelprune.prune.batches import Loss
 from kernelprune.prune.channels import input_scales
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.connection_groups import ConnectionGroups
+from kernelprune.prune.coupled import coupled_scores
 from kernelprune.prune.criterion_options import (
     SLIMMING_PENALTY,
     ConnectionOptions,
@@ -36,6 +37,7 @@ from kernelprune.prune.scores import (
     channel_scores,
     connection_scores,
 )
+from kernelprune.prune.ties import has_plain_weight
 from kernelprune.prune.weights import Masked, parametrisation
 
 if TYPE_CHECKING:
@@ -137,6 +139,11 @@ def prune_channels(
     (residuals), that the model gives, or that a layer reads which is kept whole; ``plan.tied`` says
     which and why. Of such channels in a concatenation the connections go all the same.
 
+    ``coupled``: channels of residual sums and inputs of the classifier may go too. A channel of a
+    sum goes in all layers that write it or read it at once, and all of them score it (see
+    ``kernelprune.prune.coupled``). What the model gives or takes, what an operator mixes and what
+    ``ignore`` names reads stays.
+
     ``ratio``: share of all channels that may go that does; what goes at once counts once.
     ``criterion``: as for
     ``prune_connections``, summed over the connections that read the channel; "slimming" (|gamma| of
@@ -156,15 +163,25 @@ def prune_channels(
     settings = CriterionOptions.from_dict(options)
     if ratio is not None:
         check_number("ratio", ratio, least=0, below=1)
-    graph, layers = read_graph(model, x, ignore=ignore, include=include, masked=True)
-    channels = ChannelPools(graph, layers)
+    coupled = settings.coupled
+    graph, layers = read_graph(
+        model, x, ignore=ignore, include=include, masked=True, coupled=coupled
+    )
+    channels = ChannelPools(graph, layers, coupled=coupled)
     if not channels.readers:
         why = f": {channels.told()}" if channels.tied else ""
         raise Error(f"{type(model).__name__} has no layer whose input channels may go{why}")
     for layer in layers:
         layer.prunable = layer in channels.readers
-    gradients = Gradients(model, channels.readers, loader, settings.samples, loss)
-    scores = _class_scores(graph, channels, settings, gradients)
+    counted = list(filter(has_plain_weight, layers)) if coupled else channels.readers
+    gradients = Gradients(model, counted, loader, settings.samples, loss)
+    scores: ClassScores
+    if coupled:
+        scores = coupled_scores(
+            graph, channels, layers, settings.criterion, settings.seed, gradients
+        )
+    else:
+        scores = _class_scores(graph, channels, settings, gradients)
     plan = plan_channels(
         layers,
         channels,

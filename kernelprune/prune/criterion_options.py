@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kernelprune.prune.group_options import GroupOptions
-from kernelprune.prune.options import SampleOptions, ScopeOptions, SeedOptions, option
+from kernelprune.prune.options import (
+    CoupledOptions,
+    SampleOptions,
+    ScopeOptions,
+    SeedOptions,
+    option,
+)
 
 SLIMMING_PENALTY = 1e-3
 
@@ -23,10 +29,10 @@ class ScoreOptions(SampleOptions, SeedOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CriterionOptions(ScopeOptions, ScoreOptions):
+class CriterionOptions(ScopeOptions, ScoreOptions, CoupledOptions):
     """Options of ``prune_channels`` (``scope``: "layer" by default)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConnectionOptions(CriterionOptions, GroupOptions):
+class ConnectionOptions(ScopeOptions, ScoreOptions, GroupOptions):
     """Options of ``prune_connections`` (``scope``: "global-normalised" by default)."""

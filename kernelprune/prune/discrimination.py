@@ -31,7 +31,8 @@ from kernelprune.prune.batches import (
     recalibrate,
 )
 from kernelprune.prune.budget import cut_off_line
-from kernelprune.prune.channels import Follower, channel_readers
+from kernelprune.prune.candidates import CoupledChannels, CoupledSet, kept_number
+from kernelprune.prune.channels import Follower, channel_readers, coupled_sets
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.connection_groups import ConnectionGroups
 from kernelprune.prune.discrimination_options import GRANULARITIES, DiscriminationOptions
@@ -51,7 +52,7 @@ from kernelprune.prune.masks import (
 )
 from kernelprune.prune.options import takes
 from kernelprune.prune.plan import Plan, plan_of, warned
-from kernelprune.prune.selection import Greedy, Objective, kept_number
+from kernelprune.prune.selection import Greedy, Objective
 from kernelprune.prune.stages import AuxiliaryHead, find_stages
 from kernelprune.prune.weights import copy_of
 
@@ -79,15 +80,17 @@ class DiscriminationAware:
     ``discrimination=0`` nobody looks at targets or outputs: these may be anything (maps, tuples,
     dictionaries), and the loader may give images alone.
     ``granularity``: "channel" prunes whole input channels of the layers that ``channel_readers``
-    gives (``kp.compact`` then removes them), "kernel" connections of all prunable layers without
-    groups, and of those with groups that ``include`` names. Layers whose weight does not train
-    (``requires_grad``) are left alone. ``loss``: a function of the model's outputs (and the
+    gives (``kp.compact`` then removes them; with ``coupled`` the channels of ``coupled_sets``,
+    chosen for all layers that read them at once), "kernel" connections of all prunable layers
+    without groups, and of those with groups that ``include`` names. Layers whose weight does not
+    train (``requires_grad``) are left alone. ``loss``: a function of the model's outputs (and the
     classifiers' scores) and the targets, for any task. ``progress``: called as ``Progress`` says.
     ``options``: those of ``DiscriminationOptions``, by name.
 
     Under torch.distributed each process has its part of the data; all choose the same.
 
-    ``history`` holds one entry per pruned layer: the losses and numbers chosen, step by step.
+    ``history`` holds one entry per pruned layer (of coupled ones the first): the losses and numbers
+    chosen, step by step.
     Raises Error for options out of range, unknown selectors, a loader that can be read only once,
     weights that are parametrised or made by a hook, and when there is nothing to prune.
     """
@@ -112,17 +115,26 @@ class DiscriminationAware:
         chosen.check_step(granularity)
         if chosen.group != 1 and granularity != "kernel":
             raise Error(f"group={chosen.group}: only with granularity='kernel'")
+        if chosen.coupled and granularity != "channel":
+            raise Error("coupled=True: only with granularity='channel'")
         check_loader(loader, again=True)
         self.model, self.loader = model, loader
         self.granularity = granularity
         self.progress = progress
         self._example = x
-        graph, self.layers = read_graph(model, x, ignore=ignore, include=include)
+        graph, self.layers = read_graph(
+            model, x, ignore=ignore, include=include, coupled=chosen.coupled
+        )
         self._footprint = Footprint(graph)  # as it was given
         if chosen.epochs_of_a_stage and not any(p.requires_grad for p in model.parameters()):
             raise Error("no parameter of the model is trained: stages cannot be fine-tuned")
         self.followers: dict[str, list[Follower]] = {}
-        if granularity == "channel":
+        # By the name of the layer that reads them last.
+        self.coupled: dict[str, CoupledSet] = {}
+        if chosen.coupled:
+            self.coupled = {each.last.name: each for each in coupled_sets(graph, self.layers)}
+            able = [each.last for each in self.coupled.values()]
+        elif granularity == "channel":
             readers = channel_readers(graph, self.layers)
             able, self.followers = readers.layers, readers.followers
         else:
@@ -139,6 +151,7 @@ class DiscriminationAware:
             if name in {layer.name for layer in self.chosen}
         }
         led = {each.layer.name for found in self.followers.values() for each in found}
+        led |= {layer.name for each in self.coupled.values() for layer in each.layers}
         for layer in self.layers:
             layer.prunable = layer in self.chosen or layer.name in led
         # Without classification only the last stage matters: there is nothing to cut for.
@@ -206,8 +219,11 @@ class DiscriminationAware:
         predicted.
         """
         check_number("ratio", ratio, least=0, below=1)
-        drawn = {}
+        drawn: dict[str, torch.Tensor] = {}
         for layer in self.chosen:
+            if layer.name in self.coupled:
+                drawn |= self._drawn(self.coupled[layer.name], ratio)
+                continue
             number = kept_number(self._available(layer), ratio)
             groups = self._groups(layer)
             shape = (1, layer.shape[1]) if groups is None else groups.shape
@@ -326,6 +342,7 @@ class DiscriminationAware:
         ratio: float | None,
         adaptive: float | None,
     ) -> None:
+        coupled = self.coupled.get(layer.name)
         groups = self._groups(layer)
         rows = 1 if groups is None else layer.shape[0]
         greedy = Greedy(
@@ -334,14 +351,22 @@ class DiscriminationAware:
             self.options.select_epochs,
             {"lr": self.options.select_learning_rate, **self.options.sgd},
         )
-        number = None if ratio is None else kept_number(self._available(layer), ratio)
+        name = layer.name if coupled is None else coupled.name
 
         def show(taken: int, wanted: int, loss: float) -> None:
-            self._show(f"{title}: {layer.name}", taken, wanted, loss)
+            self._show(f"{title}: {name}", taken, wanted, loss)
 
-        found = greedy.choose(objective, layer, number, adaptive, show)
-        self.history.append({"layer": layer.name, "taken": found.taken, "losses": found.losses})
-        attach_masks(self.model, {layer.name: found.mask, **self._led(layer, found.mask)})
+        if coupled is None:
+            number = None if ratio is None else kept_number(self._available(layer), ratio)
+            found = greedy.choose(objective, layer, number, adaptive, show)
+            found.masks.update(self._led(layer, found.mask))
+        else:
+            quotas = None if ratio is None else coupled.quotas(ratio)
+            number = None if quotas is None else sum(quotas.values())
+            candidates = CoupledChannels(coupled, quotas)
+            found = greedy.choose_among(objective, candidates, number, adaptive, show)
+        self.history.append({"layer": name, "taken": found.taken, "losses": found.losses})
+        attach_masks(self.model, found.masks)
         if groups is not None:
             # Few connections leave maps of another mean and variance, which batch norms in eval
             # mode would pass on to later layers, each less like the network as it was given.
@@ -357,6 +382,16 @@ class DiscriminationAware:
     def _led(self, layer: Layer, mask: torch.Tensor) -> dict[str, torch.Tensor]:
         """Masks of the layers that lose the channels which ``layer`` does."""
         return {each.layer.name: each.mask(mask) for each in self.followers.get(layer.name, [])}
+
+    def _drawn(self, coupled: CoupledSet, ratio: float) -> dict[str, torch.Tensor]:
+        """Masks of the set's layers, for channels drawn at random."""
+        order = torch.randperm(len(coupled.pools), generator=torch.Generator().manual_seed(0))
+        kept = torch.zeros(len(coupled.pools), dtype=torch.bool)
+        for pool, quota in coupled.quotas(ratio).items():
+            of_pool = torch.from_numpy(coupled.pools == pool)
+            kept[order[of_pool[order]][:quota]] = True
+        names = [layer.name for layer in coupled.layers]
+        return dict(zip(names, coupled.masks(kept), strict=True))
 
     def _available(self, layer: Layer) -> int:
         rows, columns = layer.shape

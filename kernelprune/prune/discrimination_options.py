@@ -7,7 +7,13 @@ from typing import Any
 
 from kernelprune.prune.checks import check_number
 from kernelprune.prune.group_options import GroupOptions
-from kernelprune.prune.options import Options, SampleOptions, SeedOptions, option
+from kernelprune.prune.options import (
+    CoupledOptions,
+    Options,
+    SampleOptions,
+    SeedOptions,
+    option,
+)
 
 GRANULARITIES = ("channel", "kernel")
 
@@ -67,7 +73,7 @@ class StageOptions(StepOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiscriminationOptions(StageOptions, GroupOptions, SeedOptions):
+class DiscriminationOptions(StageOptions, GroupOptions, CoupledOptions, SeedOptions):
     """Options of ``DiscriminationAware``."""
 
     select_epochs: int = option(1, "training of the chosen weights after every step", least=0)

@@ -17,7 +17,13 @@ from kernelprune.frontends.torch.check import warn_of
 from kernelprune.frontends.torch.trace import trace, trace_all
 from kernelprune.graph.ir import Graph, Node
 from kernelprune.ops import SparseConv2d
-from kernelprune.prune.weights import Masked, check_model, check_weight, parametrisation
+from kernelprune.prune.weights import (
+    Masked,
+    check_model,
+    check_weight,
+    kernels_of,
+    parametrisation,
+)
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -31,10 +37,11 @@ class Layer:
     over all calls of the module; it and ``map_size`` (of the output) are None without a graph.
     ``named``: ``include`` selects it; ``ignored``: ``ignore`` does. ``follows``: a linear layer on
     vectors, between others: it is not pruned, but does without the channels of a map that all other
-    readers do without."""
+    readers do without. For coupled channels so does every layer that is not pruned for itself, a
+    transposed convolution among them."""
 
     name: str
-    module: nn.Conv2d | nn.Linear
+    module: nn.Conv2d | nn.Linear | nn.ConvTranspose2d
     cost: int | None = None
     map_size: tuple[int, int] | None = None
     nodes: list[Node] = field(default_factory=list)
@@ -47,40 +54,68 @@ class Layer:
     def on_map(self) -> bool:
         """A convolution, or a linear layer that every call applies at each place of a map
         (ConvNeXt's between two permutes), which is a 1x1 convolution. Not known without a graph."""
-        if isinstance(self.module, nn.Conv2d):
+        if not isinstance(self.module, nn.Linear):
             return True
         return bool(self.nodes) and all(len(node.shape) > 1 for node in self.nodes)
 
     @property
     def groups(self) -> int:
-        return self.module.groups if isinstance(self.module, nn.Conv2d) else 1
+        return 1 if isinstance(self.module, nn.Linear) else self.module.groups
+
+    @property
+    def transposed(self) -> bool:
+        return isinstance(self.module, nn.ConvTranspose2d)
 
     @property
     def depthwise(self) -> bool:
         """Each output channel reads one input channel: without that connection it is constant."""
-        return self.groups > 1 and self.shape[1] == 1
+        return self.groups > 1 and self.in_channels == self.groups
 
     @property
     def in_channels(self) -> int:
-        return self.shape[1] * self.groups
+        module = self.module
+        return module.in_features if isinstance(module, nn.Linear) else module.in_channels
 
     @property
     def out_channels(self) -> int:
-        return self.shape[0]
+        module = self.module
+        return module.out_features if isinstance(module, nn.Linear) else module.out_channels
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Shape ``[O, I/groups]`` of the layer's connections."""
-        module = self.module
-        if isinstance(module, nn.Linear):
-            return module.out_features, module.in_features
-        return module.out_channels, module.in_channels // module.groups
+        """Shape ``[O, I/groups]`` of the layer's connections, and of its masks; ``[I, O/groups]``
+        of a transposed convolution, as its weight."""
+        if self.transposed:
+            return self.in_channels, self.out_channels // self.groups
+        return self.out_channels, self.in_channels // self.groups
 
     @property
     def kernel(self) -> tuple[int, int]:
         if isinstance(self.module, nn.Linear):
             return 1, 1
         return int(self.module.kernel_size[0]), int(self.module.kernel_size[1])
+
+    def mask_of(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The connections of the input channels ``inputs`` (bool ``[I]``), of the layer's shape."""
+        if self.transposed:
+            return inputs[:, None].expand(self.shape).clone()
+        by_group = inputs.reshape(self.groups, 1, -1)
+        by_group = by_group.expand(-1, self.out_channels // self.groups, -1)
+        return by_group.reshape(self.shape).contiguous()
+
+    def inputs_of(self, mask: torch.Tensor) -> torch.Tensor:
+        """bool ``[I]``: the input channels with a connection in ``mask``, of the layer's shape."""
+        if self.transposed:
+            return mask.any(1)
+        return mask.reshape(self.groups, -1, mask.shape[1]).any(1).reshape(-1)
+
+    def kernels(self, weight: torch.Tensor) -> torch.Tensor:
+        """``[O, I/groups, kh, kw]`` of the layer's weight, or of a tensor like it."""
+        kernels = kernels_of(weight)
+        if not self.transposed:
+            return kernels
+        by_group = kernels.reshape(self.groups, -1, *kernels.shape[1:]).transpose(1, 2)
+        return by_group.reshape(-1, *by_group.shape[2:])
 
     def present(self) -> torch.Tensor:
         """bool ``[O, I/groups]``: connections with a weight other than zero."""
@@ -96,10 +131,11 @@ def read_graph(
     include: Iterable[Selector] | Selector = (),
     masked: bool = False,
     computed: bool = False,
+    coupled: bool = False,
 ) -> tuple[Graph, list[Layer]]:
     """The model's graph for an example input and its layers, for a method that is about to prune
     it; ``masked``: it also prunes below masks that are attached; ``computed``: it computes the
-    graph.
+    graph; ``coupled``: as ``find_layers``.
 
     Warns (UnsupportedWarning) of operators that the engine cannot run; raises UnsupportedOperator
     for them where the graph is computed. Raises Error as ``trace`` and ``find_layers`` do, and for
@@ -118,7 +154,8 @@ def read_graph(
         if first[id(module)] != name:
             for node in graph.nodes:
                 node.module = first[id(module)] if node.module == name else node.module
-    return graph, _changeable(find_layers(model, graph, ignore=ignore, include=include), masked)
+    layers = find_layers(model, graph, ignore=ignore, include=include, coupled=coupled)
+    return graph, _changeable(layers, masked)
 
 
 def _stacklevel() -> int:
@@ -156,6 +193,7 @@ def find_layers(
     *,
     ignore: Iterable[Selector] | Selector = (),
     include: Iterable[Selector] | Selector = (),
+    coupled: bool = False,
 ) -> list[Layer]:
     """All convolutions and linear layers, in the order of the graph (else of the modules).
 
@@ -163,7 +201,8 @@ def find_layers(
     map, but the first ones (those that read the model's input), the classifier (the last layers
     before the output, linear or not), depthwise ones, those that share a weight with another
     module, and what ``ignore`` selects; ``include`` selects first, last and depthwise ones that are
-    prunable all the same. Linear layers on vectors never are.
+    prunable all the same. Linear layers on vectors never are. ``coupled``: transposed convolutions
+    too, and of all layers but those that ``ignore`` selects, or share a weight, inputs may go.
     Raises Error when a selector is a name or module that the model does not have, when ``include``
     selects a layer that shares its weight, or when nothing is left to prune.
     """
@@ -173,6 +212,7 @@ def find_layers(
         Layer(name, module)
         for name, module in modules.items()
         if isinstance(module, (nn.Conv2d, nn.Linear))
+        or (coupled and isinstance(module, nn.ConvTranspose2d))
     ]
     if graph is None:
         ends = _ends_by_order(layers)
@@ -185,8 +225,11 @@ def find_layers(
         layer.named, layer.ignored = layer.name in included, layer.name in ignored
         left_out = layer.ignored or layer.name in shared
         kept_whole = (layer.name in ends or layer.depthwise) and not layer.named
-        layer.prunable = layer.on_map and not (kept_whole or left_out)
-        layer.follows = not (layer.on_map or kept_whole or left_out)
+        able = not (kept_whole or left_out)
+        layer.prunable = able and layer.on_map and not layer.transposed
+        layer.follows = able and not layer.on_map
+        if coupled:
+            layer.follows = not (layer.prunable or left_out or layer.depthwise)
         if layer.named and layer.name in shared and layer.name not in ignored:
             raise Error(
                 f"include: layer '{layer.name}' shares its weight with '{shared[layer.name]}': "

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from kernelprune.errors import ShapeError
-from kernelprune.graph.channels import Channels, analyse
+from kernelprune.graph.channels import Channels, analyse, movable, moved_bias
 from kernelprune.graph.coupling import Coupling
 from kernelprune.graph.ir import Graph, Node, Shape
 from kernelprune.graph.narrowing import Level, Narrowing
@@ -96,6 +96,7 @@ class _Finder:
                 return None
             channels.live = {name: live[own] for name, own in self.coupling.classes.items()}
             changed = _changed(self.graph, channels, pinned | self.cutting)
+            changed |= _uneven(self.graph, channels, pinned)
             if not changed:
                 return layout
             pinned |= changed
@@ -129,7 +130,8 @@ def _is_sliceable(node: Node, modules: Mapping[str, Any]) -> bool:
     """One module is this node and nothing else: a plain layer, all of whose tensors are read by
     this node alone."""
     module: Any = modules.get(node.module) if node.module else None
-    if not isinstance(module, node.rule.module_classes()):
+    classes = (nn.ConvTranspose2d,) if node.phases else node.rule.module_classes()
+    if not isinstance(module, classes):
         return False
     if parametrize.is_parametrized(module):  # type: ignore[arg-type]
         return False
@@ -138,6 +140,20 @@ def _is_sliceable(node: Node, modules: Mapping[str, Any]) -> bool:
         if getattr(module, role) is not None and not owned:
             return False
     return True
+
+
+def _uneven(graph: Graph, channels: Channels, known: set[str]) -> set[str]:
+    """Transposed convolutions where the constants of removed channels add up to another number at
+    each place of a block, which is no bias."""
+    found = set()
+    for node in graph.nodes:
+        if node.phases > 1 and node.name not in known:
+            constant = channels.constant[node.inputs[0]]
+            removed = movable(node, constant) & ~channels.live[node.inputs[0]]
+            blocks = moved_bias(node, removed, constant).reshape(-1, node.phases)
+            if not np.allclose(blocks, blocks[:, :1], rtol=1e-12, atol=0):
+                found.add(node.name)
+    return found
 
 
 def _counts_channels(node: Node, shapes: Mapping[str, Shape]) -> bool:

@@ -214,6 +214,18 @@ class ScopeOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CoupledOptions(Options):
+    """Of methods that drop whole channels."""
+
+    coupled: bool = option(
+        False,
+        "also channels of residual sums, cut alike in all layers that have them, and the "
+        "classifier's inputs (channels only)",
+        command_line=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SampleOptions(Options):
     """Of methods that look at images."""
 

@@ -20,7 +20,6 @@ from kernelprune.graph.footprint import Footprint, Size
 from kernelprune.graph.ir import Graph, Node
 from kernelprune.graph.narrowing import Narrowing, Region
 from kernelprune.prune.layers import Layer
-from kernelprune.prune.strength import expand
 from kernelprune.prune.ties import PARTS, Ties, loses_inputs
 
 
@@ -39,22 +38,26 @@ class Pool:
 class ChannelPools:
     """The channels of a network that may go, and what is known of the others.
 
+    ``coupled``: so may the channels of sums (see Ties), and those that are read by layers alone
+    which are not pruned for themselves.
+
     ``readers``: the layers that may lose inputs, at least one of them prunable for every channel
-    that goes. ``tied``: by prunable layer how many of its input channels stay, by the reason.
+    that goes, unless these are coupled. ``tied``: by prunable layer how many of its input channels
+    stay, by the reason.
     ``counted``: how many input channels the prunable layers have. ``inputs``: by layer that may
     lose some, the classes of its input channels. ``joined``: those of them that read a
     concatenation, or a map that one has too.
     """
 
-    def __init__(self, graph: Graph, layers: Sequence[Layer]):
+    def __init__(self, graph: Graph, layers: Sequence[Layer], *, coupled: bool = False):
         self.coupling = Coupling(graph)
         self._narrowing = Narrowing(graph, self.coupling)
         able = [layer for layer in layers if loses_inputs(layer)]
         self.inputs = {
             layer.name: self.coupling.classes[layer.nodes[0].inputs[0]] for layer in able
         }
-        ties = Ties(graph, self.coupling, layers)
-        read = self._read_by([layer for layer in able if layer.prunable])
+        ties = Ties(graph, self.coupling, layers, coupled=coupled)
+        read = self._read_by([layer for layer in able if layer.prunable or coupled])
         self._narrow(ties)
         self._held = held = ties.held()
         self.free = read & ~held  # bool [classes]
@@ -111,6 +114,15 @@ class ChannelPools:
         """bool [I]: may the layer lose this input channel?"""
         own = self.inputs[name]
         return np.asarray(self.free[own] | np.isin(own, self._behind.get(name, ())))
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """[classes]: equal for those that lie in the same values."""
+        return self._narrowing.kinds
+
+    def alone_classes(self) -> np.ndarray:
+        """bool [classes]: may go, whatever happens to the others."""
+        return self.free & (self._narrowing.of_class < 0)
 
     def alone(self, name: str) -> bool:
         """May the layer do without any of its input channels, whatever happens to the others?"""
@@ -190,7 +202,7 @@ class ChannelPools:
             own = self.inputs[layer.name]
             lost_here = gone | alone[layer.name] if layer.name in alone else gone
             left = torch.from_numpy(~lost_here[own]).to(layer.module.weight.device)
-            masks[layer.name] = expand(left, layer.groups, layer.out_channels)
+            masks[layer.name] = layer.mask_of(left)
         return masks
 
     def left_of(self, pools: Sequence[Pool], masks: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -198,16 +210,16 @@ class ChannelPools:
         layers that hold some) have dropped already."""
         found = {}
         columns = {
-            layer.name: _columns(masks[layer.name], layer) if layer.name in masks else None
+            layer.name: layer.inputs_of(masks[layer.name]).cpu().numpy()
             for layer in self.readers
+            if layer.name in masks
         }
         for pool in pools:
-            names = [pool.reader] if pool.reader is not None else [*columns]
+            names = [each.name for each in self.readers if pool.reader in (None, each.name)]
             left = np.zeros(self.coupling.count, bool)
             for name in names:
-                own = self.inputs[name or ""]
-                column = columns[name or ""]
-                left[own if column is None else own[column]] = True
+                own = self.inputs[name]
+                left[own[columns[name]] if name in columns else own] = True
             units = [bool(left[unit].any()) for unit in pool.units]
             found[pool.name] = torch.tensor([units])
         return found
@@ -290,12 +302,6 @@ def _beside_join(graph: Graph, value: str) -> bool:
 
 def _joins(node: Node) -> bool:
     return len(node.inputs) > 1 and node.rule.rearranges
-
-
-def _columns(mask: torch.Tensor, layer: Layer) -> np.ndarray:
-    """bool [I]: input channels with a connection in ``mask`` ``[O, I/groups]``."""
-    by_group = mask.reshape(layer.groups, -1, mask.shape[1]).any(1)
-    return by_group.reshape(-1).cpu().numpy()
 
 
 def _count(reasons: np.ndarray) -> dict[str, int]:

@@ -68,7 +68,7 @@ class Gradients:
                     weight.requires_grad_(trains)
         images_seen = sum_over_ranks(images_seen)
         for layer, total in zip(self.layers, sums, strict=True):
-            self.found[layer.name] = kernels_of(sum_over_ranks(total) / images_seen)
+            self.found[layer.name] = layer.kernels(sum_over_ranks(total) / images_seen)
 
 
 @dataclass
@@ -115,6 +115,10 @@ CRITERIA: dict[str, Callable[[Connections], torch.Tensor]] = {
 }
 
 
+# Those that a factor on the weight changes, and a batch norm behind the layer takes out again.
+WEIGHT_NORMS = ("l1", "l2")
+
+
 def _slimming(layer: Connections) -> torch.Tensor | None:
     return None if layer.scales is None else layer.scales.abs()
 
@@ -156,3 +160,8 @@ def channel_scores(criterion: str, layer: Connections) -> torch.Tensor | None:
         raise Error(f"criterion '{criterion}': must be one of {names}")
     connections = CRITERIA[criterion](layer)  # [O, I/groups]
     return connections.reshape(layer.groups, -1, connections.shape[1]).sum(1).reshape(-1)
+
+
+def row_scores(criterion: str, layer: Connections) -> torch.Tensor:
+    """``[O]``: of each output channel the sum over the connections that write it."""
+    return CRITERIA[criterion](layer).sum(1)

@@ -8,13 +8,16 @@ With A the chosen set, W_A the layer's weights outside of which all is zero, and
                                             a group of n of them ||G_group||_F / root(n)
     A takes the best, with the weights that they had; then W_A is trained on L
 
-Everything is in eval mode and only this layer's weight has a gradient.
+Everything is in eval mode and only this layer's weight has a gradient. Of channels that several
+layers read (``CoupledSet``) A is chosen for all of them at once: L has the mean of their distances,
+each in parts of the mean square of its outputs (times the mean of these over the layers, so that of
+one layer it is the same L), and their weights are trained together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,18 +37,10 @@ from kernelprune.prune.batches import (
     labelled,
     loss_of,
 )
+from kernelprune.prune.candidates import Candidates, ChannelsOfLayer, ConnectionsOfLayer
 from kernelprune.prune.connection_groups import ConnectionGroups
 from kernelprune.prune.distributed import average_gradients, sum_over_ranks
 from kernelprune.prune.layers import Layer
-from kernelprune.prune.scores import kernel_norms
-from kernelprune.prune.weights import kernels_of
-
-
-def kept_number(available: int, ratio: float) -> int:
-    """``available - floor(ratio * available)``, at least 1."""
-    # 1 - 0.9 is a little less than 0.1: a tenth of ten is one all the same.
-    return max(1, available - math.floor(ratio * available + 1e-9))
-
 
 # Training of chosen weights that went wrong: how much the loss has grown, how often it is tried,
 # and by what the learning rate falls each time.
@@ -91,8 +86,7 @@ class Objective:
         _run(
             self.model,
             images,
-            self.model.get_submodule(self.cut).register_forward_pre_hook,
-            classify,
+            [(self.model.get_submodule(self.cut).register_forward_pre_hook, classify)],
         )
         return loss_of(self.loss, seen[0], targets)
 
@@ -110,9 +104,10 @@ class Objective:
                 )
         return outputs
 
-    def __call__(self, layer: Layer, images: Inputs, targets: Any) -> torch.Tensor:
-        """``L`` for a batch, the student's gradient of ``layer`` in its graph."""
-        calls = max(len(layer.nodes), 1)
+    def __call__(self, layers: Sequence[Layer], images: Inputs, targets: Any) -> torch.Tensor:
+        """``L`` for a batch, the student's gradient of ``layers`` in its graph. Several layers are
+        called once each."""
+        calls = sum(max(len(layer.nodes), 1) for layer in layers)
         wanted: list[torch.Tensor] = []
         distances: list[torch.Tensor] = []
 
@@ -127,67 +122,96 @@ class Objective:
             if not self.discrimination and len(distances) == calls:
                 raise _Enough
 
+        twins = [self.teacher.get_submodule(layer.name) for layer in layers]
         with torch.no_grad():
-            twin = self.teacher.get_submodule(layer.name)
-            _run(self.teacher, images, twin.register_forward_hook, keep)
+            _run(self.teacher, images, [(twin.register_forward_hook, keep) for twin in twins])
+        hooks = [(layer.module.register_forward_hook, compare) for layer in layers]
         if not self.discrimination:
-            _run(self.model, images, layer.module.register_forward_hook, compare)
-            return torch.stack(distances).mean()
-        hook = layer.module.register_forward_hook(compare)
+            _run(self.model, images, hooks)
+            return _mean(distances, wanted, len(layers))
+        handles = [register(hook) for register, hook in hooks]
         try:
             classification = self.classification(images, targets)
         finally:
-            hook.remove()
-        return torch.stack(distances).mean() + self.discrimination * classification
+            for handle in handles:
+                handle.remove()
+        return _mean(distances, wanted, len(layers)) + self.discrimination * classification
+
+
+def _mean(distances: list[torch.Tensor], wanted: list[torch.Tensor], layers: int) -> torch.Tensor:
+    """Of one layer over its calls; of several layers in parts of their outputs' mean squares, as a
+    batch norm behind a layer takes any scale out of it."""
+    found = torch.stack(distances)
+    if layers == 1:
+        return found.mean()
+    sizes = torch.stack([output.square().mean() for output in wanted])
+    return (found / sizes.clamp_min(torch.finfo(sizes.dtype).tiny)).mean() * sizes.mean()
 
 
 def _run(
     model: nn.Module,
     images: Inputs,
-    register: Callable[[Any], Any],
-    hook: Callable[..., None],
+    hooks: Sequence[tuple[Callable[[Any], Any], Callable[..., None]]],
 ) -> None:
-    handle = register(hook)
+    handles = [register(hook) for register, hook in hooks]
     try:
         compute(model, images)
     except _Enough:
         pass
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager
-def _alone(objective: Objective, weight: torch.Tensor) -> Iterator[None]:
-    """Eval mode, and ``weight`` alone has a gradient; it starts as 0, and is as before when the
-    block fails."""
-    original = weight.detach().clone()
+def _alone(
+    objective: Objective, weights: Sequence[torch.Tensor], start: Sequence[torch.Tensor]
+) -> Iterator[None]:
+    """Eval mode, and ``weights`` alone have a gradient; outside of the masks ``start`` they are 0
+    at first. They are as before when the block fails."""
+    originals = [weight.detach().clone() for weight in weights]
     parts = [objective.model] if objective.head is None else [objective.model, objective.head]
     trained = [(p, p.requires_grad) for part in parts for p in part.parameters()]
     with eval_mode(objective.model), torch.enable_grad():
         try:
             for parameter, _ in trained:
                 parameter.requires_grad_(False)
-            weight.requires_grad_(True)
             with torch.no_grad():
-                weight.zero_()
+                for weight, mask in zip(weights, start, strict=True):
+                    weight[~mask] = 0
+            for weight in weights:
+                weight.requires_grad_(True)
             yield
         except BaseException:
-            with torch.no_grad():
-                weight.copy_(original)
+            _restore(weights, originals)
             raise
         finally:
-            weight.grad = None
+            for weight in weights:
+                weight.grad = None
             for parameter, trains in trained:
                 parameter.requires_grad_(trains)
 
 
+def _restore(weights: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> None:
+    with torch.no_grad():
+        for weight, before in zip(weights, values, strict=True):
+            weight.copy_(before)
+
+
 @dataclass
 class Selection:
-    """``mask``: bool ``[O, I]``. Step by step: how many were ``taken`` before it, and the loss."""
+    """``masks``: bool, of the shape of their layer, by its name. Step by step: how many were
+    ``taken`` before it, and the loss."""
 
-    mask: torch.Tensor
+    masks: dict[str, torch.Tensor]
     taken: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """Of the one layer."""
+        (mask,) = self.masks.values()
+        return mask
 
 
 @dataclass(frozen=True)
@@ -201,10 +225,6 @@ class Greedy:
     epochs: int
     sgd: dict[str, Any]
 
-    @property
-    def channels(self) -> bool:
-        return self.groups is None
-
     def choose(
         self,
         objective: Objective,
@@ -213,115 +233,134 @@ class Greedy:
         adaptive: float | None = None,
         show: Callable[[int, int, float], None] | None = None,
     ) -> Selection:
+        """Takes ``number`` of the layer's, as ``choose_among``."""
+        if self.groups is None:
+            return self.choose_among(objective, ChannelsOfLayer(layer), number, adaptive, show)
+        candidates = ConnectionsOfLayer(layer, self.groups)
+        return self.choose_among(objective, candidates, number, adaptive, show)
+
+    def choose_among(
+        self,
+        objective: Objective,
+        candidates: Candidates,
+        number: int | None,
+        adaptive: float | None = None,
+        show: Callable[[int, int, float], None] | None = None,
+    ) -> Selection:
         """Takes ``number`` of them, or as near to it as whole groups come, or so many until a step
-        lowers the loss by no more than ``adaptive`` times the first loss. Leaves the layer with the
-        weights found, or as it was when anything goes wrong on the way.
+        lowers the loss by no more than ``adaptive`` times the first loss. Leaves the layers with
+        the weights found, or as they were when anything goes wrong on the way.
 
         Raises Error when the loss is not finite.
         """
-        weight = layer.module.weight
-        original = weight.detach().clone()
-        chosen = torch.zeros(layer.shape, dtype=torch.bool, device=weight.device)
-        selection = Selection(chosen)
-        available = layer.shape[1] if self.channels else chosen.numel()
-        wanted = available if number is None else number
+        layers = candidates.layers
+        weights = [layer.module.weight for layer in layers]
+        originals = [weight.detach().clone() for weight in weights]
+        chosen = candidates.start()
+        selection = Selection(dict(zip([layer.name for layer in layers], chosen, strict=True)))
+        wanted = candidates.available if number is None else number
+        step = max(self.per_step, candidates.least)
         taken = 0
-        with _alone(objective, weight):
-            gradient, loss = self._gradient(objective, layer)
-            _check_finite(layer, gradient, loss)
+        with _alone(objective, weights, chosen):
+            gradients, loss = self._gradients(objective, layers)
+            _check_finite(layers, gradients, loss)
             while True:
                 selection.taken.append(taken)
                 selection.losses.append(loss)
-                fresh = self._best(chosen, gradient, min(self._step, wanted - taken))
-                added = int(fresh[0].sum() if self.channels else fresh.sum())
-                settled = not added or _settled(selection.losses, adaptive)
+                settled = _settled(selection.losses, adaptive)
+                fresh: list[torch.Tensor] = []
+                added = 0
+                if not settled:
+                    fresh, added = candidates.best(chosen, gradients, min(step, wanted - taken))
                 if show is not None:
-                    show(taken, taken if settled else wanted, loss)
-                if settled:
+                    show(taken, wanted if added else taken, loss)
+                if not added:
                     break
                 taken += added
                 with torch.no_grad():
-                    weight[fresh] = original[fresh]
-                chosen |= fresh
-                gradient, loss = self._settle(objective, layer, chosen, loss)
+                    for weight, original, mask, more in zip(
+                        weights, originals, chosen, fresh, strict=True
+                    ):
+                        weight[more] = original[more]
+                        mask |= more
+                gradients, loss = self._settle(objective, layers, chosen, loss)
         return selection
 
     def _settle(
-        self, objective: Objective, layer: Layer, chosen: torch.Tensor, before: float
-    ) -> tuple[torch.Tensor, float]:
-        """Trains the chosen weights and returns gradient and loss. Where a rate is too large for
+        self,
+        objective: Objective,
+        layers: Sequence[Layer],
+        chosen: Sequence[torch.Tensor],
+        before: float,
+    ) -> tuple[list[torch.Tensor], float]:
+        """Trains the chosen weights and returns gradients and loss. Where a rate is too large for
         the layer, so that the loss is ``_DIVERGED`` times that ``before``, training starts again
         with less; when all attempts fail the weights stay as they were."""
-        weight = layer.module.weight
-        start = weight.detach().clone()
+        weights = [layer.module.weight for layer in layers]
+        start = [weight.detach().clone() for weight in weights]
         for attempt in range(_ATTEMPTS):
-            self._train(objective, layer, chosen, _LOWER**attempt)
-            gradient, loss = self._gradient(objective, layer)
-            if loss <= _DIVERGED * before and bool(torch.isfinite(gradient).all()):
-                return gradient, loss
-            with torch.no_grad():
-                weight.copy_(start)
-        gradient, loss = self._gradient(objective, layer)
-        _check_finite(layer, gradient, loss)
-        return gradient, loss
+            self._train(objective, layers, chosen, _LOWER**attempt)
+            gradients, loss = self._gradients(objective, layers)
+            finite = all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+            if loss <= _DIVERGED * before and finite:
+                return gradients, loss
+            _restore(weights, start)
+        gradients, loss = self._gradients(objective, layers)
+        _check_finite(layers, gradients, loss)
+        return gradients, loss
 
-    def _gradient(self, objective: Objective, layer: Layer) -> tuple[torch.Tensor, float]:
-        """dL/dW and L over all samples of all processes."""
-        weight = layer.module.weight
-        weight.grad = None
-        total = torch.zeros(2, dtype=torch.float64, device=weight.device)
+    def _gradients(
+        self, objective: Objective, layers: Sequence[Layer]
+    ) -> tuple[list[torch.Tensor], float]:
+        """dL/dW of each layer, and L, over all samples of all processes."""
+        weights = [layer.module.weight for layer in layers]
+        for weight in weights:
+            weight.grad = None
+        total = torch.zeros(2, dtype=torch.float64, device=weights[0].device)
         for images, targets in objective.batches():
-            loss, count = objective(layer, images, targets), len(images[0])
+            loss, count = objective(layers, images, targets), len(images[0])
             differentiate(loss * count)
             total += torch.stack([loss.detach().to(total) * count, total.new_tensor(count)])
-        if weight.grad is None:
-            raise Error(f"layer '{layer.name}': the loss has no gradient for its weight")
-        gradient = sum_over_ranks(weight.grad.detach())
+        sums = [sum_over_ranks(each) for each in _gradients_of(layers)]
         loss_sum, images_seen = sum_over_ranks(total).tolist()
-        loss_mean = loss_sum / images_seen
-        return gradient / images_seen, loss_mean
-
-    def _best(self, chosen: torch.Tensor, gradient: torch.Tensor, number: int) -> torch.Tensor:
-        """bool ``[O, I]``: the ``number`` best that are not chosen yet; equal ones by position. A
-        group scores the norm of its gradient over the root of its connections' number."""
-        scores = kernel_norms(kernels_of(gradient))
-        if self.groups is not None:
-            free = self.groups.counts(~chosen).gt(0)
-            best = self.groups.best(self.groups.root_mean_squares(scores), number, free)
-            return self.groups.expand(best)
-        best = torch.zeros_like(chosen)
-        scores = scores.sum(0).masked_fill(chosen[0], -1)
-        best[:, scores.argsort(descending=True, stable=True)[:number]] = True
-        return best
-
-    @property
-    def _step(self) -> int:
-        """One group at least."""
-        size = 1 if self.groups is None else self.groups.inputs * self.groups.outputs
-        return max(self.per_step, size)
+        return [each / images_seen for each in sums], loss_sum / images_seen
 
     def _train(
-        self, objective: Objective, layer: Layer, chosen: torch.Tensor, factor: float
+        self,
+        objective: Objective,
+        layers: Sequence[Layer],
+        chosen: Sequence[torch.Tensor],
+        factor: float,
     ) -> None:
-        weight = layer.module.weight
-        optimiser = torch.optim.SGD([weight], **{**self.sgd, "lr": factor * self.sgd["lr"]})
+        weights = [layer.module.weight for layer in layers]
+        optimiser = torch.optim.SGD(weights, **{**self.sgd, "lr": factor * self.sgd["lr"]})
         for _ in range(self.epochs):
             for images, targets in objective.batches():
                 optimiser.zero_grad(set_to_none=True)
-                differentiate(objective(layer, images, targets))
-                average_gradients([weight])
-                if weight.grad is None:
-                    raise Error(f"layer '{layer.name}': the loss has no gradient for its weight")
-                weight.grad.mul_(chosen.view(*chosen.shape, *[1] * (weight.dim() - 2)))
+                differentiate(objective(layers, images, targets))
+                average_gradients(weights)
+                for gradient, mask in zip(_gradients_of(layers), chosen, strict=True):
+                    gradient.mul_(mask.view(*mask.shape, *[1] * (gradient.dim() - 2)))
                 optimiser.step()
 
 
-def _check_finite(layer: Layer, gradient: torch.Tensor, loss: float) -> None:
+def _gradients_of(layers: Sequence[Layer]) -> list[torch.Tensor]:
+    found = []
+    for layer in layers:
+        gradient = layer.module.weight.grad
+        if gradient is None:
+            raise Error(f"layer '{layer.name}': the loss has no gradient for its weight")
+        found.append(gradient.detach())
+    return found
+
+
+def _check_finite(layers: Sequence[Layer], gradients: Sequence[torch.Tensor], loss: float) -> None:
     """Nothing can be chosen by gradients that are not numbers."""
     if not math.isfinite(loss):
-        raise Error(f"layer '{layer.name}': the loss of the selection is {loss}")
-    if not bool(torch.isfinite(gradient).all()):
-        raise Error(f"layer '{layer.name}': the gradient of the selection is not finite")
+        raise Error(f"layer '{layers[0].name}': the loss of the selection is {loss}")
+    for layer, gradient in zip(layers, gradients, strict=True):
+        if not bool(torch.isfinite(gradient).all()):
+            raise Error(f"layer '{layer.name}': the gradient of the selection is not finite")
 
 
 def _settled(losses: list[float], adaptive: float | None) -> bool:

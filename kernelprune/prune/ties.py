@@ -24,12 +24,15 @@ class Ties:
     """``reasons``: by class of channels why it stays; "" where it may go.
 
     A class stays when the model gives or takes it, when a sum of two values has it (to cut both
-    alike is not what a choice by layer does), when an operator needs all channels of its input, or
-    when a layer reads it that loses no inputs: the classifier, what ``ignore`` names, a module that
-    is called more than once.
+    alike is not what a choice by layer does; unless channels are ``coupled``), when an operator
+    needs all channels of its input, or when a layer reads it that loses no inputs: the classifier
+    (unless coupled, see ``find_layers``), what ``ignore`` names, a module that is called more than
+    once.
     """
 
-    def __init__(self, graph: Graph, coupling: Coupling, layers: Sequence[Layer]):
+    def __init__(
+        self, graph: Graph, coupling: Coupling, layers: Sequence[Layer], *, coupled: bool = False
+    ):
         self.reasons = np.full(coupling.count, "", object)
         readers = {id(node): layer for layer in layers for node in layer.nodes}
         for node in graph.nodes:
@@ -37,7 +40,7 @@ class Ties:
                 if node.name not in coupling.whole and not loses_inputs(readers.get(id(node))):
                     self._stay(coupling.classes[node.inputs[0]], WHOLE)
                 continue
-            if node.rule.is_sum:
+            if node.rule.is_sum and not coupled:
                 self._stay(coupling.classes[node.output], SUM)
             for value in _needed_whole(graph, node):
                 name = str(node.params.get("operator", node.op)).removeprefix("aten::")
@@ -59,6 +62,11 @@ def loses_inputs(layer: Layer | None) -> bool:
     """May input channels of the layer go?"""
     if layer is None or len(layer.nodes) != 1 or not (layer.prunable or layer.follows):
         return False
+    return has_plain_weight(layer)
+
+
+def has_plain_weight(layer: Layer) -> bool:
+    """Is the layer's weight a parameter of its own, masks of ours aside?"""
     try:
         check_weight(layer.name, layer.module, masked=True)
     except Error:

@@ -24,7 +24,7 @@ from kernelprune.prune.discrimination_options import DiscriminationOptions, Step
 from kernelprune.prune.distributed import is_first, own_part
 from kernelprune.prune.layers import find_layers
 from kernelprune.prune.masks import attach_masks, finalize_masks, masks_of
-from kernelprune.prune.options import Options
+from kernelprune.prune.options import CoupledOptions, Options
 from kernelprune.prune.plan import Plan, plan_of
 from kernelprune.prune.reconstruction.options import DEFAULT_SAMPLES, SolverOptions
 from kernelprune.prune.reconstruction.reconstruct import reconstruct
@@ -131,6 +131,7 @@ class ByCriterion(Method):
             "loss": loss,
             "hold": True,
             **options.shared_with(kind),
+            **(options.shared_with(CoupledOptions) if options.by_channel else {}),
         }
 
     def hold(self, held: Checkpoint | None) -> None:

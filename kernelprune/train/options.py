@@ -13,7 +13,14 @@ from typing import Any
 from kernelprune.errors import Error
 from kernelprune.prune.discrimination_options import AdaptOptions, StageOptions, StepOptions
 from kernelprune.prune.group_options import GroupOptions
-from kernelprune.prune.options import Options, SampleOptions, ScopeOptions, SeedOptions, option
+from kernelprune.prune.options import (
+    CoupledOptions,
+    Options,
+    SampleOptions,
+    ScopeOptions,
+    SeedOptions,
+    option,
+)
 from kernelprune.prune.reconstruction.options import ChoiceOptions, SolverOptions
 from kernelprune.prune.synaptic_options import LatencyOptions, PenaltyOptions, SynapticOptions
 
@@ -114,8 +121,8 @@ class Method:
         return self.gradual or self.budget
 
 
-_SCORED = (DensityOptions, ScopeOptions, GroupOptions)
-_BY_CHANNEL = (DensityOptions, ScopeOptions, PenaltyOptions, SparsifyOptions)
+_SCORED = (DensityOptions, ScopeOptions, GroupOptions, CoupledOptions)
+_BY_CHANNEL = (DensityOptions, ScopeOptions, PenaltyOptions, SparsifyOptions, CoupledOptions)
 _GREEDY = (DensityOptions, StageOptions, AdaptOptions)
 METHODS = {
     "synaptic": Method(
@@ -127,14 +134,16 @@ METHODS = {
     "taylor": Method((*_SCORED, SampleOptions)),
     "gradient": Method((*_SCORED, SampleOptions)),
     "slimming": Method(_BY_CHANNEL, "channel"),
-    "reconstruction": Method((DensityOptions, StepOptions), "channel", gradual=False),
+    "reconstruction": Method(
+        (DensityOptions, StepOptions, CoupledOptions), "channel", gradual=False
+    ),
     "reconstruct": Method(
         (DensityOptions, LatencyOptions, SampleOptions, ChoiceOptions, SolverOptions),
         "connection",
         gradual=False,
         budget=True,
     ),
-    "dcp": Method(_GREEDY, "channel", gradual=False),
+    "dcp": Method((*_GREEDY, CoupledOptions), "channel", gradual=False),
     "dkp": Method((*_GREEDY, GroupOptions), "connection", gradual=False),
     "scratch": Method((), gradual=False),
 }
@@ -188,7 +197,7 @@ class MethodOptions(Options):
 @dataclass(frozen=True, kw_only=True)
 class PruneOptions(
     SeedOptions, StageOptions, AdaptOptions, SynapticOptions, SparsifyOptions, LatencyOptions,
-    DensityOptions, ChoiceOptions, SolverOptions, MethodOptions,
+    DensityOptions, CoupledOptions, ChoiceOptions, SolverOptions, MethodOptions,
 ):  # fmt: skip
     """How to prune a trained model: the options of all methods, by the names that these have, and
     what is the same for all of them."""
@@ -247,6 +256,10 @@ class PruneOptions(
             check_looked_at(self.method, ["group"])
             if self.by_channel:
                 raise Error(f"group={self.group}: only of connections, not of the level 'channel'")
+        if self.coupled:
+            check_looked_at(self.method, ["coupled"])
+            if not self.by_channel:
+                raise Error("coupled: only of channels, so say level='channel'")
         if self.latency_ms is not None and (self.macs is not None or self.rounds > 1):
             raise Error(f"latency_ms={self.latency_ms}: only without macs and rounds")
         if self.method in GREEDY:

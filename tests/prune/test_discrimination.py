@@ -15,11 +15,12 @@ import kernelprune as kp
 from kernelprune.errors import Error
 from kernelprune.frontends.torch.trace import trace
 from kernelprune.prune.batches import recalibrate
+from kernelprune.prune.candidates import kept_number
 from kernelprune.prune.channels import channel_readers
 from kernelprune.prune.compact import compact
 from kernelprune.prune.connection_groups import ConnectionGroups
 from kernelprune.prune.layers import find_layers
-from kernelprune.prune.selection import Greedy, Objective, kept_number
+from kernelprune.prune.selection import Greedy, Objective
 from kernelprune.prune.stages import find_stages, pivots
 
 X = torch.randn(8, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3))

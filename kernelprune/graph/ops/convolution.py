@@ -129,9 +129,10 @@ def _transposed(call: Any, axes: int) -> Any:
     else:
         x = call.map(call["input"])
     sides = [1] * (2 - axes) + list(shape[1:])
+    owned = call.owned(weight=call["weight"], bias=call["bias"])
     x = transposed(
         call, x, weight, bias, sides, stride=stride, before=padding[:2], dilation=dilation,
-        groups=groups,
+        groups=groups, parameters=owned,
     )  # fmt: skip
     return call.row_result(x) if axes == 1 else x
 
@@ -147,9 +148,11 @@ def transposed(
     before: Sequence[int],
     dilation: Sequence[int],
     groups: int,
+    parameters: dict[str, str] | None = None,
 ) -> str:
     """A transposed convolution; ``weight`` [I, O / groups, kh, kw]; ``before``, rows and columns of
-    its result that are cut off in front, and ``sides``, how many are left of each.
+    its result that are cut off in front, and ``sides``, how many are left of each. ``parameters``:
+    the model's own that weight and bias are.
 
     A stride of s makes s * s convolutions, one for each place within a block of outputs: a conv2d
     with s * s times as many outputs, whose channels then become blocks."""
@@ -164,8 +167,9 @@ def transposed(
         bias = np.repeat(bias, stride[0] * stride[1])
     top, left = (front for _, front, _, _ in plans)
     bottom, right = (after for _, _, after, _ in plans)
-    x = convolved(call, x, kernels, bias, padding=(top, left, bottom, right), groups=groups).output
-    x = _interleaved(call, x, stride)
+    node = convolved(call, x, kernels, bias, padding=(top, left, bottom, right), groups=groups)
+    node.phases, node.parameters = stride[0] * stride[1], parameters or {}
+    x = _interleaved(call, node.output, stride)
     for axis, (side, (*_, crop)) in enumerate(zip(sides, plans, strict=True)):
         x = rows.sliced(call, x, 1 + axis, crop, crop + side)
     return x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,9 @@ class LayerWithWeights(Op):
         output channel each."""
         from torch import nn
 
+        if isinstance(module, nn.ConvTranspose2d):
+            _shrink_transposed(module, inputs, outputs)
+            return
         if isinstance(module, nn.Linear):
             keep_entries(module, "weight", 1, inputs)
             module.in_features, module.out_features = len(inputs), len(outputs)
@@ -75,6 +79,24 @@ class LayerWithWeights(Op):
                 f"parameter 'all_connections' is {total}, outside of {node.kept_connections()} "
                 f"kept ones to {node.shape[0] * shapes[0][0]}"
             )
+
+
+def _shrink_transposed(module: Any, inputs: np.ndarray, outputs: np.ndarray) -> None:
+    """``outputs``: of the convolution that stands for it, whose neighbouring channels are the
+    places within a block. The weight is ``[I, O / groups, kh, kw]``."""
+    phases = math.prod(module.stride)
+    outputs = outputs[::phases] // phases
+    groups = module.groups
+    width, rows = module.in_channels // groups, module.out_channels // groups
+    if whole_groups(groups, width, rows * phases):
+        groups = len(inputs) // width
+    own = outputs.reshape(groups, -1) % rows  # by group, counted from its first channel
+    keep_entries(module, "weight", 0, inputs)
+    entries = own[0] if groups == 1 else own.repeat(len(inputs) // groups, axis=0)
+    keep_entries(module, "weight", 1, entries)
+    keep_entries(module, "bias", 0, outputs)
+    module.in_channels, module.out_channels = len(inputs), len(outputs)
+    module.groups = groups
 
 
 def whole_groups(groups: int, width: int, rows: int) -> bool:
