@@ -235,7 +235,7 @@ def find_layers(
                 f"include: layer '{layer.name}' shares its weight with '{shared[layer.name]}': "
                 "pruning one would prune both, so neither can be pruned"
             )
-    if not any(layer.prunable for layer in layers):
+    if not any(layer.prunable or (coupled and layer.follows) for layer in layers):
         _refuse(model, layers)
     return layers
 
