@@ -58,7 +58,9 @@ def _typer_parameters(options: type[Options]) -> list[inspect.Parameter]:
             help_text = f"{text[0].upper()}{text[1:]}."
             kind = parameter.annotation if described[parameter.name]["reads"] is None else str
             words = described[parameter.name]["choices"]
-            shown = choice(help_text, words) if words else typer.Option(help=help_text)
+            # A flag alone: a column for --no-NAME would leave the help none to explain in.
+            names = [f"--{parameter.name.replace('_', '-')}"] if kind is bool else []
+            shown = choice(help_text, words) if words else typer.Option(*names, help=help_text)
             found.append(parameter.replace(annotation=Annotated[kind, shown]))
     return found
 

@@ -25,10 +25,11 @@ def compact(model: nn.Module, x: torch.Tensor | tuple[torch.Tensor, ...]) -> nn.
     """A copy of ``model`` without dead channels that computes the same function in eval mode.
 
     A channel is dead when no kept connection reads it, or when no kept connection writes it, so
-    that it is a constant (see kernelprune.graph.channels). Convolutions, linear layers (on maps
-    too) and batch norms are sliced; the model's code stays as it is. The constant of a removed
-    channel goes into the next layer's bias or, where there is none, into the running mean of the
-    batch norm after it; else the layer gets a bias. Equal to rounding: 1e-10 relative in float64.
+    that it is a constant (see kernelprune.graph.channels). Convolutions (transposed ones too),
+    linear layers (on maps too) and batch norms are sliced; the model's code stays as it is. The
+    constant of a removed channel goes into the next layer's bias or, where there is none, into the
+    running mean of the batch norm after it; else the layer gets a bias. Equal to rounding: 1e-10
+    relative in float64.
 
     Channels stay where slicing is not safe: modules called more than once or with shared or
     computed weights, channels that reach an operator that the graph lacks, code that fixes the
