@@ -39,6 +39,7 @@ from kernelprune.prune import (
     reconstruct as reconstruct,
 )
 from kernelprune.prune.compact import compact as compact
+from kernelprune.prune.load import load_pruned as load_pruned
 from kernelprune.quantization import (
     QuantizationAware as QuantizationAware,
     quantize as quantize,
