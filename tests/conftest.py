@@ -24,7 +24,8 @@ settings.load_profile("kernelprune")
 LONG = (
     "train/test_methods.py", "prune/test_channels.py", "prune/test_distributed.py",
     "train/test_recipe.py", "train/test_loop.py", "runtime/test_models.py",
-    "prune/test_budget.py", "prune/test_discrimination.py", "csrc/test_fuzz.py",
+    "prune/test_budget.py", "prune/test_coupled.py", "prune/test_discrimination.py",
+    "csrc/test_fuzz.py", "prune/test_load.py",
     "models/test_small_zoo.py", "models/test_zoo_sizes.py", "frontends/torch/test_misuse.py",
     "prune/test_criteria.py", "prune/test_any_task.py", "runtime/test_random_networks.py",
 )  # fmt: skip

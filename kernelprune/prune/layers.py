@@ -35,7 +35,8 @@ Selector = str | type | nn.Module
 class Layer:
     """A convolution, or a linear layer. ``cost``: multiply-adds per image of one connection, summed
     over all calls of the module; it and ``map_size`` (of the output) are None without a graph.
-    ``named``: ``include`` selects it; ``ignored``: ``ignore`` does. ``follows``: a linear layer on
+    ``named``: ``include`` selects it; ``ignored``: ``ignore`` does. ``shared``: its weight is that
+    of another module too. ``follows``: a linear layer on
     vectors, between others: it is not pruned, but does without the channels of a map that all other
     readers do without. For coupled channels so does every layer that is not pruned for itself, a
     transposed convolution among them."""
@@ -48,6 +49,7 @@ class Layer:
     prunable: bool = False
     named: bool = False
     ignored: bool = False
+    shared: bool = False
     follows: bool = False
 
     @property
@@ -223,7 +225,8 @@ def find_layers(
     shared = _shared(modules, layers)
     for layer in layers:
         layer.named, layer.ignored = layer.name in included, layer.name in ignored
-        left_out = layer.ignored or layer.name in shared
+        layer.shared = layer.name in shared
+        left_out = layer.ignored or layer.shared
         kept_whole = (layer.name in ends or layer.depthwise) and not layer.named
         able = not (kept_whole or left_out)
         layer.prunable = able and layer.on_map and not layer.transposed

@@ -16,6 +16,7 @@ from kernelprune.graph.channels import Channels, analyse, movable, moved_bias
 from kernelprune.graph.coupling import Coupling
 from kernelprune.graph.ir import Graph, Node, Shape
 from kernelprune.graph.narrowing import Level, Narrowing
+from kernelprune.graph.ops.base import uniform
 
 
 @dataclass
@@ -44,12 +45,18 @@ def layouts(graph: Graph, modules: Mapping[str, nn.Module]) -> Iterator[Layout]:
     """
     shapes = graph.shapes()
     literal = {node.name for node in graph.nodes if _counts_channels(node, shapes)}
+    numbered = {
+        node.name
+        for node in graph.nodes
+        if node.tensors and not node.has_weight() and not node.rule.module_classes()
+    }
     fixed = _not_sliceable(graph, modules)
     finder = _Finder(graph)
     found: list[Layout] = []
     for parts in (True, False):
-        for more in ({*()}, literal):
-            layout = finder.find(fixed | more, parts)
+        for more in ({*()}, literal | numbered):
+            # One number for all channels may be one in the code too, or a tensor of equal ones.
+            layout = finder.find(fixed | more, parts, alike=not more)
             if layout is not None and not any(_same(layout, other) for other in found):
                 found.append(layout)
                 yield layout
@@ -74,9 +81,10 @@ class _Finder:
             if not node.has_weight() and node.rule.parts(node, [shapes[i] for i in node.inputs]) > 1
         }
 
-    def find(self, pinned: set[str], parts: bool) -> Layout | None:
+    def find(self, pinned: set[str], parts: bool, alike: bool) -> Layout | None:
         """The smallest layout in which the nodes of ``pinned`` keep all channels; without ``parts``
-        so do those that need equal parts. None where parts cannot be equal."""
+        so do those that need equal parts, without ``alike`` those with a number for each channel,
+        be it the same for all. None where parts cannot be equal."""
         pinned = set(pinned)
         if not parts:
             pinned |= self.cutting | {
@@ -95,7 +103,7 @@ class _Finder:
             except ShapeError:
                 return None
             channels.live = {name: live[own] for name, own in self.coupling.classes.items()}
-            changed = _changed(self.graph, channels, pinned | self.cutting)
+            changed = _changed(self.graph, channels, pinned | self.cutting, alike)
             changed |= _uneven(self.graph, channels, pinned)
             if not changed:
                 return layout
@@ -170,7 +178,7 @@ def _counts_channels(node: Node, shapes: Mapping[str, Shape]) -> bool:
         return False
 
 
-def _changed(graph: Graph, channels: Channels, known: set[str]) -> set[str]:
+def _changed(graph: Graph, channels: Channels, known: set[str], alike: bool) -> set[str]:
     """Nodes with numbers or tensors that depend on the channels that are left. They are written in
     the model's code, or lie in no module that can be sliced."""
     found = set()
@@ -184,7 +192,10 @@ def _changed(graph: Graph, channels: Channels, known: set[str]) -> set[str]:
         twin.params, twin.tensors = copy.deepcopy(node.params), dict(node.tensors)
         twin.shape = (int(channels.live[node.output].sum()), *node.shape[1:])
         twin.rule.shrink(twin, live, channels.live[node.output])
-        same = all(np.array_equal(twin.tensors[role], node.tensors[role]) for role in node.tensors)
+        same = all(
+            (alike and uniform(array)) or np.array_equal(twin.tensors[role], array)
+            for role, array in node.tensors.items()
+        )
         if twin.op != node.op or twin.params != node.params or not same:
             found.add(node.name)
     return found

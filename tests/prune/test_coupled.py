@@ -207,6 +207,53 @@ def test_ignored_readers_keep_the_stream() -> None:
     assert smaller.fc.in_features == 12 and smaller.layer1[0].conv2.out_channels == 4
 
 
+class Odd(nn.Module):
+    """A residual stream, and beside it what ``kind`` says."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.stem, self.inner = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1)
+        self.third, self.head = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 5, 1)
+        self.norm, self.prelu = nn.BatchNorm2d(8), nn.PReLU(8)
+        self.scale = nn.Parameter(torch.linspace(0.5, 1.5, 8)[:, None, None])
+        with torch.no_grad():
+            self.prelu.weight.copy_(torch.linspace(0.1, 0.5, 8))
+        if kind == "shared weight":
+            self.third = nn.Conv2d(8, 8, 3, padding=1)
+            self.third.weight = self.inner.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.stem(x)
+        other = self.inner(y)
+        if self.kind == "writer twice":
+            other = self.stem(x.relu()) + other
+        elif self.kind == "norm twice":
+            y, other = self.norm(y), self.norm(other)
+        elif self.kind == "prelu":
+            other = self.prelu(other)
+        elif self.kind == "scale":
+            other = other * self.scale
+        elif self.kind == "one number":
+            other = other * 0.5 + 1.5
+        return self.head(self.third((y + other).relu()).relu() + y)
+
+
+@pytest.mark.parametrize(
+    "kind", ["writer twice", "norm twice", "prelu", "scale", "shared weight", "one number"]
+)
+def test_what_no_module_can_lose_stays(kind: str) -> None:
+    """If this fails, a plan counts channels as gone that compact cannot cut out of the model's
+    modules, or a number for all channels is taken for one of each."""
+    model = lived_in(Odd(kind))
+    if kind == "one number":
+        plan = kp.prune_channels(model, X, ratio=0.5, coupled=True)
+        assert compacted(model, plan).stem.out_channels == 4
+    else:
+        with pytest.raises(Error, match="no layer whose input channels may go"):
+            kp.prune_channels(model, X, ratio=0.5, coupled=True)
+
+
 class Pair(nn.Module):
     """Two layers that write one sum, and one that reads it."""
 

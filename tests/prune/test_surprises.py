@@ -288,7 +288,7 @@ def test_models_of_several_inputs() -> None:
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-7)
     more = {"granularity": "kernel", "channels_per_step": 2}
     dcp = kp.DiscriminationAware(model, pair, loader, discrimination=0, **more)
-    start = dcp.objectives[0](layers[0], (pair[0] * 2, pair[1]), LABELS)
+    start = dcp.objectives[0](layers[:1], (pair[0] * 2, pair[1]), LABELS)
     assert float(start) == 0  # nothing is dropped yet, in both calls of the layer
     plan = dcp.prune(ratio=0.5)
     assert plan.prunable_kept == 18 + 24

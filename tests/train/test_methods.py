@@ -42,22 +42,28 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def kept_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """bool [O, I] by convolution but the first, of the model in a checkpoint."""
+def kept_weights(folder: Path, linear: bool = False) -> dict[str, torch.Tensor]:
+    """bool [O, I] by convolution but the first, and with ``linear`` by linear layer, of the model
+    in a checkpoint."""
     model, _ = load_model(load_checkpoint(folder))
-    weights = {n: w for n, w in model.state_dict().items() if w.ndim == 4 and w.shape[1] > 1}
-    return {name: weight.ne(0).flatten(2).any(2) for name, weight in weights.items()}
+    dimensions = (2, 4) if linear else (4,)
+    weights = {
+        n: w for n, w in model.state_dict().items() if w.ndim in dimensions and w.shape[1] > 1
+    }
+    return {n: w.reshape(*w.shape[:2], -1).ne(0).any(2) for n, w in weights.items()}
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"method": "dcp", "losses": 1},
+        {"method": "dcp", "losses": 1, "coupled": True},
         {"method": "dkp", "losses": 0},
         {"method": "slimming", "recalibrate": 1},
         {"method": "reconstruction"},
         {"method": "reconstruct", "ignore": ["features.3"]},
         {"method": "taylor", "level": "channel", "scope": "layer"},
+        {"method": "l1", "level": "channel", "coupled": True, "rounds": 2},
         {"method": "gradient", "scope": "layer", "ignore": ["features.3"]},
     ],
     ids=lambda options: options["method"],
@@ -67,7 +73,7 @@ def test_methods(trained: Path, tmp_path: Path, options: dict) -> None:
     chosen = replace(QUICK, **options)
     result = prune_run(trained, chosen, tmp_path / "out")
     assert result.plan.prunable_density == pytest.approx(0.5, abs=0.02)
-    kept = kept_weights(tmp_path / "out")
+    kept = kept_weights(tmp_path / "out", linear=chosen.coupled)
     for row in result.plan.rows:
         if row.prunable:
             mask = kept[f"{row.name}.weight"]

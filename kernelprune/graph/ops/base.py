@@ -307,6 +307,12 @@ class Op:
         return False
 
 
+def uniform(array: np.ndarray) -> bool:
+    """Has a tensor the same numbers for each channel?"""
+    floating = np.issubdtype(array.dtype, np.floating)
+    return floating and array.ndim > 0 and bool((array == array[:1]).all())
+
+
 # ---------------------------------------------------------------- numbers
 
 
