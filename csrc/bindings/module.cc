@@ -122,7 +122,7 @@ std::vector<py::array_t<float>> run(const Engine& any, const std::vector<FloatAr
   return outputs.arrays;
 }
 
-// Addresses of tensors [batch, ...] that the caller has checked and holds; for CUDA devices.
+// Addresses of tensors [batch, ...] that the caller has checked and holds.
 void run_pointers(const Engine& engine, const std::vector<uintptr_t>& inputs,
                   const std::vector<uintptr_t>& outputs, int64_t batch, bool half, bool on_device,
                   const std::vector<uintptr_t>& streams, bool queue) {
@@ -133,7 +133,10 @@ void run_pointers(const Engine& engine, const std::vector<uintptr_t>& inputs,
   for (uintptr_t address : inputs) from.push_back(reinterpret_cast<const void*>(address));
   for (uintptr_t address : outputs) to.push_back(reinterpret_cast<void*>(address));
   for (uintptr_t stream : streams) options.streams.push_back(reinterpret_cast<void*>(stream));
-  engine.run(from, to, batch, options);
+  run_unlocked([&](const Cancel& cancel) {
+    options.cancel = cancel;
+    engine.run(from, to, batch, options);
+  });
 }
 
 std::vector<py::array_t<double>> run_reference(const Engine& any,
@@ -355,8 +358,7 @@ PYBIND11_MODULE(_core, m) {
       .def("run", &run, py::arg("inputs"))
       .def("run_pointers", &run_pointers, py::arg("inputs"), py::arg("outputs"), py::arg("batch"),
            py::arg("half") = false, py::arg("on_device") = false,
-           py::arg("streams") = std::vector<uintptr_t>{}, py::arg("queue") = false,
-           py::call_guard<Unlocked>())
+           py::arg("streams") = std::vector<uintptr_t>{}, py::arg("queue") = false)
       .def(
           "allocate",
           [](const Engine& engine, size_t bytes) {

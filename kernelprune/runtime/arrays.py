@@ -57,6 +57,39 @@ def to_arrays(
     return arrays, torch_in
 
 
+def into_arrays(
+    out: Any, shapes: Sequence[tuple[int, ...]], dtype: type, inputs: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """What of a caller's takes the outputs, as arrays of ``dtype`` over its memory: an array or
+    CPU tensor for each of ``shapes``, alone where there is one.
+
+    Raises:
+        ShapeError: Their number, a shape, type or layout is another; one cannot be written, or lies
+            over an input or another output.
+    """
+    given = list(out) if isinstance(out, (tuple, list)) else [out]
+    if len(given) != len(shapes):
+        raise ShapeError(f"out has {len(given)} arrays, the model {len(shapes)} outputs")
+    torch = sys.modules.get("torch")
+    found: list[np.ndarray] = []
+    for value, shape in zip(given, shapes, strict=True):
+        if torch is not None and isinstance(value, torch.Tensor):
+            if value.device.type != "cpu" or value.layout != torch.strided or value.requires_grad:
+                raise ShapeError("out must be dense CPU tensors without gradients, or arrays")
+            value = value.numpy()
+        if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
+            raise ShapeError(f"out must be numpy arrays or torch tensors, got {type(value)}")
+        if value.shape != shape or value.dtype != dtype:
+            got = f"{value.dtype} {list(value.shape)}"
+            raise ShapeError(f"out must be {np.dtype(dtype)} {list(shape)}, got {got}")
+        if not (value.flags.c_contiguous and value.flags.writeable and value.flags.aligned):
+            raise ShapeError("out must be contiguous, aligned, and no view that is read alone")
+        if any(np.may_share_memory(value, other) for other in (*inputs, *found)):
+            raise ShapeError("out shares memory with an input or with another output")
+        found.append(value)
+    return found
+
+
 def are_halves(arrays: list[np.ndarray]) -> bool:
     """Whether all are float16, and there are any."""
     return bool(arrays) and all(array.dtype == np.float16 for array in arrays)

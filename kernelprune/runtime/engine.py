@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kernelprune import _core
-from kernelprune.columns import broken, terminal_width
 from kernelprune.errors import Error, FormatError, ShapeError
 from kernelprune.files import name_of
 from kernelprune.model_files import read_model, refusal
-from kernelprune.runtime.arrays import are_halves, inputs_of_bytes, to_arrays
+from kernelprune.runtime.arrays import are_halves, inputs_of_bytes, into_arrays, to_arrays
 from kernelprune.runtime.gpu import check_tensors, is_gpu_tensor, run_tensors
+from kernelprune.runtime.layer_profile import LayerProfile, layer_profile
 from kernelprune.runtime.options import (
     Options,
     checked_isa,
@@ -32,53 +31,6 @@ from kernelprune.text import plain
 _MAX_BATCH = 1 << 40
 _MAX_REPEATS = 1_000_000
 _MOST_AT_ONCE = 0.1  # seconds
-_NAME = 26  # of a layer in one line of its profile
-
-
-@dataclass(frozen=True)
-class LayerProfile:
-    """What one node of the model does and costs.
-
-    Attributes:
-        name: Name of the node in the file.
-        op: Its operator, such as ``conv2d``.
-        kernel: The kernels that the plan chose, ``name/<isa>x<vector width>``.
-        shape: Output shape per image, ``[C, H, W]`` or ``[F]``.
-        connections: Kept connections; 0 for nodes without weights.
-        all_connections: Kept and pruned connections.
-        macs: Multiply-adds of the kept connections, per image.
-        dense_macs: Multiply-adds per image if every connection had been kept.
-        milliseconds: Median time for the whole batch; 0 if it was not measured.
-        peak_share: Multiply-adds per second over the FMA peak of the threads used, 0..1;
-            0 if it was not measured.
-    """
-
-    name: str
-    op: str
-    kernel: str
-    shape: tuple[int, ...]
-    connections: int
-    all_connections: int
-    macs: int
-    dense_macs: int
-    milliseconds: float = 0.0
-    peak_share: float = 0.0
-
-    @property
-    def density(self) -> float:
-        """Kept connections over all connections; 1 for nodes without weights."""
-        return self.connections / self.all_connections if self.all_connections else 1.0
-
-    def __str__(self) -> str:
-        name, *more = broken(plain(self.name), "name", _NAME)
-        line = (
-            f"{name:<{_NAME}}  {plain(self.op):<15} {self.density:>7.1%} "
-            f"{self.macs / 1e6:>9.2f} MMAC {self.milliseconds:>8.3f} ms"
-        )
-        rest = f"{self.peak_share:.0%} of peak  {plain(self.kernel)}"
-        if len(line) + 2 + len(rest) <= terminal_width():
-            return "\n".join([f"{line}  {rest}", *more])
-        return "\n".join([line, *more, *(f"    {part}" for part in broken(rest, "words", 74))])
 
 
 def available_isas() -> list[str]:
@@ -117,10 +69,12 @@ class Engine:
     forked child an engine goes on as in its parent.
 
     An engine can be pickled, as for workers that are spawned: by its options and the path and
-    digest of its file, which is read again when it is unpickled. Copies are the engine itself.
+    digest of its file, which is read again when it is unpickled, or the bytes that it was made of.
+    Copies are the engine itself.
 
     Args:
-        path: The ``.safetensors`` file that :func:`kernelprune.export` wrote.
+        path: The ``.safetensors`` file that :func:`kernelprune.export` wrote, or its content as
+            ``bytes`` (``bytearray``, ``memoryview``).
         device: ``"cpu"``; or ``"cuda"``, ``"cuda:1"`` and so on, a GPU.
         threads: Threads of one run; None for all cores that this process may use.
         isa: ``"portable"``, ``"avx2"`` or ``"avx512"``. By default the one that the environment
@@ -148,7 +102,7 @@ class Engine:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | bytes | bytearray | memoryview,
         device: str = "cpu",
         threads: int | None = 1,
         isa: str | None = None,
@@ -164,14 +118,19 @@ class Engine:
         options = checked_options(device, threads, isa, lanes, precision)
         if options.device != "cpu" and (tune or plan is not None):
             raise Error(f"device {options.device!r}: tuning and plans are for the CPU")
-        self.path = Path(name_of(path))
-        self._file = os.path.abspath(self.path)
-        content = _read_model(self.path)
+        self._source: str | bytes  # what a pickle has of the model
+        if isinstance(path, (bytes, bytearray, memoryview)):
+            self.path = None
+            content = self._source = bytes(path)
+        else:
+            self.path = Path(name_of(path))
+            self._source = os.path.abspath(self.path)
+            content = _read_model(self.path)
         name = "the plan"
         if tune:
             from kernelprune.runtime.tuning import tune_model
 
-            plan = tune_model(content, str(self.path), options).plan
+            plan = tune_model(content, self._name, options).plan
         elif plan is not None and not isinstance(plan, Plan):
             name = name_of(plan)
             plan = Plan.load(plan)
@@ -182,14 +141,14 @@ class Engine:
         self._digest = hashlib.sha256(content).hexdigest()
         fixed = (options.threads, options.isa, options.lanes or 0, options.precision)
         if plan is None:
-            self._core = load_core(content, str(self.path), *fixed, device=options.device)
+            self._core = load_core(content, self._name, *fixed, device=options.device)
             self._of_bytes = inputs_of_bytes(content)
             return
         plan.check_model(self._digest, options.isa, options.precision, plan_name)
         try:
             self._core = load_core(
                 content,
-                str(self.path),
+                self._name,
                 *fixed,
                 choices=dict(plan.choices),
                 seconds=dict(plan.seconds),
@@ -206,7 +165,7 @@ class Engine:
                 raise Error(f"{plan_name}: the model has no layer {layer[:80]!r} with {mode} lanes")
 
     def __reduce__(self) -> tuple[Callable[..., Engine], tuple[Any, ...]]:
-        return _reloaded, (type(self), self._file, self._digest, self._options, self._plan)
+        return _reloaded, (type(self), self._source, self._digest, self._options, self._plan)
 
     def __copy__(self) -> Engine:
         return self
@@ -262,7 +221,7 @@ class Engine:
             Error: ``batch`` is no whole number from 1 up.
         """
         batch = whole_number(batch, "batch", 1, _MAX_BATCH)
-        return [_layer_profile(layer) for layer in self._core.layers(batch)]
+        return [layer_profile(layer) for layer in self._core.layers(batch)]
 
     @property
     def plan(self) -> Plan:
@@ -307,7 +266,7 @@ class Engine:
         """
         return self._core.workspace_bytes(whole_number(batch, "batch", 1, _MAX_BATCH))
 
-    def run(self, *inputs: Any) -> Any:
+    def run(self, *inputs: Any, out: Any = None, named: bool = False) -> Any:
         """Computes the outputs for a batch of images.
 
         Args:
@@ -318,30 +277,43 @@ class Engine:
                 GPU only for an engine on that GPU, where torch's current stream goes on behind the
                 run). On an engine's GPU also what has ``__cuda_array_interface__`` or
                 ``__dlpack__``; the outputs are then :class:`kernelprune.runtime.gpu.DeviceArray`.
+            out: Takes the outputs in place of new arrays: a contiguous array or CPU tensor of the
+                output's type and shape, a sequence of them if the model has several outputs.
+            named: Gives the outputs as a dict by the names in :attr:`outputs`.
 
         Returns:
-            The output ``[batch, *shape]``; a tuple of them if the model has several.
+            The output ``[batch, *shape]``; a tuple of them if the model has several; ``out`` if it
+            is given; or a dict.
 
         Raises:
-            ShapeError: Wrong number, shape or type of inputs.
+            ShapeError: Wrong number, shape or type of inputs, or ``out`` does not suit them.
             DeviceError: A tensor lies on another device.
             Error: There is not enough memory.
         """
         try:
-            return self._run(inputs)
+            found = self._run(inputs, out)
         except MemoryError:
             raise Error(_too_large(inputs)) from None
+        if named:
+            several = found if isinstance(found, (tuple, list)) else (found,)
+            return dict(zip((name for name, _ in self.outputs), several, strict=True))
+        return found
 
-    def _run(self, inputs: tuple[Any, ...]) -> Any:
+    def _run(self, inputs: tuple[Any, ...], out: Any) -> Any:
         kind, _, index = self.device.partition(":")
         half = self.precision == "half"
         if kind != "cpu" and any(is_gpu_tensor(value) for value in inputs):
+            if out is not None:
+                raise ShapeError("out takes the outputs of inputs on the CPU alone")
             core = self._core_for(np.shape(inputs[0]))
             tensors = check_tensors(inputs, _shapes(core.inputs), int(index or 0), half)
             outputs = run_tensors(core, tensors)
             return outputs[0] if len(outputs) == 1 else tuple(outputs)
         arrays, torch_in = to_arrays(inputs, half, self._of_bytes)
-        outputs = self._run_halves(arrays) if are_halves(arrays) else self._core.run(arrays)
+        if out is not None:
+            self._run_into(arrays, out)
+            return out
+        outputs = self._run_into(arrays) if are_halves(arrays) else self._core.run(arrays)
         if torch_in:
             import torch
 
@@ -355,18 +327,23 @@ class Engine:
         same = tuple(shape[2:]) == tuple(self._core.inputs[0].shape[1:])
         return self._core if same else self._core.at(*map(int, shape[2:]))
 
-    def _run_halves(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        core = self._core_for(arrays[0].shape)
+    def _run_into(self, arrays: list[np.ndarray], out: Any = None) -> list[np.ndarray]:
+        """Outputs of the inputs' type, in arrays of their own or in ``out``."""
+        core = self._core_for(arrays[0].shape if arrays else ())
         expected = _shapes(core.inputs)
-        shapes = [(len(arrays[0]), *shape) for _, shape in expected]
-        if [array.shape for array in arrays] != shapes:
+        batch = len(arrays[0]) if arrays and arrays[0].ndim else 0
+        if [array.shape for array in arrays] != [(batch, *shape) for _, shape in expected]:
             got = ", ".join(str(list(array.shape)) for array in arrays)
             wanted = ", ".join(str(["batch", *shape]) for _, shape in expected)
             raise ShapeError(f"the inputs must have the shapes {wanted}, got {got}")
-        batch = len(arrays[0])
-        outputs = [np.empty((batch, *shape), np.float16) for _, shape in _shapes(core.outputs)]
+        dtype = np.float16 if are_halves(arrays) else np.float32
+        shapes = [(batch, *shape) for _, shape in _shapes(core.outputs)]
+        if out is None:
+            outputs = [np.empty(shape, dtype) for shape in shapes]
+        else:
+            outputs = into_arrays(out, shapes, dtype, arrays)
         addresses = [[array.ctypes.data for array in some] for some in (arrays, outputs)]
-        core.run_pointers(*addresses, batch, half=True)
+        core.run_pointers(*addresses, batch, half=dtype == np.float16)
         return outputs
 
     def run_reference(self, *inputs: Any) -> Any:
@@ -406,31 +383,21 @@ class Engine:
             raise Error(_too_large(inputs)) from None
         # What share of its peak a GPU reaches is not known: nothing here measures that peak.
         peak = fma_peak(self.isa) * self.threads if self.device == "cpu" else 0.0
-        return [_layer_profile(layer, peak, len(arrays[0])) for layer in layers]
+        return [layer_profile(layer, peak, len(arrays[0])) for layer in layers]
 
     def __repr__(self) -> str:
         device = "" if self.device == "cpu" else f", device={self.device!r}"
-        return f"Engine({str(self.path)!r}{device}, isa={self.isa!r}, threads={self.threads})"
+        source = f"<{len(self._source)} bytes>" if self.path is None else repr(str(self.path))
+        return f"Engine({source}{device}, isa={self.isa!r}, threads={self.threads})"
+
+    @property
+    def _name(self) -> str:
+        """What stands for the model in messages."""
+        return "the model's bytes" if self.path is None else str(self.path)
 
 
 def _shapes(infos: Sequence[Any]) -> list[tuple[str, tuple[int, ...]]]:
     return [(info.name, tuple(info.shape)) for info in infos]
-
-
-def _layer_profile(layer: Any, peak: float = 0.0, batch: int = 1) -> LayerProfile:
-    share = layer.macs * batch / layer.seconds / peak if peak and layer.seconds else 0.0
-    return LayerProfile(
-        name=layer.name,
-        op=layer.op,
-        kernel=layer.kernel,
-        shape=tuple(layer.shape),
-        connections=layer.connections,
-        all_connections=layer.all_connections,
-        macs=layer.macs,
-        dense_macs=layer.dense_macs,
-        milliseconds=layer.seconds * 1e3,
-        peak_share=share,
-    )
 
 
 def _too_large(inputs: tuple[Any, ...]) -> str:
@@ -460,14 +427,17 @@ def load_core(content: bytes, name: str, *options: Any, **more: Any) -> _core.En
 
 
 def _reloaded(
-    kind: type[Engine], path: str, digest: str, options: Options, plan: Plan | None
+    kind: type[Engine], source: str | bytes, digest: str, options: Options, plan: Plan | None
 ) -> Engine:
     """What a pickled engine becomes."""
     engine = kind.__new__(kind)
-    engine.path, engine._file = Path(path), path
-    content = _read_model(engine.path)
+    engine._source = source
+    engine.path = None if isinstance(source, bytes) else Path(source)
+    content = source if isinstance(source, bytes) else _read_model(Path(source))
     if hashlib.sha256(content).hexdigest() != digest:
-        raise Error(f"{path}: the file has been replaced since the engine was made; load it again")
+        raise Error(
+            f"{engine._name}: the file has been replaced since the engine was made; load it again"
+        )
     checked_isa(options.isa)
     engine._load(content, options, plan, "the plan")
     return engine

@@ -110,4 +110,4 @@ def test_spawned_workers_get_engines(model: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         result = pool.apply_async(engine.run, (X,)).get(timeout=60)
     np.testing.assert_array_equal(result, engine.run(X))
-    assert os.path.isabs(engine._file)
+    assert os.path.isabs(engine._source)
