@@ -29,9 +29,13 @@ from kernelprune.cli.choices import (
 from kernelprune.cli.console import make_console
 from kernelprune.cli.parse import parse_assignments
 from kernelprune.cli.pruning import chosen_recipe, command_line_of
+from kernelprune.errors import Error
 from kernelprune.train.options import PRECISIONS, SCHEDULES, PruneOptions
 
 console = make_console()
+
+PREPARED = "How images become the input: imagenet, unit, signed, bytes, or a file .json."
+LABELS = "Names of the classes: a line each, or a list in a file .json."
 
 
 def _share_cores() -> None:
@@ -227,6 +231,8 @@ def export(
         str | None,
         typer.Option(help="Per image, such as 3,224,224, where the ONNX file leaves it free."),
     ] = None,
+    preprocessing: Annotated[str | None, typer.Option(help=PREPARED)] = None,
+    labels: Annotated[Path | None, typer.Option(help=LABELS)] = None,
 ) -> None:
     """Write a checkpoint, or an ONNX file, as one model file that the engine runs.
 
@@ -238,11 +244,21 @@ def export(
       kernelprune export --from runs/vgg-pruned --out vgg.safetensors
 
       kernelprune export net.onnx --out net.safetensors --size 3,224,224
+
+      kernelprune export net.onnx --preprocessing imagenet --labels classes.txt
     """
     from kernelprune.cli.exporting import export_any
     from kernelprune.report import count
 
-    graph = export_any(file, source, out, evaluate=evaluate, size=size)
+    graph = export_any(
+        file,
+        source,
+        out,
+        evaluate=evaluate,
+        size=size,
+        preprocessing=preprocessing,
+        labels=labels,
+    )
     console.print(
         f"{out}: {graph.kept_connections():,} connections, {count(graph.macs())} multiply-adds"
     )
@@ -252,12 +268,25 @@ def export(
 @app.command()
 def run(
     file: File,
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Photographs, folders of them, or patterns with *.", metavar="[IMAGE]..."
+        ),
+    ] = None,
     data: Annotated[
         str | None, choice("Data set whose test images to classify.", DATA_SETS)
     ] = None,
     data_path: DataPath = None,
     input: Annotated[Path | None, typer.Option(help="Array .npy, float32 [N, C, H, W].")] = None,
-    output: Annotated[Path | None, typer.Option(help="Where the scores go, .npy.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where scores go, .npy; those of images .json or .csv.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="Classes to show for each image.")] = 5,
+    json: Annotated[bool, typer.Option("--json", help="Print classes of images as json.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print classes of images as csv.")] = False,
+    preprocessing: Annotated[str | None, typer.Option(help=PREPARED)] = None,
+    labels: Annotated[Path | None, typer.Option(help=LABELS)] = None,
     batch: Annotated[int, typer.Option(help="Images per call.")] = 64,
     threads: Threads = 1,
     isa: Isa = None,
@@ -265,9 +294,14 @@ def run(
     device: EngineDevice = "cpu",
     plan: PlanFile = None,
 ) -> None:
-    """Run a model file on test images (prints the accuracy) or on an array.
+    """Run a model file on photographs (prints the best classes), test images (the accuracy), or an
+    array.
 
     [bold]Examples[/bold]
+
+      kernelprune run net.safetensors photo.jpg
+
+      kernelprune run net.safetensors photos/ --csv --top 1
 
       kernelprune run vgg.safetensors --data fashion-mnist
 
@@ -275,8 +309,25 @@ def run(
 
       kernelprune run vgg.safetensors --data fashion-mnist --device cuda --precision half
     """
-    from kernelprune.cli.running import run_file
+    from kernelprune.cli.running import run_file, run_images
 
+    if images:
+        run_images(
+            file,
+            images,
+            others=[option for option, given in (("--data", data), ("--input", input)) if given],
+            form="json" if json else "csv" if csv else "table",
+            output=output,
+            engine={"threads": threads, "isa": isa, "precision": precision, "device": device,
+                    "plan": plan},
+            top=top,
+            preprocessing=preprocessing,
+            labels=labels,
+            batch=batch,
+        )  # fmt: skip
+        return
+    if json or csv or preprocessing is not None or labels is not None:
+        raise Error("--json, --csv, --preprocessing and --labels are for images")
     console.print(
         run_file(
             file,

@@ -6,6 +6,7 @@ import io
 import math
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +15,47 @@ import numpy as np
 from kernelprune.errors import Error, ShapeError
 from kernelprune.files import opened, write_bytes
 from kernelprune.runtime import Engine
+
+
+def run_images(
+    file: Path,
+    images: Sequence[str],
+    *,
+    others: Sequence[str],
+    form: str,
+    output: Path | None,
+    engine: dict[str, Any],
+    **options: Any,
+) -> None:
+    """Prints the best classes of photographs, as a "table", "json" or "csv", or writes them.
+    ``engine``: options of the engine; ``options``: of ``classify_files``; ``others``: what else is
+    to be run on.
+
+    Raises Error, as ``classify_files`` does.
+    """
+    from kernelprune.cli import classifying
+    from kernelprune.cli.progress import show_progress
+
+    if others:
+        raise Error(f"give either images or {others[0]}, not both")
+    for name in ("batch", "top"):
+        if options[name] < 1:
+            raise Error(f"--{name} must be at least 1, got {options[name]}")
+    runner = Engine(file, **engine)
+    if len(runner.inputs) != 1:
+        raise Error(f"{file} has {len(runner.inputs)} inputs; use kernelprune.Engine from Python")
+    with show_progress() as show:
+
+        def tell(done: int, of: int) -> None:
+            show(f"{done} of {of} images", done / of)
+
+        found = classifying.classify_files(runner, images, tell=tell, **options)
+    if output is not None:
+        classifying.save(found, output)
+        print(f"classes of {len(found):,} images written to {output}")
+        return
+    forms = {"table": classifying.as_table, "json": classifying.as_json, "csv": classifying.as_csv}
+    print(forms[form](found).rstrip("\n"))
 
 
 def run_file(
@@ -40,7 +82,7 @@ def run_file(
         ShapeError: The images do not suit the model.
     """
     if (data is None) == (input_path is None):
-        raise Error("say what to run on: --data fashion-mnist or --input x.npy")
+        raise Error("say what to run on: photo.jpg, --data fashion-mnist or --input x.npy")
     if batch < 1:
         raise Error(f"--batch must be at least 1, got {batch}")
     engine = Engine(file, device, threads, isa, precision=precision, plan=plan)

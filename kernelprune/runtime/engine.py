@@ -15,49 +15,28 @@ from kernelprune.errors import Error, FormatError, ShapeError
 from kernelprune.files import name_of
 from kernelprune.model_files import read_model, refusal
 from kernelprune.runtime.arrays import are_halves, inputs_of_bytes, into_arrays, to_arrays
+from kernelprune.runtime.classification import (
+    Deployment,
+    deployment_of,
+    metadata_of,
+    predictions,
+)
 from kernelprune.runtime.gpu import check_tensors, is_gpu_tensor, run_tensors
+from kernelprune.runtime.instruction_sets import fma_peak
 from kernelprune.runtime.layer_profile import LayerProfile, layer_profile
 from kernelprune.runtime.options import (
     Options,
     checked_isa,
     checked_options,
-    duration,
     shown,
     whole_number,
 )
 from kernelprune.runtime.plan import Plan, processor, version
+from kernelprune.runtime.preprocessing import Preprocessing
 from kernelprune.text import plain
 
 _MAX_BATCH = 1 << 40
 _MAX_REPEATS = 1_000_000
-_MOST_AT_ONCE = 0.1  # seconds
-
-
-def available_isas() -> list[str]:
-    """Instruction sets that this machine and build can use, best first."""
-    return _core.available_isas()
-
-
-def fma_peak(isa: str | None = None, seconds: float = 0.05) -> float:
-    """Measures the FMA peak of one core.
-
-    Args:
-        isa: Instruction set; the default one if None.
-        seconds: How long to measure.
-
-    Returns:
-        Multiply-adds per second.
-
-    Raises:
-        Error: ``seconds`` is no finite number above 0.
-        DeviceError: This machine or build lacks ``isa``.
-    """
-    isa, left = checked_isa(isa), duration(seconds, "seconds")
-    best = 0.0
-    while left > 0:  # in pieces, so that Ctrl-C acts
-        best = max(best, _core.measure_fma_peak(isa, min(left, _MOST_AT_ONCE)))
-        left -= _MOST_AT_ONCE
-    return best
 
 
 class Engine:
@@ -138,6 +117,7 @@ class Engine:
 
     def _load(self, content: bytes, options: Options, plan: Plan | None, plan_name: str) -> None:
         self._options, self._plan = options, plan
+        self._metadata = metadata_of(content)
         self._digest = hashlib.sha256(content).hexdigest()
         fixed = (options.threads, options.isa, options.lanes or 0, options.precision)
         if plan is None:
@@ -345,6 +325,63 @@ class Engine:
         addresses = [[array.ctypes.data for array in some] for some in (arrays, outputs)]
         core.run_pointers(*addresses, batch, half=dtype == np.float16)
         return outputs
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How an image becomes the input, if the file says so. Raises FormatError if what it says
+        is no preprocessing, or not one of this network."""
+        return self._deployment.preprocessing
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Names of the classes, if the file has them. Raises FormatError as above."""
+        return self._deployment.labels
+
+    @property
+    def _deployment(self) -> Deployment:
+        try:
+            return deployment_of(self._metadata, self.inputs[0][1], self.outputs[0][1])
+        except FormatError as error:
+            raise FormatError(f"{self._name}: {error}") from None
+
+    def classify(
+        self, images: Any, top: int = 5, preprocessing: Preprocessing | str | None = None
+    ) -> Any:
+        """The best classes of images, prepared as the file says.
+
+        Args:
+            images: An image or a sequence of them, each the path of a file, an image of Pillow, or
+                a uint8 array ``[H, W, 3]`` or ``[H, W]``, of any size.
+            top: How many classes, at most as many as there are.
+            preprocessing: In place of the file's; or a name, such as ``"imagenet"``.
+
+        Returns:
+            A list of :class:`Prediction`, the best first; a list of such lists for a sequence.
+            Scores are those of the first output if they sum to 1, else their softmax.
+
+        Raises:
+            Error: The file does not say how to prepare images; one cannot be read.
+            FormatError: What the file says is none, or does not suit the network.
+        """
+        top = whole_number(top, "top", 1, _MAX_BATCH)
+        deployment = self._deployment
+        prepare = deployment.preprocessing
+        if preprocessing is not None:
+            prepare = Preprocessing.of(preprocessing, self.inputs[0][1])
+        if prepare is None or len(self.inputs) != 1:
+            raise Error(
+                f"{self._name} does not say how to prepare images: give preprocessing=, or export "
+                "with it"
+            )
+        several = isinstance(images, (list, tuple))
+        given = list(images) if several else [images]
+        batch = np.stack([prepare(image) for image in given]) if given else None
+        if batch is None:
+            return []
+        found = self.run(batch)
+        scores = found[0] if isinstance(found, tuple) else found
+        best = predictions(scores, deployment.labels, top)
+        return best if several else best[0]
 
     def run_reference(self, *inputs: Any) -> Any:
         """Like :meth:`run`, by naive loops in float64 and therefore slow: for checking kernels.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
+import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -27,8 +28,10 @@ from kernelprune.frontends.torch.trace import eval_mode, trace
 from kernelprune.frontends.torch.weights import check_finite, check_fits_float32, idle_zeros
 from kernelprune.graph import passes
 from kernelprune.graph.ir import Graph
+from kernelprune.graph.ops.base import elements
 from kernelprune.graph.quantization import quantizations
 from kernelprune.graph.rounded import round_to_bytes
+from kernelprune.runtime.preprocessing import Preprocessing, labels_of
 from kernelprune.runtime.trial import run_bytes
 
 TOLERANCE = 1e-4
@@ -93,6 +96,8 @@ def export(
     path: str | os.PathLike[str],
     *,
     dynamic: Sequence[str] = (),
+    preprocessing: Preprocessing | Mapping[str, Any] | str | None = None,
+    labels: Sequence[str] | None = None,
     **provenance: str | float,
 ) -> Graph:
     """Captures ``model``, checks the result on ``x`` and writes it to ``path``; returns the graph.
@@ -104,6 +109,12 @@ def export(
     the model is captured and checked at a second size too, and Error names a node that keeps to one
     size.
 
+    ``preprocessing`` says how an image becomes the input: a
+    :class:`kernelprune.runtime.Preprocessing`, some of its attributes as a dict, or a name:
+    ``"imagenet"``, ``"unit"`` (0 to 1), ``"signed"`` (-1 to 1), ``"bytes"`` (0 to 255). ``labels``:
+    names of the classes, one for each number of the first output. ``Engine.classify`` and
+    ``kernelprune run FILE photo.jpg`` use both.
+
     ``provenance`` (source=, method=, accuracy=, ...) goes into the file as strings, beside source
     (the model's class), created_by, connections and density (kept ones of the model's). The engine
     must agree with the model on ``x`` to a relative L2 error of 1e-4 (where Winograd's method
@@ -114,10 +125,12 @@ def export(
     dropped connections.
     """
     model, inputs = unwrapped(model), check_inputs(x)
-    for name in difflib.get_close_matches("dynamic", provenance, 1, 0.7):
-        raise Error(f"export has no option {name!r}; did you mean 'dynamic'?")
+    for option in ("dynamic", "preprocessing", "labels"):
+        for name in difflib.get_close_matches(option, provenance, 1, 0.7):
+            raise Error(f"export has no option {name!r}; did you mean {option!r}?")
+    use = _Use.of(preprocessing, labels, inputs)
     if isinstance(model, GraphModel):
-        return _export_graph(model, inputs, path, dynamic, provenance)
+        return _export_graph(model, inputs, path, dynamic, use, provenance)
     graph = trace(model, x)
     check_finite(graph, inputs)
     hint = idle_zeros(graph)
@@ -137,11 +150,39 @@ def export(
             graph, check_dynamic(dynamic, inputs), inputs, lambda x: _for_engine(model, x)
         )
         _check_same(model, graph, (larger,), rounded=bool(notes))
-    write(graph, path, _described(graph, type(model).__name__, total) | provenance)
+    described = _described(graph, type(model).__name__, total) | use.metadata(graph)
+    write(graph, path, described | provenance)
     _warn_of(notes)
     if hint is not None:
         warnings.warn(hint, SparsityWarning, stacklevel=2)
     return graph
+
+
+@dataclasses.dataclass(frozen=True)
+class _Use:
+    """What a file says of how its network is used."""
+
+    preprocessing: Preprocessing | None
+    labels: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, preprocessing: Any, labels: Any, inputs: tuple[torch.Tensor, ...]) -> _Use:
+        """Raises Error."""
+        if preprocessing is not None:
+            preprocessing = Preprocessing.of(preprocessing, tuple(inputs[0].shape[1:]))
+        return cls(preprocessing, None if labels is None else labels_of(labels))
+
+    def metadata(self, graph: Graph) -> dict[str, str]:
+        """Raises Error unless there is a label for each number of the first output."""
+        found = {}
+        if self.preprocessing is not None:
+            found["preprocessing"] = self.preprocessing.to_json()
+        if self.labels is not None:
+            classes = elements(graph.shapes()[graph.outputs[0]])
+            if len(self.labels) != classes:
+                raise Error(f"there are {len(self.labels)} labels, and the output has {classes}")
+            found["labels"] = json.dumps(self.labels)
+        return found
 
 
 def _described(graph: Graph, source: str, total: int) -> dict[str, str]:
@@ -161,6 +202,7 @@ def _export_graph(
     inputs: tuple[torch.Tensor, ...],
     path: str | os.PathLike[str],
     dynamic: Sequence[str],
+    use: _Use,
     provenance: dict[str, Any],
 ) -> Graph:
     """Of a model that is a graph already, such as a quantised one."""
@@ -172,7 +214,7 @@ def _export_graph(
     error = difference(run(model, inputs), _by_engine(graph, images)[0])
     if error > _MAX_TOLERANCE:
         raise Error(_fault_of_the_engine(graph, images, error))
-    described = _described(graph, model.source, graph.all_connections())
+    described = _described(graph, model.source, graph.all_connections()) | use.metadata(graph)
     write(graph, path, described | provenance)
     return graph
 
