@@ -11,18 +11,19 @@ constexpr int64_t kMaxBatch = 256;
 // Kernels take four floats at a time.
 bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
-const Graph& without_bytes(const Graph& graph) {
-  if (!graph.is_quantized()) return graph;
+const Graph& fitting(const Graph& graph, Precision precision) {
+  if (precision != Precision::kHalf || !graph.is_quantized()) return graph;
   throw Error(ErrorKind::kUnsupported,
               graph.source +
-                  ": a quantised model runs on the CPU only; on CUDA devices run the float32 one");
+                  ": precision 'half' is for float32 models; give a quantised one "
+                  "'fast', 'strict' or 'tf32'");
 }
 
 }  // namespace
 
 CudaBackend::CudaBackend(const Graph& graph, const std::string& device, Precision precision,
                          int variant)
-    : graph_(without_bytes(graph)),
+    : graph_(fitting(graph, precision)),
       device_name_(device),
       precision_(precision),
       variant_(variant),
@@ -36,7 +37,7 @@ std::unique_ptr<Backend> CudaBackend::for_sizes(const Graph& graph) const {
 std::vector<std::string> CudaBackend::describe(int64_t batch) const {
   std::vector<std::string> names(graph_.nodes.size());
   for (const CudaStep& step : model_.program(std::min(batch, kMaxBatch), false).steps) {
-    if (step.node < 0) continue;
+    if (step.node < 0 || step.is_conversion) continue;
     const std::string split =
         step.args.splits > 1 ? "_split" + std::to_string(step.args.splits) : "";
     names[static_cast<size_t>(step.node)] = step.kernel->name + split + "/" + name();

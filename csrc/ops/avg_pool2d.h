@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "ops/pool.h"
@@ -41,6 +42,16 @@ struct AvgPool2d : Op {
   // The counted taps of one axis of a window: the last one may hang over the end.
   static int64_t counted(int64_t start, int64_t kernel, int64_t size, int64_t pad_end) {
     return std::min(start + kernel, size + pad_end) - start;
+  }
+  // Of the sums of bytes, by how many taps count.
+  std::vector<float> multipliers(const Quantization& from,
+                                 const std::optional<Quantization>& to) const {
+    std::vector<float> found;
+    for (int64_t count = 0; count <= window.taps(); ++count) {
+      found.push_back(
+          mean_multiplier(from, divisor > 0 ? divisor : std::max<int64_t>(count, 1), to));
+    }
+    return found;
   }
   void reference(const ReferenceInputs& in, ReferenceValue* out) const {
     const Shape& shape = in[0].shape;

@@ -43,6 +43,10 @@ struct Window {
   int64_t extent_h() const { return dilation_h * (kernel_h - 1) + 1; }
   int64_t extent_w() const { return dilation_w * (kernel_w - 1) + 1; }
   int64_t taps() const { return kernel_h * kernel_w; }
+  // Whether all taps of a window may lie outside a map: what is largest then is no byte.
+  bool may_see_nothing(const Shape& map) const {
+    return (kernel_h > 1 && dilation_h > map.h) || (kernel_w > 1 && dilation_w > map.w);
+  }
   bool is_pointwise() const {
     return taps() == 1 && stride_h == 1 && stride_w == 1 && pad_top + pad_bottom == 0 &&
            pad_left + pad_right == 0;

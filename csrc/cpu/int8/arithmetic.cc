@@ -1,5 +1,4 @@
 // Sums, products and pools of bytes.
-#include <algorithm>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -46,11 +45,6 @@ std::optional<Quantization> optional_of(const Quantization* quantization) {
   return *quantization;
 }
 
-// Whether all taps of an axis may lie outside the map: what is largest then is no byte.
-bool may_see_nothing(int64_t kernel, int64_t dilation, int64_t side) {
-  return kernel > 1 && dilation > side;
-}
-
 }  // namespace
 
 bool can_stack(const Lowering& to, const Add&, const Node& node) {
@@ -64,9 +58,7 @@ bool can_stack(const Lowering& to, const Binary& op, const Node& node) {
 
 bool can_stack(const Lowering& to, const MaxPool2d& op, const Node& node) {
   const Shape &in = to.shape(node.inputs[0]), &out = to.shape(node.output);
-  return windows_stack(op.window, in, out) &&
-         !may_see_nothing(op.window.kernel_h, op.window.dilation_h, in.h) &&
-         !may_see_nothing(op.window.kernel_w, op.window.dilation_w, in.w);
+  return windows_stack(op.window, in, out) && !op.window.may_see_nothing(in);
 }
 
 bool can_stack(const Lowering& to, const AvgPool2d& op, const Node& node) {
@@ -108,10 +100,7 @@ bool lower_int8(Lowering& to, const MaxPool2d& op, const Node& node) {
   if (to.quantization(in) == nullptr || to.quantization(out) == nullptr) return false;
   const Shape& shape = to.shape(in);
   const Window& w = op.window;
-  if (may_see_nothing(w.kernel_h, w.dilation_h, shape.h) ||
-      may_see_nothing(w.kernel_w, w.dilation_w, shape.w)) {
-    return false;
-  }
+  if (w.may_see_nothing(shape)) return false;
   Int8Args args = to.int8_args(in, out);
   set_window(w, &args);
   args.table = to.requantizing_table(in, out);
@@ -123,12 +112,8 @@ bool lower_int8(Lowering& to, const MaxPool2d& op, const Node& node) {
 bool lower_int8(Lowering& to, const AvgPool2d& op, const Node& node) {
   const int in = node.inputs[0], out = node.output;
   if (to.quantization(in) == nullptr) return false;
-  std::vector<float> multipliers;  // by the taps that count
-  for (int64_t count = 0; count <= op.window.taps(); ++count) {
-    const int64_t divisor = op.divisor > 0 ? op.divisor : std::max<int64_t>(count, 1);
-    multipliers.push_back(
-        mean_multiplier(*to.quantization(in), divisor, optional_of(to.quantization(out))));
-  }
+  std::vector<float> multipliers =
+      op.multipliers(*to.quantization(in), optional_of(to.quantization(out)));
   Int8Args args = to.int8_args(in, out);
   set_window(op.window, &args);
   args.count_include_pad = op.count_include_pad;

@@ -215,7 +215,7 @@ Int8Args Lowering::int8_args(int in, int out) const {
 const uint8_t* Lowering::requantizing_table(int in, int out) {
   const Quantization &from = *quantization(in), &to = *quantization(out);
   if (from == to) return nullptr;
-  return keep(table_of(from, to, [](double x) { return x; }))->data();
+  return keep(kernelprune::requantizing_table(from, to))->data();
 }
 
 // ---------------------------------------------------------------- steps

@@ -1,27 +1,12 @@
 // How nodes that compute with bytes are lowered.
 #pragma once
 
-#include <array>
 #include <cstdint>
 
 #include "cpu/plan/lowering.h"
-#include "ops/quantization.h"
+#include "ops/byte_table.h"
 
 namespace kernelprune {
-
-// What each byte becomes.
-using ByteTable = std::array<uint8_t, 256>;
-
-// `compute` maps numbers of bytes of `from` to those that become bytes of `to`, in double.
-template <typename Compute>
-ByteTable table_of(const Quantization& from, const Quantization& to, const Compute& compute) {
-  ByteTable table;
-  for (int byte = 0; byte < 256; ++byte) {
-    const double x = dequantize(static_cast<uint8_t>(byte), from);
-    table[static_cast<size_t>(byte)] = quantize(static_cast<float>(compute(x)), to);
-  }
-  return table;
-}
 
 // The bytes of `to` that a kernel may leave.
 void set_range(const ByteRange& range, const Quantization& to, Int8Args* args);

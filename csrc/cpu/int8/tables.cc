@@ -12,16 +12,6 @@ bool is_of_bytes(const Lowering& to, const Node& node) {
   return to.quantization(node.inputs[0]) != nullptr && to.quantization(node.output) != nullptr;
 }
 
-template <typename Compute>
-bool lower_table(Lowering& to, const Node& node, const Compute& compute) {
-  if (!is_of_bytes(to, node)) return false;
-  const int in = node.inputs[0], out = node.output;
-  Int8Args args = to.int8_args(in, out);
-  args.table = to.keep(table_of(*to.quantization(in), *to.quantization(out), compute))->data();
-  to.add_int8_step_over(to.int8_kernels().table, args, in, -1, out, args.out_channels);
-  return true;
-}
-
 // A table for each channel.
 struct ChannelTables {
   Int8KernelFn table = nullptr;  // the kernel for one channel
@@ -44,20 +34,19 @@ void look_up_channels(const Int8Args& args, int64_t begin, int64_t end) {
   }
 }
 
-// compute(channel, number).
-template <typename Compute>
-bool lower_channel_tables(Lowering& to, const Node& node, const Compute& compute) {
+template <typename Op>
+bool lower_table(Lowering& to, const Op& op, const Node& node) {
   if (!is_of_bytes(to, node)) return false;
   const int in = node.inputs[0], out = node.output;
   Int8Args args = to.int8_args(in, out);
-  ChannelTables tables;
-  tables.table = to.int8_kernels().table.run;
-  tables.tables.reserve(static_cast<size_t>(args.out_channels));
-  for (size_t c = 0; c < static_cast<size_t>(args.out_channels); ++c) {
-    tables.tables.push_back(table_of(*to.quantization(in), *to.quantization(out),
-                                     [&](double x) { return compute(c, x); }));
+  std::vector<ByteTable> tables =
+      tables_of(op, *node.tensors, args.out_channels, *to.quantization(in), *to.quantization(out));
+  if (tables.size() == 1) {
+    args.table = to.keep(tables[0])->data();
+    to.add_int8_step_over(to.int8_kernels().table, args, in, -1, out, args.out_channels);
+    return true;
   }
-  args.params = to.keep(std::move(tables));
+  args.params = to.keep(ChannelTables{to.int8_kernels().table.run, std::move(tables)});
   to.add_int8_step_over({"int8_channel_tables", look_up_channels}, args, in, -1, out,
                         args.out_channels);
   return true;
@@ -66,25 +55,19 @@ bool lower_channel_tables(Lowering& to, const Node& node, const Compute& compute
 }  // namespace
 
 bool lower_int8(Lowering& to, const Unary& op, const Node& node) {
-  const auto function = op.row().compute;
-  return lower_table(to, node, [&](double x) { return function(x, op.alpha, op.beta); });
+  return lower_table(to, op, node);
 }
 
 bool lower_int8(Lowering& to, const ActivationOp& op, const Node& node) {
-  return lower_table(to, node, [&](double x) { return activate(x, op.activation); });
+  return lower_table(to, op, node);
 }
 
-bool lower_int8(Lowering& to, const Prelu&, const Node& node) {
-  const std::vector<float>& slope = (*node.tensors)[0].numbers;
-  return lower_channel_tables(to, node,
-                              [&](size_t c, double x) { return x > 0 ? x : slope[c] * x; });
+bool lower_int8(Lowering& to, const Prelu& op, const Node& node) {
+  return lower_table(to, op, node);
 }
 
-bool lower_int8(Lowering& to, const Affine&, const Node& node) {
-  const std::vector<float>& scale = (*node.tensors)[0].numbers;
-  const std::vector<float>& shift = (*node.tensors)[1].numbers;
-  return lower_channel_tables(to, node,
-                              [&](size_t c, double x) { return x * scale[c] + shift[c]; });
+bool lower_int8(Lowering& to, const Affine& op, const Node& node) {
+  return lower_table(to, op, node);
 }
 
 }  // namespace kernelprune

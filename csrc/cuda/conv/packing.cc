@@ -34,6 +34,10 @@ CudaUploads::Range CudaUploads::add_halves(const std::vector<float>& values) {
   return {add(words).first, static_cast<int64_t>(values.size())};
 }
 
+CudaUploads::Range CudaUploads::add(const std::vector<int32_t>& values) {
+  return add_words(values.data(), values.size());
+}
+
 void CudaWeights::set(const uint32_t* base, cuda::Args* args) const {
   args->weight = CudaUploads::locate<float>(weight, base);
   args->bias = CudaUploads::locate<float>(bias, base);
@@ -46,9 +50,9 @@ void CudaWeights::set(const uint32_t* base, cuda::Args* args) const {
   args->groups = groups, args->block_groups = block_groups, args->group_blocks = group_blocks;
 }
 
-CudaWeights pack_groups(const Connections& connections, const Window& window, int64_t row_floats,
-                        int group, int block_groups, bool half, CudaUploads* uploads) {
-  const size_t out_channels = connections.bias.size();
+CudaWeights pack_pattern(const Connections& connections, int group, int block_groups,
+                         const std::function<void(uint32_t index)>& append, CudaUploads* uploads) {
+  const size_t out_channels = connections.row_ptr.size() - 1;
   const auto length = [&](uint32_t o) {
     return connections.row_ptr[o + 1] - connections.row_ptr[o];
   };
@@ -72,7 +76,6 @@ CudaWeights pack_groups(const Connections& connections, const Window& window, in
       return channel != other.channel ? channel < other.channel : output < other.output;
     }
   };
-  std::vector<float> weight;
   std::vector<uint32_t> entry_ptr{0}, entries, weight_ptr, channel_ptr{0}, col;
   std::vector<Connection> found;
   uint32_t packed_connections = 0;
@@ -103,11 +106,7 @@ CudaWeights pack_groups(const Connections& connections, const Window& window, in
           entries.push_back(static_cast<uint32_t>(at - channels.begin()) << 8);
         }
         entries.back() |= 1u << output;
-        const float* tap = connections.weight.data() + index * window.taps();
-        for (int64_t row = 0; row < window.kernel_h; ++row, tap += window.kernel_w) {
-          weight.insert(weight.end(), tap, tap + window.kernel_w);
-          weight.insert(weight.end(), static_cast<size_t>(row_floats - window.kernel_w), 0.0f);
-        }
+        append(index);
       }
       packed_connections += static_cast<uint32_t>(found.size());
       entry_ptr.push_back(static_cast<uint32_t>(entries.size()));
@@ -118,14 +117,28 @@ CudaWeights pack_groups(const Connections& connections, const Window& window, in
   }
   packed.entries_of_group = static_cast<double>(entries.size()) / packed.groups;
   packed.connections_of_group = static_cast<double>(packed_connections) / packed.groups;
-  packed.weight = uploads->add_weights(weight, half);
-  packed.bias = uploads->add(connections.bias);
   packed.rows = uploads->add(order);
   packed.entry_ptr = uploads->add(entry_ptr);
   packed.entries = uploads->add(entries);
   packed.weight_ptr = uploads->add(weight_ptr);
   packed.channel_ptr = uploads->add(channel_ptr);
   packed.col = uploads->add(col);
+  return packed;
+}
+
+CudaWeights pack_groups(const Connections& connections, const Window& window, int64_t row_floats,
+                        int group, int block_groups, bool half, CudaUploads* uploads) {
+  std::vector<float> weight;
+  const auto append = [&](uint32_t index) {
+    const float* tap = connections.weight.data() + index * window.taps();
+    for (int64_t row = 0; row < window.kernel_h; ++row, tap += window.kernel_w) {
+      weight.insert(weight.end(), tap, tap + window.kernel_w);
+      weight.insert(weight.end(), static_cast<size_t>(row_floats - window.kernel_w), 0.0f);
+    }
+  };
+  CudaWeights packed = pack_pattern(connections, group, block_groups, append, uploads);
+  packed.weight = uploads->add_weights(weight, half);
+  packed.bias = uploads->add(connections.bias);
   return packed;
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "cuda/kernels/kernel_args.h"
@@ -21,6 +22,7 @@ class CudaUploads {
 
   Range add(const std::vector<float>& values);
   Range add(const std::vector<uint32_t>& values);
+  Range add(const std::vector<int32_t>& values);
   // Rounded to half precision, two in a word.
   Range add_halves(const std::vector<float>& values);
   // As float32 or in half precision.
@@ -57,6 +59,11 @@ struct CudaWeights {
 // kernel padded to `row_floats`, in half precision if `half`.
 CudaWeights pack_groups(const Connections& connections, const Window& window, int64_t row_floats,
                         int group, int block_groups, bool half, CudaUploads* uploads);
+
+// The same without weights and bias: `append` is given the index of each connection in the order in
+// which its weights are to lie. Needs of `connections` row_ptr and col alone.
+CudaWeights pack_pattern(const Connections& connections, int group, int block_groups,
+                         const std::function<void(uint32_t index)>& append, CudaUploads* uploads);
 
 // For linear: rows as they are.
 CudaWeights pack_rows(const Connections& connections, bool half, CudaUploads* uploads);

@@ -7,7 +7,7 @@
 #include <memory>
 #include <string>
 
-#include "cuda/kernels/op_kernels.h"
+#include "cuda/kernels/int8_kernels.h"
 
 namespace kernelprune::cuda {
 
@@ -29,6 +29,7 @@ class Device {
   virtual const KernelTable& half_kernels() const = 0;
   virtual const OpKernels& op_kernels() const = 0;
   virtual const OpKernels& half_op_kernels() const = 0;
+  virtual const Int8Kernels& int8_kernels() const = 0;
   virtual bool has_tf32() const = 0;
 
   // Aligned to at least 64 bytes.

@@ -60,6 +60,7 @@ class Gpu : public Device {
   const KernelTable& half_kernels() const override { return kGpuHalfKernels; }
   const OpKernels& op_kernels() const override { return kGpuOpKernels; }
   const OpKernels& half_op_kernels() const override { return kGpuHalfOpKernels; }
+  const Int8Kernels& int8_kernels() const override { return kGpuInt8Kernels; }
   bool has_tf32() const override { return has_tf32_; }
 
   void* allocate(size_t bytes) override {

@@ -48,6 +48,9 @@ extern Block block;
 [[noreturn]] void fail(const std::string& what);
 [[noreturn]] void fail_access(const char* what, int64_t index, int64_t count);
 
+// A byte of the output is written.
+void mark_byte(int64_t index);
+
 void barrier(int line);
 // Every lane gives a value and gets that of `lane ^ mask`.
 float exchange(float value, int mask, int line);

@@ -13,6 +13,7 @@ namespace kernelprune::cuda {
 
 extern const KernelTable kEmulatedKernels, kEmulatedHalfKernels;    // table.cc, table_half.cc
 extern const OpKernels kEmulatedOpKernels, kEmulatedHalfOpKernels;  // table_ops.cc
+extern const Int8Kernels kEmulatedInt8Kernels;                      // table_int8.cc
 
 namespace {
 
@@ -33,6 +34,7 @@ class EmulatedDevice : public Device {
   const KernelTable& half_kernels() const override { return kEmulatedHalfKernels; }
   const OpKernels& op_kernels() const override { return kEmulatedOpKernels; }
   const OpKernels& half_op_kernels() const override { return kEmulatedHalfOpKernels; }
+  const Int8Kernels& int8_kernels() const override { return kEmulatedInt8Kernels; }
   bool has_tf32() const override { return true; }
 
   void* allocate(size_t bytes) override {

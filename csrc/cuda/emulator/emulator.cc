@@ -195,6 +195,15 @@ void poison(const Span<float>& span, int bytes) {
   }
 }
 
+// Which bytes of an output have been written: any byte may be one, so that none can mark memory.
+std::vector<bool> written_bytes;
+
+bool is_missing(const LaunchShape& shape, const Args& args, int64_t i) {
+  if (shape.out_bytes == 1) return !written_bytes[static_cast<size_t>(i)];
+  return is_poison(reinterpret_cast<const uint8_t*>(args.out.data) + i * shape.out_bytes,
+                   shape.out_bytes);
+}
+
 bool overlap(const Span<const float>& a, const Span<float>& b, const LaunchShape& shape) {
   const auto first = reinterpret_cast<uintptr_t>(a.data);
   const auto second = reinterpret_cast<uintptr_t>(b.data);
@@ -213,6 +222,14 @@ void fail(const std::string& what) {
 
 void fail_access(const char* what, int64_t index, int64_t count) {
   fail(std::string(what) + " at " + std::to_string(index) + " of " + std::to_string(count));
+}
+
+void mark_byte(int64_t index) {
+  const auto at = static_cast<size_t>(index);
+  if (at >= written_bytes.size() || written_bytes[at]) {
+    fail_access("second write", index, static_cast<int64_t>(written_bytes.size()));
+  }
+  written_bytes[at] = true;
 }
 
 void barrier(int line) { wait(State::kAtBarrier, line); }
@@ -285,6 +302,9 @@ void launch(KernelFunction kernel, int threads, const LaunchShape& shape, const 
   block.shadow.assign(block.shared.size(), Shadow{});
   block.epoch = 0;
   if (shape.first_writer) poison(args.out, shape.out_bytes);
+  if (shape.first_writer && shape.out_bytes == 1) {
+    written_bytes.assign(static_cast<size_t>(args.out.count), false);
+  }
   if (overlap(args.in, args.out, shape) || overlap(args.residual, args.out, shape)) {
     m.error =
         std::string("emulated kernel ") + shape.kernel + ": an input and the output share memory";
@@ -293,8 +313,7 @@ void launch(KernelFunction kernel, int threads, const LaunchShape& shape, const 
     run_block();
   }
   for (int64_t i = 0; shape.last_writer && m.error.empty() && i < args.out.count; ++i) {
-    const auto* out = reinterpret_cast<const uint8_t*>(args.out.data);
-    if (!is_poison(out + i * shape.out_bytes, shape.out_bytes)) continue;
+    if (!is_missing(shape, args, i)) continue;
     m.error = std::string("emulated kernel ") + shape.kernel + ": output " + std::to_string(i) +
               " of " + std::to_string(args.out.count) +
               " is not written, or computed from memory that is not";

@@ -18,6 +18,11 @@ struct Half {
   uint16_t bits;
 };
 
+// A byte of a quantised value.
+struct Byte {
+  uint8_t value;
+};
+
 // An axis: entries, and activations from one to the next, in the input and in the output.
 struct AxisSteps {
   int32_t side = 1, in = 0, out = 0;
@@ -82,6 +87,19 @@ struct OpArgs {
   int32_t first_row = 0, first_column = 0, run = 1, out_run = 1;
 };
 
+// What kernels of bytes are given besides (cuda/kernels/int8). Args::low and high are then those of
+// the differences of the output's bytes from its zero point, or of the numbers that it consists of.
+struct Int8Args {
+  int32_t in_zero = 0, residual_zero = 0, out_zero = 0;
+  float in_multiplier = 1.0f, residual_multiplier = 1.0f;
+  bool residual_is_bytes = false, out_is_bytes = true;
+  Span<const float> multipliers;  // of sums: by output channel, or by how many taps of a mean count
+  Span<const uint32_t> weight;    // four to a word
+  Span<const int32_t> bias;       // less the zero point of the input times all weights
+  Span<const uint32_t> tables;    // of 256 bytes each, one for all channels or one for each
+  int32_t channel_words = 0;      // words from the table of one channel to the next
+};
+
 constexpr uint32_t kNowhere = 0xffffffffu;
 
 struct Args {
@@ -126,6 +144,7 @@ struct Args {
   int32_t chunks = 0;
 
   OpArgs op;
+  Int8Args int8;
 };
 
 constexpr uint32_t kNoRow = 0xffffffffu;

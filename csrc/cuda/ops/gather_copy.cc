@@ -40,7 +40,7 @@ void lower_gather_copy(CudaLowering& to, const Node& node, const MovedAxes& axes
   const int in = node.inputs[0], rank = to.shape(node.output).rank;
   to.check_places({in, node.output});
   cuda::Args args = to.activation_args(in, node.output);
-  args.op.alpha = fill;
+  args.op.alpha = to.stored_number(node.output, fill);
   const CopyAxis* last_parts = nullptr;
   int part = 0;
   for (auto axis = axes.rbegin(); axis != axes.rend(); ++axis) {  // the innermost part is the last

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "cuda/conv/tiles.h"
+#include "cuda/int8/ops.h"
 
 namespace kernelprune {
 
@@ -17,15 +18,21 @@ CudaLowering::CudaLowering(const CudaModel& model, int64_t batch, bool half_tens
       op_kernels_(model.op_kernels()),
       batch_(batch),
       half_(model.is_half()),
+      is_quantized_(graph_.is_quantized()),
       half_tensors_(half_tensors),
-      storage_(graph_.values.size(), -1) {}
+      storage_(graph_.values.size(), -1),
+      byte_storage_(graph_.values.size(), -1) {}
 
 void CudaLowering::lower_nodes() {
   for (size_t i = 0; i < graph_.nodes.size(); ++i) {
     node_ = static_cast<int>(i);
     next_upload_ = 0;
     const Node& node = graph_.nodes[i];
-    std::visit([&](const auto& op) { lower(*this, op, node); }, node.op);
+    if (is_quantized_) {
+      lower_with_bytes(node);
+    } else {
+      std::visit([&](const auto& op) { lower(*this, op, node); }, node.op);
+    }
   }
   node_ = -1;
 }
@@ -60,14 +67,9 @@ int64_t CudaLowering::step_of(int value, int axis) const {
   return axis == 1 && s.rank > 2 ? pitch(value) : s.stride(axis);
 }
 
-int CudaLowering::new_buffer(int64_t of_image, bool half) {
-  const int64_t activations = of_image * batch_;
-  return add_buffer(activations * (half ? sizeof(uint16_t) : sizeof(float)), activations);
-}
-
-int CudaLowering::add_buffer(int64_t bytes, int64_t activations) {
-  counts_.push_back(activations);
-  return arena_.add(bytes, step());
+int CudaLowering::add_buffer(int64_t activations, int size) {
+  counts_.push_back(activations), sizes_.push_back(size);
+  return arena_.add(activations * size, step());
 }
 
 // Where it lies finish() will know.
@@ -116,8 +118,8 @@ CudaStep& CudaLowering::add_step_between(const cuda::Kernel& kernel, const Args&
   step.kernel = &kernel;
   step.shape.kernel = kernel.name;
   step.shape.blocks = blocks;
-  step.shape.in_bytes = half_ && &kernel != &op_kernels_.copy_in ? 2 : 4;
-  step.shape.out_bytes = half_ && &kernel != &op_kernels_.copy_out ? 2 : 4;
+  if (places.in >= 0) step.shape.in_bytes = sizes_[places.in];
+  step.shape.out_bytes = sizes_[places.out];
   step.args = args;
   if (places.in >= 0) step.in = use(places.in);
   if (places.second >= 0) step.residual = use(places.second);
@@ -129,10 +131,9 @@ CudaStep& CudaLowering::add_step_between(const cuda::Kernel& kernel, const Args&
 
 CudaStep& CudaLowering::add_step(const cuda::Kernel& kernel, const Args& args, int64_t blocks,
                                  int in, int second, int out) {
-  if (storage_[out] < 0) new_value(out);
-  return add_step_between(
-      kernel, args, blocks,
-      {in < 0 ? -1 : storage_[in], second < 0 ? -1 : storage_[second], storage_[out]});
+  if (place(out) < 0) new_value(out);
+  return add_step_between(kernel, args, blocks,
+                          {in < 0 ? -1 : place(in), second < 0 ? -1 : place(second), place(out)});
 }
 
 CudaStep& CudaLowering::add_threads(const cuda::Kernel& kernel, const Args& args, int64_t threads,
@@ -150,6 +151,14 @@ CudaStep& CudaLowering::add_elements(const cuda::Kernel& kernel, Args args, int 
   return add_step(kernel, args, batch_ * image_blocks, in, second, out);
 }
 
+CudaStep& CudaLowering::add_elements_between(const cuda::Kernel& kernel, Args args, int value,
+                                             const Places& places) {
+  check_places({value});
+  const int64_t image_blocks = ceil_div(stored(value), kernel.threads);
+  args.op.image_blocks = static_cast<int32_t>(image_blocks);
+  return add_step_between(kernel, args, batch_ * image_blocks, places);
+}
+
 CudaStep& CudaLowering::add_elements(const cuda::Kernel& kernel, const Args& args,
                                      const Node& node) {
   const size_t inputs = node.inputs.size();
@@ -159,9 +168,8 @@ CudaStep& CudaLowering::add_elements(const cuda::Kernel& kernel, const Args& arg
 
 int CudaLowering::add_scratch_step(const cuda::Kernel& kernel, const Args& args, int64_t floats,
                                    int64_t threads) {
-  const int scratch = add_buffer(floats * sizeof(float), floats);
+  const int scratch = add_buffer(floats, sizeof(float));
   add_step_between(kernel, args, ceil_div(threads, kernel.threads), {-1, -1, scratch});
-  program_.steps.back().shape.out_bytes = sizeof(float);
   return scratch;
 }
 
@@ -179,17 +187,21 @@ void CudaLowering::lower_convolution(const Window& window, Activation activation
   Args args = activation_args(in, out);
   set_activation(activation, &args);
   set_window(window, &args);
+  add_convolution(layer, args, kernels_.linear, kernels_.conv_general, in, residual, out);
+}
+
+void CudaLowering::add_convolution(const CudaModel::Layer& layer, Args args,
+                                   const cuda::Kernel& linear, const cuda::Kernel& general, int in,
+                                   int residual, int out) {
   layer.weights.set(model_.weights_.as<uint32_t>(), &args);
   if (layer.is_linear) {
-    const cuda::Kernel& kernel = kernels_.linear;
-    const int64_t row_blocks = ceil_div(args.out_channels, kernel.threads / kCudaWarpSize);
-    add_step(kernel, args, row_blocks * ceil_div(batch_, kernel.outputs), in, residual, out);
+    const int64_t row_blocks = ceil_div(args.out_channels, linear.threads / kCudaWarpSize);
+    add_step(linear, args, row_blocks * ceil_div(batch_, linear.outputs), in, residual, out);
     return;
   }
   if (layer.tiles == nullptr) {
-    const cuda::Kernel& kernel = kernels_.conv_general;
     const int64_t pixels = shape(out).h * pitch(out);
-    add_step(kernel, args, ceil_div(batch_ * pixels, kernel.outputs) * args.groups, in, residual,
+    add_step(general, args, ceil_div(batch_ * pixels, general.outputs) * args.groups, in, residual,
              out);
     return;
   }
@@ -215,18 +227,25 @@ void CudaLowering::lower_convolution(const Window& window, Activation activation
 // Where the user's tensor is that becomes `value`, or that `value` becomes: a buffer of its own if
 // that is stored in another way.
 bool CudaLowering::is_stored_otherwise(int value) const {
-  return half_ && (!half_tensors_ || pitch(value) != shape(value).w);
+  return quantization(value) || (half_ && (!half_tensors_ || pitch(value) != shape(value).w));
 }
 
 void CudaLowering::read_inputs() {
+  const int tensor_size = half_tensors_ ? sizeof(uint16_t) : sizeof(float);
   for (int value : graph_.inputs) {  // all tensors are there before the first step
     if (!is_stored_otherwise(value)) new_value(value);
     inputs_.push_back(storage_[value] >= 0 ? storage_[value]
-                                           : new_buffer(shape(value).elements(), half_tensors_));
+                                           : new_buffer(shape(value).elements(), tensor_size));
   }
   for (size_t i = 0; i < inputs_.size(); ++i) {
     const int value = graph_.inputs[i];
     if (storage_[value] >= 0) continue;
+    if (quantization(value)) {
+      constexpr Quantization kAsBytes{1.0f, 0};
+      const bool as_bytes = graph_.values[value].given_as_bytes;
+      add_bytes_of(value, inputs_[i], as_bytes ? kAsBytes : *quantization(value));
+      continue;
+    }
     Args args = activation_args(value, value);
     args.in_pitch = args.in_w, args.in_image = shape(value).elements();
     const cuda::Kernel& kernel = half_tensors_ ? op_kernels_.copy : op_kernels_.copy_in;
@@ -237,8 +256,10 @@ void CudaLowering::read_inputs() {
 }
 
 int CudaLowering::write_output(int value) {
-  if (!is_stored_otherwise(value)) return storage_[value];
-  const int tensor = new_buffer(shape(value).elements(), half_tensors_);
+  if (quantization(value)) make_numbers(value);
+  if (quantization(value) || !is_stored_otherwise(value)) return storage_[value];
+  const int tensor =
+      new_buffer(shape(value).elements(), half_tensors_ ? sizeof(uint16_t) : sizeof(float));
   Args args = activation_args(value, value);
   args.out_pitch = args.in_w, args.out_image = shape(value).elements();
   const cuda::Kernel& kernel = half_tensors_ ? op_kernels_.copy : op_kernels_.copy_out;

@@ -6,27 +6,9 @@
 #include "cuda/plan/lowering.h"
 
 namespace kernelprune {
-namespace {
 
 using cuda::Args;
 using cuda::ConvKernel;
-
-// The tiles of conv_direct for this window, or null.
-const ConvKernel* direct_kernels(const Window& window, const cuda::KernelTable& table) {
-  if (window.taps() > 1 && (window.dilation_h != 1 || window.dilation_w != 1)) return nullptr;
-  for (const auto& tiles : table.conv_direct) {
-    const int kernel = tiles[0].kernel, stride = tiles[0].stride;
-    if (tiles[0].launch == nullptr || window.kernel_h != kernel || window.kernel_w != kernel) {
-      continue;
-    }
-    if (window.stride_h != stride || window.stride_w != stride) continue;
-    // Halves come two by two: see conv_half.cuh.
-    if ((window.pad_left + tiles[0].shift) % tiles[0].per_word == 0) return tiles;
-  }
-  return nullptr;
-}
-
-}  // namespace
 
 float* CudaOperand::locate(float* workspace, const std::vector<void*>& tensors) const {
   void* at = tensor >= 0 ? tensors[static_cast<size_t>(tensor)] : nullptr;
@@ -41,6 +23,13 @@ Args CudaStep::bound(float* workspace, const std::vector<void*>& tensors) const 
   return result;
 }
 
+int block_groups(int64_t out_channels, int group) {
+  const int64_t groups = ceil_div(out_channels, group);
+  int shared = 1;
+  while (shared < kCudaWarps && shared < groups) shared *= 2;
+  return shared;
+}
+
 CudaModel::CudaModel(const Graph& graph, cuda::Device* device, Precision precision, int variant)
     : graph_(graph), device_(device), precision_(precision), variant_(variant) {
   CudaUploads uploads;
@@ -53,8 +42,9 @@ CudaModel::CudaModel(const Graph& graph, cuda::Device* device, Precision precisi
 }
 
 CudaModel::Layer CudaModel::pack(const Node& node, CudaUploads* uploads) const {
+  if (!has_connections(node.op)) return {};
+  if (node.connections->is_integer()) return pack_integers(node, uploads);
   Layer layer;
-  if (!has_connections(node.op)) return layer;
   const Window window = window_of(node.op);
   const Shape& in = graph_.values[node.inputs[0]].shape;
   if (window.is_pointwise() && in.pixels() == 1) {
@@ -68,7 +58,7 @@ CudaModel::Layer CudaModel::pack(const Node& node, CudaUploads* uploads) const {
   const bool in_words = !is_half() || in.pixels() > 1;
   if (in_words && in.elements() * kCudaWarpSize * kCudaWarps < kMaxFloats / 2 &&
       node.connections->count() * window.kernel_h * (window.kernel_w + 3) < kMaxFloats) {
-    layer.tiles = direct_kernels(window, kernels());
+    layer.tiles = direct_kernels(window, kernels().conv_direct);
   }
   if (layer.tiles == nullptr) {
     layer.weights = pack_groups(node.connections, window, window.kernel_w, cuda::kGeneralGroup, 1,
@@ -76,11 +66,9 @@ CudaModel::Layer CudaModel::pack(const Node& node, CudaUploads* uploads) const {
     return layer;
   }
   const ConvKernel& kernel = layer.tiles[0];
-  const int64_t groups = ceil_div(graph_.values[node.output].shape.c, kernel.group);
-  int block_groups = 1;
-  while (block_groups < kCudaWarps && block_groups < groups) block_groups *= 2;
   layer.weights = pack_groups(node.connections, window, kernel.weight_row, kernel.group,
-                              block_groups, is_half(), uploads);
+                              block_groups(graph_.values[node.output].shape.c, kernel.group),
+                              is_half(), uploads);
   const bool tf32 = precision_ == Precision::kTf32 && device_->has_tf32();
   if (is_half() || tf32) pack_mma(node, window, &layer, uploads);
   if (precision_ == Precision::kFast &&

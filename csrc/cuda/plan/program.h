@@ -14,6 +14,7 @@
 #include "cuda/conv/mma.h"
 #include "cuda/conv/packing.h"
 #include "cuda/conv/winograd.h"
+#include "cuda/int8/packing.h"
 
 namespace kernelprune {
 
@@ -34,6 +35,7 @@ struct CudaStep {
   cuda::LaunchShape shape;
   cuda::Args args;
   CudaOperand in, residual, out;
+  bool is_conversion = false;  // between bytes and numbers, beside what the node computes
 
   bool has_tensors() const { return in.tensor >= 0 || residual.tensor >= 0 || out.tensor >= 0; }
   // The arguments with the activations in this workspace, but for those whose tensor has an
@@ -46,6 +48,27 @@ struct CudaProgram {
   std::vector<CudaOperand> inputs, outputs;  // of the graph, as the user has them
   int64_t workspace_floats = 0;
 };
+
+// The tiles of the first of `table` that are for this window, or null.
+template <size_t Shapes>
+const cuda::ConvKernel* direct_kernels(const Window& window,
+                                       const cuda::ConvKernel (&table)[Shapes][cuda::kTiles]) {
+  if (window.taps() > 1 && (window.dilation_h != 1 || window.dilation_w != 1)) return nullptr;
+  for (const auto& tiles : table) {
+    const int kernel = tiles[0].kernel, stride = tiles[0].stride;
+    if (tiles[0].launch == nullptr || window.kernel_h != kernel || window.kernel_w != kernel) {
+      continue;
+    }
+    if (window.stride_h != stride || window.stride_w != stride) continue;
+    // Halves come two by two: see conv_half.cuh.
+    const bool is_half = tiles[0].per_word == 2;
+    if (!is_half || (window.pad_left + tiles[0].shift) % 2 == 0) return tiles;
+  }
+  return nullptr;
+}
+
+// How many groups of output channels share a list of input channels.
+int block_groups(int64_t out_channels, int group);
 
 class CudaModel {
  public:
@@ -66,10 +89,12 @@ class CudaModel {
     const cuda::ConvKernel* tiles = nullptr;  // kTiles of them; null: not conv_direct
     bool is_linear = false;
     CudaWeights weights;
+    CudaInt8Weights integers;            // beside the pattern in `weights`, which has no bias then
     std::vector<CudaMma> mma;            // beside conv_direct
     std::vector<CudaWinograd> winograd;  // the same
   };
   Layer pack(const Node& node, CudaUploads* uploads) const;
+  Layer pack_integers(const Node& node, CudaUploads* uploads) const;  // cuda/int8/lowering.cc
   // Uploads those of `forms` that some batch would use, and keeps them.
   template <class Form>
   void keep_useful(std::vector<Form> forms, const cuda::Args& args, const Layer& layer,

@@ -10,7 +10,7 @@ import pytest
 from graphs import GraphBuilder
 from int8_files import Int8Builder, check_bits, engines, quantization
 
-from kernelprune import DeviceError, Engine, Error, UnsupportedOperator, _core
+from kernelprune import DeviceError, Engine, Error, _core
 from kernelprune.runtime import tune
 
 RELU, SIGNED = quantization(0.02, 0), quantization(0.03, 120)
@@ -225,13 +225,6 @@ def test_no_other_modes(tmp_path: Path) -> None:
     assert {layer.lanes for layer in engine.candidates} == {1}
     with pytest.raises(DeviceError, match="int8_isa=sse"):
         _core.Engine.load_bytes(data, "file", 1, "", 0, int8_isa="sse")
-
-
-def test_not_on_cuda() -> None:
-    """If this fails, bytes are taken for floats on a GPU."""
-    b, outputs = residual_network()
-    with pytest.raises(UnsupportedOperator, match="file: a quantised model runs on the CPU only"):
-        _core.Engine.load_bytes(b.file(*outputs), "file", 1, "", 0, device="cuda-emulated")
 
 
 def float_twin(b: Int8Builder, outputs: list[str]) -> bytes:
