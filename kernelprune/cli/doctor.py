@@ -12,6 +12,7 @@ import numpy as np
 
 from kernelprune.errors import DeviceError, Error
 from kernelprune.format import Graph, Node, Value, write
+from kernelprune.graph.quantization import Quantization
 from kernelprune.runtime import Engine, available_isas, fma_peak
 
 _TOLERANCE = 1e-5
@@ -82,6 +83,40 @@ def self_test_graph(seed: int = 0) -> Graph:
     return Graph([Value("x", (3, 13, 13))], ["scores.y"], nodes)
 
 
+def int8_self_test_graph(seed: int = 0) -> Graph:
+    """A small quantised network: layers of integers, a residual, a pool and a table."""
+    random = np.random.default_rng(seed)
+    kinds = [Quantization(0.05, 121), Quantization(0.03, 7), Quantization(0.04, 130)]
+
+    def layer(
+        op: str, name: str, x: list[str], shape: tuple[int, ...], kernel: tuple[int, ...], to: int
+    ) -> Node:
+        in_channels = 3 if x[0] == "x" else 24
+        w = random.integers(-127, 128, (shape[0], in_channels, *kernel))
+        w = w * (random.random(w.shape[:2]) < 0.5).reshape(*w.shape[:2], *[1] * len(kernel))
+        window = {} if op == "linear" else {"kernel": list(kernel), "stride": [1, 1]}
+        if window:
+            window |= {"padding": [kernel[0] // 2] * 4, "dilation": [1, 1]}
+        scale = random.uniform(0.5, 1, shape[0]).astype(np.float32) / np.float32(400)
+        bias = random.integers(-500, 500, shape[0]).astype(np.int32)
+        return Node(
+            op, name, x, f"{name}.y", shape, {**window, "activation": "none"},
+            w.astype(np.int8), bias, quantization=kinds[to], weight_scale=scale,
+        )  # fmt: skip
+
+    function = {"function": "silu", "alpha": 0.0, "beta": 0.0}
+    nodes = [
+        layer("conv2d", "first", ["x"], (24, 13, 13), (3, 3), 1),
+        layer("conv2d", "second", ["first.y", "first.y"], (24, 13, 13), (1, 1), 2),
+        Node("unary", "silu", ["second.y"], "silu.y", (24, 13, 13), function,
+             quantization=kinds[1]),
+        Node("global_avg_pool", "mean", ["silu.y"], "mean.y", (24, 1, 1), quantization=kinds[1]),
+        Node("flatten", "flat", ["mean.y"], "flat.y", (24,), quantization=kinds[1]),
+        layer("linear", "last", ["flat.y"], (10,), (), 2),
+    ]  # fmt: skip
+    return Graph([Value("x", (3, 13, 13), quantization=kinds[0])], ["last.y"], nodes)
+
+
 def self_test() -> dict[str, float]:
     """Largest relative L2 error against the reference over batches 1, 5, 16 and 33, by ISA.
 
@@ -107,7 +142,7 @@ def self_test() -> dict[str, float]:
 
 def examine_gpus(devices: Sequence[str]) -> tuple[bool, list[str]]:
     """Whether all of ``devices`` that are there compute right, and a line for each and each of its
-    precisions; of one that cannot be used, why."""
+    precisions, and for a quantised model; of one that cannot be used, why."""
     lines, healthy = [], True
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "self-test.safetensors"
@@ -115,6 +150,9 @@ def examine_gpus(devices: Sequence[str]) -> tuple[bool, list[str]]:
         x = np.random.default_rng(1).standard_normal((5, 3, 13, 13)).astype(np.float32)
         # Without asking KERNELPRUNE_ISA, which may name none.
         expected = Engine(path, isa="portable").run_reference(x)
+        quantized = Path(folder) / "self-test-int8.safetensors"
+        write(int8_self_test_graph(), quantized)
+        bytes_of_cpu = Engine(quantized, isa="portable").run_reference(x).astype(np.float32)
         for device in devices:
             try:
                 for precision, bound in _GPU_TOLERANCES.items():
@@ -127,6 +165,13 @@ def examine_gpus(devices: Sequence[str]) -> tuple[bool, list[str]]:
                         f"self-test {device} ({engine.isa}), {precision}: "
                         f"{'passed' if right else 'FAILED'} (relative error {error:.1e})"
                     )
+                engine = Engine(quantized, device)
+                right = np.array_equal(engine.run(x), bytes_of_cpu)
+                healthy = healthy and right
+                lines.append(
+                    f"self-test {device} ({engine.isa}), int8: "
+                    f"{'passed' if right else 'FAILED'} (the CPU's bytes)"
+                )
             except DeviceError as error:  # what it says begins with the device
                 lines.append(f"engine: {error}")
     return healthy, lines

@@ -118,8 +118,8 @@ def test_device(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_doctor_on_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, nobody learns whether the GPU computes right, or why there is none."""
     healthy, lines = doctor.examine_gpus(["cuda-emulated"])
-    assert healthy and len(lines) == 4
-    for line, precision in zip(lines, ("strict", "fast", "tf32", "half"), strict=True):
+    assert healthy and len(lines) == 5
+    for line, precision in zip(lines, ("strict", "fast", "tf32", "half", "int8"), strict=True):
         assert f", {precision}: passed" in line and "cuda-emulated" in line
     healthy, lines = doctor.examine_gpus(["cuda:999"])
     assert healthy and len(lines) == 1 and "'cuda:999'" in lines[0]

@@ -6,8 +6,8 @@
 //
 // where `in` outside the map is the zero point of the input, which the packed bias has taken off.
 // Layouts: in [N][I][H][W], bytes; out [N][O][OH][OW], bytes or float32; connections packed by
-// cuda/int8/packing.h. Work is shared out as in conv_direct.cuh: a block takes a tile of the map, of
-// which all its warps read the input from shared memory; a warp takes one group of G output
+// cuda/int8/packing.h. Work is shared out as in ../conv_direct.cuh: a block takes a tile of the
+// map, of which all its warps read the input from shared memory; a warp takes one group of G output
 // channels, a thread R x S outputs of each. A product of four bytes is one instruction (dot4):
 //
 //   3x3 and larger: the taps of a row of the kernel, padded with zero weights, times as many bytes
@@ -141,7 +141,8 @@ struct ConvInt8 {
       KP_UNROLL for (int j = 0; j < kWeightRow; ++j) {
         const int byte = kQuads ? 4 * s * kTileStride : s * kTileStride + 4 * j;
         const int word = byte / 4, next = word + 1 < kPatchWords ? word + 1 : word;
-        windows[s][j] = byte % 4 == 0 ? words[word] : bytes_from(words[word], words[next], byte % 4);
+        windows[s][j] =
+            byte % 4 == 0 ? words[word] : bytes_from(words[word], words[next], byte % 4);
       }
     }
   }

@@ -1,5 +1,5 @@
-// What becomes of sums of bytes (FORMAT.md, "Quantised values"): float32 operations, each rounded by
-// itself.
+// What becomes of sums of bytes (FORMAT.md, "Quantised values"): float32 operations, each rounded
+// by itself.
 
 // y as a byte, or as a number.
 KP_DEVICE void write_result(const Args& a, int64_t at, float y) {
