@@ -116,7 +116,7 @@ class Preprocessing:
         if self.channels == "bgr":
             pixels = pixels[:, :, ::-1]
         numbers = pixels.astype(np.float32) * np.float32(self.white / 255)
-        numbers = (numbers - np.float32(self.mean)) / np.float32(self.std)
+        numbers = (numbers - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return np.ascontiguousarray(numbers if self.layout == "hwc" else numbers.transpose(2, 0, 1))
 
     def _box(self, width: int, height: int) -> tuple[float, float, float, float]:
@@ -163,7 +163,7 @@ def _made(given: Mapping[str, Any], kind: type[Error]) -> Preprocessing:
         raise kind(f"preprocessing has no {plain(sorted(map(str, set(given) - known))[0][:80])!r}")
     if "size" not in given:
         raise kind("preprocessing has no size")
-    values = {
+    values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, (list, tuple)) else value
         for name, value in given.items()
     }
