@@ -2,6 +2,7 @@ from typing import Any
 
 from kernelprune import (
     benchmarking as benchmarking,
+    compression as compression,
     data as data,
     format as format,
     frontends as frontends,
@@ -15,6 +16,7 @@ from kernelprune import (
     train as train,
 )
 from kernelprune.benchmarking import benchmark as benchmark
+from kernelprune.compression.compress import compress as compress
 from kernelprune.errors import (
     DeviceError as DeviceError,
     Error as Error,

@@ -2,6 +2,21 @@
 
 from typing import TypedDict
 
+class CompressKeywords(TypedDict, total=False):
+    precision: str
+    method: str
+    group: int | None
+    rounding: str
+    judge: str
+    samples: int
+    held_out: float
+    steps: int
+    close: float
+    batch: int
+    threads: int
+    epochs: float
+    learning_rate: float
+
 class ConnectionKeywords(TypedDict, total=False):
     group: int | tuple[int, int]
     seed: int

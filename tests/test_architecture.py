@@ -49,6 +49,16 @@ PYTHON_ARROWS: dict[str, set[str]] = {
     "train": {"models", "data", "prune", "frontends", "graph", "format"},
     "benchmarking": {"graph", "format", "frontends", "runtime", "quantization"},
     "report": {"graph", "format", "runtime", "benchmarking"},
+    "compression": {
+        "benchmarking",
+        "quantization",
+        "prune",
+        "data",
+        "frontends",
+        "graph",
+        "format",
+        "runtime",
+    },
 }
 # Below everything else, and for all: how text is shown, which errors there are, how files are read
 # and written.

@@ -10,6 +10,7 @@ import dataclasses
 from pathlib import Path
 
 import kernelprune
+from kernelprune.compression.options import CompressOptions
 from kernelprune.prune.criterion_options import ConnectionOptions, CriterionOptions, ScoreOptions
 from kernelprune.prune.discrimination_options import DiscriminationOptions
 from kernelprune.prune.options import Options
@@ -19,6 +20,7 @@ from kernelprune.quantization.options import QuantizeOptions
 
 STUB = Path(kernelprune.__file__).parent / "keywords.pyi"
 CLASSES: tuple[type[Options], ...] = (
+    CompressOptions,
     ConnectionOptions,
     CriterionOptions,
     DiscriminationOptions,

@@ -63,6 +63,15 @@ def capture(model: nn.Module, x: Inputs, *, keep_dead: bool = False) -> Graph:
     return graph
 
 
+def lower(graph: Graph) -> Graph:
+    """A traced graph as ``export`` would write it, in float32; the traced one is used up. Raises
+    Error for weights beyond float32."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said by the next check
+        _to_float32(graph)
+    check_fits_float32(graph)
+    return graph
+
+
 def _lowered(graph: Graph, keep_dead: bool) -> tuple[Graph, list[str]]:
     """The graph, and what stays float32 in it though another tool has quantised it."""
     dtype = passes.float_type(graph)

@@ -12,6 +12,7 @@ from torch import nn
 from kernelprune.errors import Error
 from kernelprune.frontends.torch.accepted import as_model_wants
 from kernelprune.graph.footprint import Footprint
+from kernelprune.prune.batches import Inputs
 from kernelprune.prune.budget import connected
 from kernelprune.prune.calibration import batches_of
 from kernelprune.prune.checks import check_number
@@ -109,25 +110,39 @@ def reconstruct(
     LatencyOptions(latency_ms=latency_ms, latency_batch=batch, latency_threads=threads)
     check_model(model)
     batches = batches_of(calibration, model, chosen.samples)
-    example = as_model_wants(model, tuple(x[:1] for x in batches[0]))
-    graph, layers = read_graph(
-        model, example, ignore=ignore, include=include, masked=True, computed=True
-    )
-    _check_layers(layers)
+    task, example = task_of(model, batches, chosen, ignore=ignore, include=include)
     with told(progress) as tell:
-        work = _Work(Task(model, graph, layers, batches, chosen), tell)
+        work = Trials(task, tell)
         if density is not None:
             rebuilt, plan = work.with_density(density)
         elif macs is not None:
             rebuilt, plan = work.within_macs(macs)
         else:
             measure = engine_measure(
-                model, example, layers, apply_masks, batch=batch, threads=threads
+                model, example, task.layers, apply_masks, batch=batch, threads=threads
             )
             rebuilt, plan = work.within_time(measure, latency_ms, speed_up)
     (attach_masks if hold else apply_masks)(model, plan.masks)
     rebuilt.write(model)
     return warned(plan)
+
+
+def task_of(
+    model: nn.Module,
+    batches: list[Inputs],
+    options: ReconstructionOptions,
+    *,
+    ignore: Iterable[Selector] | Selector = (),
+    include: Iterable[Selector] | Selector = (),
+) -> tuple[Task, Inputs]:
+    """What is to be done with a model, and one image as it takes them. Raises Error for layers that
+    cannot be fitted, and UnsupportedOperator."""
+    example = as_model_wants(model, tuple(x[:1] for x in batches[0]))
+    graph, layers = read_graph(
+        model, example, ignore=ignore, include=include, masked=True, computed=True
+    )
+    _check_layers(layers)
+    return Task(model, graph, layers, batches, options), example
 
 
 def _check_limits(
@@ -154,7 +169,7 @@ def _check_layers(layers: list[Layer]) -> None:
 
 
 @dataclass
-class _Work:
+class Trials:
     """Tries choices; the model stays as it is."""
 
     task: Task
