@@ -16,6 +16,7 @@ _ORDER = (
     "prune",
     "export",
     "quantize",
+    "compress",
     "run",
     "inspect",
     "report",

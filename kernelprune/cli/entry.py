@@ -10,7 +10,12 @@ from typing import Any
 
 import typer
 
-from kernelprune.cli import quantizing, racing, reporting  # noqa: F401 (register their commands)
+from kernelprune.cli import (  # noqa: F401 (register their commands)
+    compressing,
+    quantizing,
+    racing,
+    reporting,
+)
 from kernelprune.cli.commands import app
 from kernelprune.cli.missing import missing_package
 from kernelprune.errors import Error

@@ -51,7 +51,7 @@ def compress(
     evaluate: Evaluate | None = None,
     max_drop: float | None = None,
     confirm: Evaluate | None = None,
-    fine_tune: Iterable[Any] | None = None,
+    fine_tune: Iterable[Any] | bool | None = None,
     curve: Iterable[float] = (),
     ignore: Iterable[Selector] | Selector = (),
     include: Iterable[Selector] | Selector = (),
@@ -79,7 +79,8 @@ def compress(
     for the dense network and the result alone.
 
     ``fine_tune``: batches of images, or of images and labels, to train each network with, the dense
-    one being its teacher; what comes out worse is not taken. ``curve``: more speed-ups (with
+    one being its teacher; True takes the images that the network is fitted to. What comes out worse
+    is not taken. ``curve``: more speed-ups (with
     ``density``: reciprocal densities) to make networks for, as points of the report. ``ignore`` and
     ``include``: layers, as for ``reconstruct``. ``work``: a folder in which each finished step
     stays; a run that was killed goes on there. ``timer``: in place of this machine's engine, such
@@ -96,6 +97,7 @@ def compress(
     network, source = _network(model)
     images = images_of(calibration, network, chosen.samples, chosen.held_out)
     example = _example(x, images.fitted[0])
+    loader: Any = images.calibration() if fine_tune is True else fine_tune or None
     timing = timer or engine_timer(chosen.batch, chosen.threads)
     with told(progress) as tell, ExitStack() as stack:
         tell("exporting the dense network", 0.0)
@@ -109,7 +111,7 @@ def compress(
             **{name: value for name, value in asked.settings().items()},
             **chosen.to_dict(),
             "evaluate": _called(evaluate),
-            "fine-tuning": fine_tune is not None,
+            "fine-tuning": fine_tune if isinstance(fine_tune, bool) else fine_tune is not None,
             "ignore": _shown(ignore, network),
             "include": _shown(include, network),
             "machine": describe_machine()["processor"] if timer is None else "another timer",
@@ -118,7 +120,7 @@ def compress(
         folder = WorkFolder(place / "work" if work is None else work, settings)
         run = Run(
             network, images, chosen, asked, timing, dense, source, folder, form, tell,
-            evaluate=evaluate, confirm=confirm, loader=fine_tune, on_step=on_step,
+            evaluate=evaluate, confirm=confirm, loader=loader, on_step=on_step,
             ignore=ignore, include=include,
         )  # fmt: skip
         return run.result()

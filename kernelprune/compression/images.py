@@ -52,8 +52,8 @@ def images_of(calibration: Any, model: nn.Module, samples: int, held_out: float)
     held = min(max(round(held_out * count), 2), count - 2)
     ends = [count - held, count - held // 2, count]
     parts = [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    found = [_batches(tuple(x[part] for x in whole)) for part in parts]
-    return Images(*found, digest=_digest(whole))
+    fitted, judging, rest = (_batches(tuple(x[part] for x in whole)) for part in parts)
+    return Images(fitted, judging, rest, _digest(whole))
 
 
 def _batches(whole: Inputs) -> list[Inputs]:
@@ -64,5 +64,5 @@ def _digest(tensors: Sequence[torch.Tensor]) -> str:
     found = hashlib.sha256()
     for tensor in tensors:
         found.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
-        found.update(tensor.contiguous().view(torch.uint8).numpy())
+        found.update(tensor.contiguous().numpy().tobytes())
     return found.hexdigest()

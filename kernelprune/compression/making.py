@@ -203,16 +203,19 @@ class Maker:
         """Writes the network after training it to be as the dense one."""
         student = self._networks.module(made.plan.masks, made.rebuilt).requires_grad_(True)
         attach_masks(student, made.plan.masks)
-        settings = {
-            "epochs": self.options.epochs, "learning_rate": self.options.learning_rate,
-            "tell": self.tell,
-        }  # fmt: skip
+
+        def train(parameters: Iterable[Any]) -> None:
+            distill(
+                student, self.model, loader, parameters, epochs=self.options.epochs,
+                learning_rate=self.options.learning_rate, tell=self.tell,
+            )  # fmt: skip
+
         if self.options.precision == "float32":
-            distill(student, self.model, loader, student.parameters(), **settings)
+            train(student.parameters())
             self._export(finalize_masks(student), path)
             return
         aware = QuantizationAware(student, self.images.calibration(), progress=self.tell)
-        distill(student, self.model, loader, aware.parameter_groups(), **settings)
+        train(aware.parameter_groups())
         self._export(aware.quantize(progress=self.tell), path)
 
     def _quantised(self, graph: Graph, few: bool = False) -> QuantizedModel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def engine_timer(batch: int, threads: int) -> Timer:
         engines = [Engine(path, threads=threads) for path in paths]
         images = [_images(engine, batch) for engine in engines]
         candidates = [
-            Candidate(str(place), lambda engine=engine, given=given: engine.run(*given))
+            Candidate(str(place), partial(engine.run, *given))
             for place, (engine, given) in enumerate(zip(engines, images, strict=True))
         ]
         found = measure(candidates, seconds=_SECONDS)

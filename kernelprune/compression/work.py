@@ -61,17 +61,19 @@ class WorkFolder:
         self._write(f"{name}.json", found)
         return found
 
-    def clear(self) -> None:
-        """Removes what the run has written, and the folder if nothing else lies in it."""
-        for pattern in ("*.json", "*.safetensors"):
-            for file in self.folder.glob(pattern):
-                file.unlink()
-        with suppress(OSError):
-            self.folder.rmdir()
-
     def _write(self, name: str, content: dict[str, Any]) -> None:
         write_text(self.folder / name, json.dumps(content, indent=1) + "\n", "the finished step")
         sync_folder(self.folder)
+
+
+def clear(folder: str | os.PathLike[str]) -> None:
+    """Removes what a run has written, and the folder if nothing else lies in it."""
+    place = Path(folder)
+    for pattern in ("*.json", "*.safetensors"):
+        for file in place.glob(pattern):
+            file.unlink()
+    with suppress(OSError):
+        place.rmdir()
 
 
 def digest_of(path: Path) -> str:

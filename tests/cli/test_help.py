@@ -20,6 +20,7 @@ CHOICES = {
     "train": ["one-cycle", "cosine", "bfloat16", "auto|cpu|cuda", "cifar100", "imagenet"],
     "prune": ["synaptic", "dkp", "scratch", "connection|channel", "global-normalised", "omp"],
     "quantize": ["mse(least", "minmax", "percentile", "nearest|learned"],
+    "compress": ["l1,ompor", "nearest|learned", "auto|nchw|nhwc", "crop|stretch", "rgb|bgr"],
     "run": ["portable,avx2,avx512", "fast,strict,tf32,half", "cpu|cuda", "digits"],
     "inspect": ["portable,avx2,avx512", "fast,strict,tf32,half", "cpu|cuda"],
     "tune": ["portable,avx2,avx512", "fast|strict"],
