@@ -70,7 +70,7 @@ class CompressOptions(Options):
     batch: int = option(1, "images of a timed run", least=1, command_line=True)
     threads: int = option(1, "threads of a timed run", least=1, command_line=True)
     epochs: float = option(1.0, "of fine-tuning, where it is asked for", above=0, command_line=True)
-    learning_rate: float = option(0.01, "of fine-tuning, at its start", above=0, command_line=True)
+    learning_rate: float = option(0.005, "of fine-tuning, at its start", above=0, command_line=True)
 
     @property
     def connections_together(self) -> int:

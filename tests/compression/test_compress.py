@@ -98,12 +98,10 @@ def test_int8_that_costs_too_much_is_left() -> None:
     """If this fails, a limit that bytes alone exceed gives the dense network, although pruning in
     float32 holds it."""
     model = small()
-    dense = model(IMAGES)
+    dense = model(IMAGES).detach()
 
     def exactness(network: nn.Module) -> float:
-        found = network(IMAGES)
-        steps = torch.unique(found).numel() / found.numel()
-        return -float((found - dense).norm() / dense.norm()) + 0 * steps
+        return -float((network(IMAGES) - dense).norm() / dense.norm())
 
     whole = compressed(model, speed_up=1.01, precision="int8", evaluate=exactness)
     limit = 0.5 * whole.points[1].drop
@@ -138,18 +136,16 @@ def kp_graph() -> Any:
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_fine_tuning(precision: str) -> None:
     """If this fails, training towards the dense network does not help, or revives connections."""
-    before = compressed(speed_up=6, precision=precision)
+    settings = {"speed_up": 6, "precision": precision, "judge": "cosine"}
+    before = compressed(**settings)
     loader = [(IMAGES[i : i + 20], torch.zeros(20)) for i in range(0, 80, 20)]
-    after = compressed(
-        speed_up=6, precision=precision, fine_tune=loader, epochs=5, learning_rate=0.02
-    )
+    after = compressed(**settings, fine_tune=loader, epochs=8, learning_rate=0.005)
     assert after.chosen.fine_tuned and not before.chosen.fine_tuned
-    assert after.chosen.likeness.cosine > before.chosen.likeness.cosine
+    assert after.chosen.likeness.cosine > before.chosen.likeness.cosine + 0.01
     assert after.chosen.speed_up >= 6
-    worse = compressed(
-        speed_up=6, precision=precision, fine_tune=[IMAGES[:2] * 0], epochs=1, learning_rate=1e-9
-    )
-    assert worse.chosen.drop <= before.chosen.drop
+    if precision == "float32":
+        worse = compressed(**settings, fine_tune=True, epochs=2, learning_rate=3.0)
+        assert not worse.chosen.fine_tuned and worse.content == before.content
 
 
 def test_several_outputs_and_evaluate() -> None:
@@ -162,7 +158,7 @@ def test_several_outputs_and_evaluate() -> None:
         seen.append({name: tuple(value.shape) for name, value in found.items()})
         return 1.0
 
-    net = compressed(small(features=True), speed_up=2, evaluate=evaluate, judge="cosine")
+    net = compressed(small(features=True), density=0.5, evaluate=evaluate, judge="cosine")
     assert net.chosen.likeness.agreement is None and net.chosen.metric == 1.0
     assert set(map(str, seen)) == {str({"scores": (8, 4), "maps": (8, 16, 6, 6)})}
 
