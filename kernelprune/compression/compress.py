@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from kernelprune.benchmarking.machine import describe_machine
+from kernelprune.benchmarking.machine import package_version
 from kernelprune.compression.images import images_of
 from kernelprune.compression.options import CompressOptions
 from kernelprune.compression.points import Point
@@ -32,6 +32,7 @@ from kernelprune.prune.layers import Selector
 from kernelprune.prune.options import takes
 from kernelprune.prune.progress import Progress, told
 from kernelprune.prune.weights import check_model
+from kernelprune.runtime.plan import processor
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -108,14 +109,14 @@ def compress(
         settings = {
             "model": digest_of(dense),
             "images": images.digest,
-            **{name: value for name, value in asked.settings().items()},
+            **asked.settings(),
             **chosen.to_dict(),
             "evaluate": _called(evaluate),
             "fine-tuning": fine_tune if isinstance(fine_tune, bool) else fine_tune is not None,
             "ignore": _shown(ignore, network),
             "include": _shown(include, network),
-            "machine": describe_machine()["processor"] if timer is None else "another timer",
-            "versions": {n: describe_machine()["versions"][n] for n in ("kernelprune", "torch")},
+            "machine": processor() if timer is None else "another timer",
+            "versions": {name: package_version(name) for name in ("kernelprune", "torch")},
         }
         folder = WorkFolder(place / "work" if work is None else work, settings)
         run = Run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,49 +15,56 @@ from compression.networks import IMAGES, clock, small
 import kernelprune as kp
 from kernelprune.errors import Error
 
-# Kills itself when the timer is called for the n-th time, which is in another step each time.
+# Runs in children of one process, which all have imported torch. A child kills itself when the
+# timer is called for the n-th time, which is in another step each time.
 _SCRIPT = """
 import os, signal, sys
 import kernelprune as kp
 from compression.networks import IMAGES, clock, small
+from kernelprune.compression.compress import compress
 
-calls = 0
+def run(folder, last, out):
+    calls = 0
 
-def timer(paths):
-    global calls
-    calls += 1
-    if calls == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return clock(paths)
+    def timer(paths):
+        nonlocal calls
+        calls += 1
+        if calls == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return clock(paths)
 
-net = kp.compress(small(), IMAGES[:1], calibration=IMAGES, speed_up=8, max_drop=0.05,
-                  judge="cosine", steps=3, timer=timer, work=sys.argv[1])
-net.save(sys.argv[3])
-print(calls)
+    net = compress(small(), IMAGES[:1], calibration=IMAGES, speed_up=8, max_drop=0.05,
+                   judge="cosine", steps=2, timer=timer, work=folder)
+    net.save(out)
+    return calls
+
+for folder, last, out in zip(*[iter(sys.argv[1:])] * 3):
+    child = os.fork()
+    if child == 0:
+        print(run(folder, int(last), out), flush=True)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status):
+        print("killed" if os.WTERMSIG(status) == signal.SIGKILL else "crashed", flush=True)
 """
-
-
-def run(folder: Path, calls: int, out: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run(
-        [sys.executable, "-c", _SCRIPT, str(folder), str(calls), str(out)],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
 
 
 def test_killed_runs_go_on(tmp_path: Path) -> None:
     """If this fails, hours are lost with a kill, or what comes out depends on it."""
-    whole = run(tmp_path / "whole", -1, tmp_path / "whole.safetensors")
-    assert whole.returncode == 0, whole.stderr
-    folder, out = tmp_path / "killed", tmp_path / "killed.safetensors"
+    files = [tmp_path / f"{name}.safetensors" for name in ("whole", "cut", "killed")]
+    arguments: list[object] = [tmp_path / "whole", -1, files[0]]
     for calls in (2, 11, 6):  # in dense int8, behind the layers' times, in a step
-        killed = run(folder, calls, out)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
-        assert not out.exists()
-    last = run(folder, -1, out)
-    assert last.returncode == 0, last.stderr
-    assert 0 < int(last.stdout) < int(whole.stdout)
-    assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+        arguments += [tmp_path / "killed", calls, files[1]]
+    arguments += [tmp_path / "killed", -1, files[2]]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT, *map(str, arguments)],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    whole, *killed, last = done.stdout.split()
+    assert killed == ["killed"] * 3, done
+    assert 0 < int(last) < int(whole)
+    assert files[2].read_bytes() == files[0].read_bytes() and not files[1].exists()
 
 
 def begin(folder: Path, **more: Any) -> Any:
