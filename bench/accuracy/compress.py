@@ -47,7 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULT, help="the json file")
     parser.add_argument("--quick", action="store_true", help="on 8x8 digits, to try it out")
     options = parser.parse_args(arguments)
-    result = {"machine": describe_machine(), "calibration_images": IMAGES, "rows": []}
+    result: dict[str, Any] = {
+        "machine": describe_machine(),
+        "calibration_images": IMAGES,
+        "rows": [],
+    }
     if options.out.exists():
         result["rows"] = load_result(options.out)["rows"]
     torch.set_num_threads(1)
