@@ -27,6 +27,7 @@ from bench.results import RESULTS, load as load_result, save
 from kernelprune.benchmarking import describe_machine
 from kernelprune.compression.timing import engine_timer
 from kernelprune.data import Dataset, load
+from kernelprune.errors import Error
 from kernelprune.prune import recalibrate
 from kernelprune.train import TrainOptions, fit, load_checkpoint, load_model
 
@@ -94,7 +95,10 @@ def measured(
         folder = Path(name)
         dense = folder / "dense.safetensors"
         kp.export(model, images[:2], dense)
-        found = _compressed(model, images, key)
+        try:
+            found = _compressed(model, images, key)
+        except Error as error:  # such as a time that no network of these layers reaches
+            return key | {"reason": str(error)}
         path = folder / "compressed.safetensors"
         found.save(path)
         l1 = _plain_l1(model, images, key, dense, found.chosen.speed_up, folder)
@@ -168,6 +172,8 @@ def _of_file(path: Path, test: Dataset) -> float:
 
 
 def _said(row: dict[str, Any]) -> str:
+    if "reason" in row:
+        return f"{row['network']} {row['precision']} 1/{row['factor']:g}: {row['reason']}"
     accuracy, l1 = row["accuracy"], row["l1"]
     return (
         f"{row['network']} {row['precision']} 1/{row['factor']:g}: dense {accuracy['dense']:.2%}, "
