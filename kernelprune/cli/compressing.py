@@ -20,6 +20,7 @@ from kernelprune.cli.running import read_array
 from kernelprune.compression.options import CompressOptions, ImageOptions
 from kernelprune.errors import Error
 from kernelprune.files import is_unused
+from kernelprune.runtime.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     import torch
@@ -154,7 +155,7 @@ def compress(
             progress=progress,
             **own,
         )
-    found.save(out)
+    found.save(out, given.preparation)
     if report is not None:
         found.report(report)
     if work is None:
@@ -181,6 +182,7 @@ class _Given:
     calibration: torch.Tensor
     evaluate: Callable[[nn.Module], float] | None = None
     confirm: Callable[[nn.Module], float] | None = None
+    preparation: Preprocessing | None = None
 
 
 def _network(path: Path, size: str | None) -> tuple[nn.Module, str | None, list[Value]]:
@@ -243,11 +245,18 @@ def _of_folder(
 ) -> _Given:
     """With labels every second image with one calibrates nothing: half of those evaluate each
     network, half the result alone."""
-    from kernelprune.compression.pictures import files_in, labels_in, pictures, spread
+    from kernelprune.compression.pictures import (
+        files_in,
+        labels_in,
+        pictures,
+        preparation,
+        spread,
+    )
 
     files, value = files_in(folder), _input(inputs)
+    prepared = preparation(value, options)
     if labels is None:
-        return _Given(pictures(spread(files, samples), value, options))
+        return _Given(pictures(spread(files, samples), value, options), preparation=prepared)
     known = labels_in(labels, folder, files)
     apart = sorted(known)[1::2]
     if len(apart) < 2:
@@ -258,7 +267,7 @@ def _of_folder(
         for part in (apart[::2], apart[1::2])
     ]
     evaluate, confirm = (_accuracy(*part) for part in parts)
-    return _Given(pictures(spread(rest, samples), value, options), evaluate, confirm)
+    return _Given(pictures(spread(rest, samples), value, options), evaluate, confirm, prepared)
 
 
 def _accuracy(images: torch.Tensor, labels: list[int]) -> Callable[[nn.Module], float]:

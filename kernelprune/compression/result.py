@@ -11,6 +11,9 @@ from kernelprune.columns import Column, text_table
 from kernelprune.compression.page import page
 from kernelprune.compression.points import Point
 from kernelprune.files import write_bytes, write_text
+from kernelprune.format.reader import read_bytes
+from kernelprune.format.writer import to_bytes
+from kernelprune.runtime.preprocessing import Preprocessing
 from kernelprune.text import plain
 
 _WIDTH = 80
@@ -53,9 +56,16 @@ class Compressed:
     machine: dict[str, Any] = field(repr=False)
     notes: tuple[str, ...] = ()
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the model file. Raises Error when it cannot."""
-        write_bytes(path, self.content, "the model file")
+    def save(
+        self, path: str | os.PathLike[str], preprocessing: Preprocessing | None = None
+    ) -> None:
+        """Writes the model file, which says how to prepare images if ``preprocessing`` is given.
+        Raises Error when it cannot."""
+        content = self.content
+        if preprocessing is not None:
+            graph, metadata = read_bytes(content, "the model")
+            content = to_bytes(graph, metadata | {"preprocessing": preprocessing.to_json()})
+        write_bytes(path, content, "the model file")
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Writes one page of HTML that needs no other file. Raises Error when it cannot."""

@@ -219,7 +219,10 @@ def _of_shape(shape: Sequence[int], given: Mapping[str, Any]) -> dict[str, Any]:
     last = given.get("layout", "hwc" if shape[2] in (1, 3) and shape[0] not in (1, 3) else "chw")
     count, size = (shape[2], shape[:2]) if last == "hwc" else (shape[0], shape[1:])
     if count not in (1, 3):
-        raise Error(f"the network takes {list(shape)}, and images have 1 or 3 channels")
+        raise Error(
+            f"the network takes {list(shape)}, {count} channels, and images have 1 or 3; say where "
+            "they are by the layout"
+        )
     return {"size": tuple(size), "layout": last, "channels": "gray" if count == 1 else "rgb"}
 
 
