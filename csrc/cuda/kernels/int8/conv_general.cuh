@@ -38,8 +38,8 @@ struct ConvInt8General {
         uint32_t bytes = 0;
         KP_UNROLL for (int tap = 0; tap < 4; ++tap) {
           const int row = in_y + i * a.dilation_h, column = in_x + j * a.dilation_w;
-          const bool inside = i < a.kernel_h && row >= 0 && row < a.in_h && column >= 0 &&
-                              column < a.in_w;
+          const bool inside =
+              i < a.kernel_h && row >= 0 && row < a.in_h && column >= 0 && column < a.in_w;
           auto byte = static_cast<uint32_t>(a.int8.in_zero);
           if (inside) {
             byte = load_byte(elements_of<Byte>(a.in),
@@ -94,8 +94,8 @@ struct LinearInt8 {
       }
     }
     KP_UNROLL for (int i = 0; i < Images; ++i) {
-      const auto sum = static_cast<uint32_t>(warp_sum(acc[i])) +
-                       static_cast<uint32_t>(load(a.int8.bias, o));
+      const auto sum =
+          static_cast<uint32_t>(warp_sum(acc[i])) + static_cast<uint32_t>(load(a.int8.bias, o));
       if (lane != i || image0 + i >= a.batch) continue;
       write_sum(a, (image0 + i) * a.out_image + o, o, static_cast<int32_t>(sum));
     }

@@ -46,8 +46,8 @@ struct SumOfBytesKernel {
   KP_DEVICE static void run(const Args& a) {
     const Element e = output_element(a);
     if (!e.is_stored) return;
-    const int32_t first = difference(
-        a.in, e.image * a.in_image + operand_place(a, e, a.op.in_steps), a.int8.in_zero);
+    const int32_t first =
+        difference(a.in, e.image * a.in_image + operand_place(a, e, a.op.in_steps), a.int8.in_zero);
     const int32_t second = difference(
         a.residual, e.image * a.op.residual_image + operand_place(a, e, a.op.residual_steps),
         a.int8.residual_zero);
