@@ -154,6 +154,7 @@ door_cli() {
   misses train kernelprune export --from runs
   misses train kernelprune export net.onnx
   misses train kernelprune demo --out demo
+  misses report kernelprune report "$golden" --html page.html
   misses train kernelprune quantize "$golden" --images x.npy --out int8.safetensors
   kernelprune bench "$golden" --against openvino,onnxruntime,mnn --batch 1 --iterations 1 \
     --no-start-up | tee bench.txt
@@ -175,8 +176,10 @@ Sensitivity('l1', (0.5,), 1.0, {'a': [0.5]}).plot('curves.png')"
 
 door_report() {
   installed report report
-  python -c "import matplotlib, kernelprune"
-  misses cli kernelprune doctor
+  light_commands
+  kernelprune report "$golden" --html page.html
+  grep -qi "</html>" page.html || fail "the page about a file is not whole"
+  python -c "import matplotlib"
   misses_in_python train "import kernelprune.prune as p; p.sensitivity"
 }
 
@@ -242,7 +245,7 @@ door_c() {
 
 door_editable() {
   fresh_for_building
-  export KERNELPRUNE_BUILD_DIR=$folder/cmake-editable
+  export KERNELPRUNE_BUILD_DIR=$folder/cmake-editable KERNELPRUNE_CUDA=${KERNELPRUNE_CUDA:-off}
   pip install --quiet --no-build-isolation --editable "$source"
   (cd "$source" && python setup.py -q build_ext --inplace)
   cd "$folder"
@@ -264,6 +267,9 @@ for name in "$@"; do
 done
 [ ${#names[@]} -gt 0 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2; }
 
+mkdir -p "$folder"
+exec 9>"$folder/lock"
+flock --nonblock 9 || fail "another call works in $folder: wait for it, or give --folder"
 rm -rf "$folder/made" # what doors of this call share
 mkdir -p "$folder/logs" "$folder/made"
 exec 3>&1
