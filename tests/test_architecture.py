@@ -270,7 +270,8 @@ def test_modules_make_no_circle(part: str) -> None:
 @pytest.mark.parametrize("pattern", NUMPY_ONLY)
 def test_engine_needs_numpy_alone(pattern: str) -> None:
     """If this fails, running a model file needs torch or another large package."""
-    allowed = {"numpy", "kernelprune", "torch"}
+    inside = {"torch", "PIL"}
+    allowed = {"numpy", "kernelprune", *inside}
     standard = set(__import__("sys").stdlib_module_names)
     paths = sorted(PACKAGE.glob(pattern))
     assert paths
@@ -278,8 +279,9 @@ def test_engine_needs_numpy_alone(pattern: str) -> None:
         tree = ast.parse(path.read_text())
         top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
         names = {(getattr(n, "module", None) or n.names[0].name).split(".")[0] for n in top}
-        # Inside a function torch may be imported, for tensors that the caller brings.
-        assert names <= standard | (allowed - {"torch"}), name_of(path)
+        # Inside a function torch may be imported, for tensors that the caller brings, and Pillow
+        # for files of images.
+        assert names <= standard | (allowed - inside), name_of(path)
         assert {name.split(".")[0] for name in imports_of(path)} <= standard | allowed
 
 
