@@ -237,22 +237,25 @@ def test_wrong_number_of_inputs() -> None:
         GraphModel(small(np.random.default_rng(0)))(x, x)
 
 
+# The same network twice: with indices, as files before had them, and with patterns.
 GOLDEN = Path(__file__).parents[2] / "format" / "golden_int8.safetensors"
+GOLDEN_PATTERNS = GOLDEN.with_name("golden_int8_patterns.safetensors")
 GOLDEN_OUTPUT = [
     ["-0x1.9e638c0p-3", "-0x1.acb1a60p-4", "0x1.69eac80p-2", "0x1.fa3af80p-4", "0x1.8349ba0p-3"],
     ["-0x1.73c4ce0p-3", "-0x1.64093a0p-4", "0x1.3d92aa0p-2", "0x1.16e4940p-3", "0x1.91b51c0p-3"],
 ]
 
 
-def test_golden_file_stays_the_same() -> None:
+@pytest.mark.parametrize("path", [GOLDEN, GOLDEN_PATTERNS])
+def test_golden_file_stays_the_same(path: Path) -> None:
     """If this fails, quantised files of today are read as other networks tomorrow, by torch or by
     the engine, or are written in another way."""
-    graph, told = read(GOLDEN)
-    assert told == {"source": "golden"} and to_bytes(graph, told) == GOLDEN.read_bytes()
+    graph, told = read(path)
+    assert told == {"source": "golden"} and to_bytes(graph, told) == GOLDEN_PATTERNS.read_bytes()
     x = (np.arange(2 * 3 * 8 * 8) * 37 % 101 - 50).reshape(2, 3, 8, 8).astype(np.float32) / 16
     want = np.array([[float.fromhex(number) for number in row] for row in GOLDEN_OUTPUT])
     assert np.array_equal(GraphModel(graph)(torch.from_numpy(x)).numpy(), want)
-    assert np.array_equal(Engine(GOLDEN).run(x), want)
+    assert np.array_equal(Engine(path).run(x), want)
 
 
 def test_to_torch_of_bytes() -> None:
