@@ -321,7 +321,10 @@ def test_missing_peer_is_noted(tiny: str, tmp_path: Path, monkeypatch: pytest.Mo
     found = peers.run(
         tiny, tmp_path, batches=(1,), densities=(0.5,), against=("mnn",), seconds=0.005
     )
-    assert "pip install MNN" in found["missing"]["mnn"] and found["rows"][0]["peers"] == {}
+    assert (
+        "pip install 'kernelprune[bench]'" in found["missing"]["mnn"]
+        and found["rows"][0]["peers"] == {}
+    )
 
 
 def test_channels_left() -> None:

@@ -149,7 +149,7 @@ def test_a_peer_that_refuses_is_left_out(file: Path, monkeypatch: pytest.MonkeyP
     assert "no such operator" in result.missing["openvino"]
     assert [row.name for row in result.rows] == ["kernelprune", "onnxruntime"]
     monkeypatch.setitem(KINDS, "openvino", dataclasses.replace(broken, load=_not_there))
-    with pytest.raises(NotInstalled, match="pip install openvino"):
+    with pytest.raises(NotInstalled, match=r"pip install 'kernelprune\[bench\]'"):
         make_peer("openvino", read(file)[0], random_inputs([(3, 10, 10)], 1, 0), 1)
 
 
