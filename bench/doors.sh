@@ -8,7 +8,7 @@
 #   manylinux   auditwheel: which systems the wheel is for, and that it needs no library of others.
 #           Built here it is for systems as new as this one; for older ones: cibuildwheel.
 #
-#   bench/doors.sh short   what CI runs: sdist wheel python cli cpp c (with ccache under two minutes)
+#   bench/doors.sh short   what CI runs: sdist wheel python cli cpp c; give it a ccache that stays
 #   bench/doors.sh every   all of them
 #
 # Every door after the first two needs the wheel or the sources that these leave in FOLDER. A door
