@@ -63,12 +63,12 @@ def deployment_of(
 
 
 def metadata_of(model: bytes) -> dict[str, str]:
-    """Of a model file that loads; empty unless it has preprocessing or labels."""
+    """Preprocessing and labels of a model file that loads, if it has any."""
     end = 8 + int.from_bytes(model[:8], "little")
     if model.find(b'"preprocessing"', 8, end) < 0 and model.find(b'"labels"', 8, end) < 0:
         return {}  # headers are large, and few have any
     found: dict[str, str] = read_json(model[8:end])["__metadata__"]
-    return found
+    return {key: found[key] for key in ("preprocessing", "labels") if key in found}
 
 
 def predictions(

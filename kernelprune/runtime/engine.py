@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -117,12 +118,11 @@ class Engine:
 
     def _load(self, content: bytes, options: Options, plan: Plan | None, plan_name: str) -> None:
         self._options, self._plan = options, plan
-        self._metadata = metadata_of(content)
         self._digest = hashlib.sha256(content).hexdigest()
         fixed = (options.threads, options.isa, options.lanes or 0, options.precision)
         if plan is None:
             self._core = load_core(content, self._name, *fixed, device=options.device)
-            self._of_bytes = inputs_of_bytes(content)
+            self._look_at(content)
             return
         plan.check_model(self._digest, options.isa, options.precision, plan_name)
         try:
@@ -138,11 +138,16 @@ class Engine:
             raise type(error)(f"{plan_name}: {error}") from None
         except (TypeError, ValueError) as error:  # made by hand
             raise Error(f"{plan_name} is none that tuning makes: {shown(error)}") from None
-        self._of_bytes = inputs_of_bytes(content)
+        self._look_at(content)
         layers = {(layer.lanes, layer.node) for layer in self._core.candidates}
         for mode, layer in plan.choices:
             if (mode, layer) not in layers and options.lanes in (None, mode):
                 raise Error(f"{plan_name}: the model has no layer {layer[:80]!r} with {mode} lanes")
+
+    def _look_at(self, content: bytes) -> None:
+        """What Python has to know of a file, once the core has found it valid."""
+        self._of_bytes = inputs_of_bytes(content)
+        self._metadata = metadata_of(content)
 
     def __reduce__(self) -> tuple[Callable[..., Engine], tuple[Any, ...]]:
         return _reloaded, (type(self), self._source, self._digest, self._options, self._plan)
@@ -337,7 +342,7 @@ class Engine:
         """Names of the classes, if the file has them. Raises FormatError as above."""
         return self._deployment.labels
 
-    @property
+    @functools.cached_property
     def _deployment(self) -> Deployment:
         try:
             return deployment_of(self._metadata, self.inputs[0][1], self.outputs[0][1])
@@ -351,7 +356,8 @@ class Engine:
 
         Args:
             images: An image or a sequence of them, each the path of a file, an image of Pillow, or
-                a uint8 array ``[H, W, 3]`` or ``[H, W]``, of any size.
+                a uint8 array ``[H, W, 3]`` or ``[H, W]``, of any size. Also an array ``[N, H, W,
+                3]``, a sequence of such images.
             top: How many classes, at most as many as there are.
             preprocessing: In place of the file's; or a name, such as ``"imagenet"``.
 
@@ -373,7 +379,8 @@ class Engine:
                 f"{self._name} does not say how to prepare images: give preprocessing=, or export "
                 "with it"
             )
-        several = isinstance(images, (list, tuple))
+        is_batch = isinstance(images, np.ndarray) and images.ndim == 4
+        several = is_batch or isinstance(images, (list, tuple))
         given = list(images) if several else [images]
         batch = np.stack([prepare(image) for image in given]) if given else None
         if batch is None:

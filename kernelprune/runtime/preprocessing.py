@@ -25,7 +25,8 @@ CHANNELS = ("rgb", "bgr", "gray")
 LAYOUTS = ("chw", "hwc")
 FITS = ("crop", "stretch")
 _MAX_SIDE = 1 << 14  # of what an image is resized to: 3 GB of numbers at most
-_MAX_TEXT = 1 << 24  # of labels, in characters of their json
+_MAX_TEXT = 1 << 22  # of labels, in characters of their json
+_MAX_OWN_TEXT = 1 << 14  # of the preprocessing in json, which has eight short entries
 _LARGEST = 1e6  # of numbers
 
 # What a network was trained with, by the name that people give it.
@@ -94,11 +95,11 @@ class Preprocessing:
     def from_json(cls, text: str) -> Preprocessing:
         """Of a model file. Raises FormatError."""
         try:
-            found = read_json(text)
+            found = read_json(text) if len(text) <= _MAX_OWN_TEXT else None
         except ValueError as error:
             raise FormatError(f"preprocessing is no json: {error}") from None
         if not isinstance(found, dict):
-            raise FormatError("preprocessing is no object of json")
+            raise FormatError("preprocessing is no object of json, or a long one")
         return _made(found, FormatError)
 
     def to_json(self) -> str:
@@ -109,7 +110,7 @@ class Preprocessing:
         ``[H, W, 3]`` or ``[H, W]``. Raises Error for what is no image, MissingPackage without
         Pillow."""
         picture = _opened(image, self)
-        whole = _upright(picture).convert("L" if self.channels == "gray" else "RGB")
+        whole = _of_bytes(_upright(picture)).convert("L" if self.channels == "gray" else "RGB")
         height, width = self.size
         resized = whole.resize((width, height), _bilinear(), box=self._box(*whole.size))
         pixels = np.asarray(resized).reshape(height, width, -1)
@@ -125,17 +126,22 @@ class Preprocessing:
             return 0, 0, width, height
         scale = min(width / self.size[1], height / self.size[0]) / self.margin
         own = self.size[1] * scale, self.size[0] * scale
-        left, top = (width - own[0]) / 2, (height - own[1]) / 2
-        return left, top, left + own[0], top + own[1]
+        # Rounded, a side may be longer than the image's, which Pillow refuses.
+        left, top = max(0.0, (width - own[0]) / 2), max(0.0, (height - own[1]) / 2)
+        return left, top, min(left + own[0], width), min(top + own[1], height)
 
 
 def labels_of(given: Sequence[str]) -> tuple[str, ...]:
-    """Raises Error unless they are names, at least one, of 2^24 characters of json together."""
+    """Raises Error unless they are names, at least one, of 2^22 characters of json together."""
     if isinstance(given, (str, bytes)) or not all(isinstance(label, str) for label in given):
         raise Error("labels are a list of names, one for each class")
     found = tuple(given)
-    if not found or sum(map(len, found)) > _MAX_TEXT:
-        raise Error(f"labels: none, or more than {_MAX_TEXT} characters")
+    for label in found:
+        # Half a character, which json can express, can be written to no file.
+        if any("\ud800" <= character <= "\udfff" for character in label):
+            raise Error(f"labels: {plain(label[:80])} is not valid text")
+    if not found or len(json.dumps(found)) > _MAX_TEXT:
+        raise Error(f"labels: none, or more than {_MAX_TEXT:,} characters of json")
     return found
 
 
@@ -163,10 +169,13 @@ def _made(given: Mapping[str, Any], kind: type[Error]) -> Preprocessing:
         raise kind(f"preprocessing has no {plain(sorted(map(str, set(given) - known))[0][:80])!r}")
     if "size" not in given:
         raise kind("preprocessing has no size")
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, (list, tuple)) else value
-        for name, value in given.items()
-    }
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if hasattr(value, "tolist"):  # of numpy, of torch
+            value = value.tolist()
+        if isinstance(value, (list, tuple)):
+            value = tuple(each.item() if hasattr(each, "item") else each for each in value)
+        values[name] = value
     for name in ("mean", "std"):
         if _is_number(values.get(name)):
             values[name] = (values[name],)
@@ -264,6 +273,21 @@ def _upright(picture: Image) -> Image:
         return ImageOps.exif_transpose(picture)
     except Exception:
         return picture
+
+
+def _of_bytes(picture: Image) -> Image:
+    """Of 16 bits a pixel, which Pillow would clip, the upper 8. Raises ShapeError for other numbers
+    than those of pixels."""
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        from PIL import Image
+
+        numbers = np.asarray(picture).astype(np.int64)
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < 1 << 16:
+            raise ShapeError("an image of integers has others than 0 to 65535")
+        return Image.fromarray((numbers >> 8).astype(np.uint8))
+    if picture.mode == "F":
+        raise ShapeError("an image has pixels of 8 or 16 bits, and this one floats")
+    return picture
 
 
 def _shown(array: np.ndarray) -> str:

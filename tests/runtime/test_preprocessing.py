@@ -69,6 +69,7 @@ def test_classes(file: Path, photo: np.ndarray, tmp_path: Path) -> None:
         assert [guess.label for guess in found] == [LABELS[place] for place in order]
         assert np.allclose([guess.score for guess in found], want[order], atol=1e-4)
     several = engine.classify([photo, photo[:, ::-1]])
+    assert engine.classify(np.stack([photo, photo[:, ::-1]])) == several
     assert several[0] == engine.classify(photo) and [len(each) for each in several] == [5, 5]
     assert engine.classify([]) == []
 
@@ -111,6 +112,35 @@ def test_fits() -> None:
     assert (cut == 1).all()
     squeezed = Preprocessing((10, 10), fit="stretch")(image)
     assert squeezed[0, 5].tolist()[0] == 0 and squeezed[0, 5, 5] == 1
+
+
+@pytest.mark.parametrize("margin", [1.0, 8 / 7])
+def test_every_size_has_a_middle(margin: float) -> None:
+    """If this fails, the rounding of a cut makes Pillow refuse images of some sizes."""
+    prepare = Preprocessing((224, 224), margin=margin)
+    for width in range(5, 400, 24):
+        for height in range(4, 400, 15):
+            left, top, right, bottom = prepare._box(width, height)
+            assert 0 <= left < right <= width and 0 <= top < bottom <= height
+    assert prepare(np.zeros((34, 29, 3), np.uint8)).shape == (3, 224, 224)
+
+
+def test_sixteen_bits(tmp_path: Path) -> None:
+    """If this fails, images of 16 bits a pixel, as of microscopes, are white all over."""
+    deep = (np.arange(64, dtype=np.uint16) * 1000).reshape(8, 8)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    found = Preprocessing((8, 8), channels="gray", margin=1.0, white=255.0)(tmp_path / "deep.png")
+    assert np.array_equal(found[0], deep >> 8)
+    for wrong in (np.ones((8, 8), np.float32), np.full((8, 8), -1, np.int32)):
+        with pytest.raises(Error, match="image"):
+            Preprocessing((8, 8))(Image.fromarray(wrong))
+
+
+def test_numbers_of_other_libraries() -> None:
+    """If this fails, the mean of a data set, as numpy or torch computes it, has to be spelt out."""
+    mean = np.asarray([0.25, 0.5, 0.75], np.float32)
+    for given in (mean, list(mean), torch.from_numpy(mean)):
+        assert Preprocessing.of({"mean": given}, (3, 8, 8)).mean == (0.25, 0.5, 0.75)
 
 
 def test_held_upright(tmp_path: Path) -> None:
@@ -157,7 +187,8 @@ def test_export_refuses(name: str, tmp_path: Path) -> None:
 
 def test_export_refuses_labels(tmp_path: Path) -> None:
     """If this fails, a class is told by the name of another."""
-    for labels in (["a"], list("abcdef"), "abcde", [1, 2, 3, 4, 5], []):
+    half = ["a", "b", "c", "d", "\ud800"]
+    for labels in (["a"], list("abcdef"), "abcde", [1, 2, 3, 4, 5], [], half):
         with pytest.raises(Error, match="labels"):
             kp.export(network(), torch.randn(1, 3, 32, 48), tmp_path / "m", labels=labels)
 
@@ -174,6 +205,15 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "a long number": ("preprocessing", '{"size":[32,48],"white":1' + 400 * "0" + "}"),
     "std 0": ("preprocessing", '{"size":[32,48],"std":[0]}'),
     "std as text": ("preprocessing", '{"size":[32,48],"std":["1"]}'),
+    "NaN": ("preprocessing", '{"size":[32,48],"mean":[NaN]}'),
+    "null": ("preprocessing", '{"size":[32,48],"mean":null}'),
+    "a key twice": ("preprocessing", '{"size":[32,48],"size":[32,48]}'),
+    "a list of words": ("preprocessing", '{"size":[32,48],"channels":["rgb"]}'),
+    "a truth": ("preprocessing", '{"size":[true,48]}'),
+    "long": ("preprocessing", '{"size":[32,48],"mean":[' + 20_000 * "[]," + "0]}"),
+    "long blanks": ("preprocessing", '{"size":[32,48]' + 20_000 * " " + "}"),
+    "half a character": ("labels", '["a","b","c","d","\\ud800"]'),
+    "labels too long": ("labels", '["a","b","c","d","' + (4 << 20) * "e" + '"]'),
     "deep": ("preprocessing", 5000 * "[" + 5000 * "]"),
     "labels in a row": ("labels", '"abcde"'),
     "too few": ("labels", '["a"]'),
@@ -193,6 +233,15 @@ def test_hostile(name: str, file: Path, photo: np.ndarray) -> None:
     engine.run(np.zeros((1, 3, 32, 48), np.float32))
     with pytest.raises(FormatError, match="the model's bytes: .*(preprocessing|label)"):
         engine.classify(photo)
+
+
+def test_files_that_are_no_models() -> None:
+    """If this fails, a state dict that has a tensor of that name ends in a traceback, where others
+    are told what they are."""
+    entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    for header in (json.dumps({"labels": entry}).encode(), b'{"preprocessing" "labels"'):
+        with pytest.raises(FormatError):
+            Engine(len(header).to_bytes(8, "little") + header)
 
 
 def test_images_that_are_none(file: Path, tmp_path: Path) -> None:
