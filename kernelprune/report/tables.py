@@ -12,9 +12,14 @@ from rich.text import Text
 
 from kernelprune.benchmarking import BenchmarkResult, BenchmarkRow
 from kernelprune.columns import Column
+from kernelprune.errors import FormatError
 from kernelprune.format import Graph
 from kernelprune.report.fitted import FittedTable, add_row, text
 from kernelprune.runtime import LayerProfile, Tuning
+from kernelprune.runtime.preprocessing import labels_from_json
+
+_MOST_LABELS = 6
+_SHOWN = 40  # characters of one of them
 
 _LAYER_COLUMNS = (
     Column("layer", "name"),
@@ -152,9 +157,23 @@ def model_table(graph: Graph, metadata: Mapping[str, str], file_bytes: int) -> T
     told = {key: words for key, words in sorted(metadata.items()) if key not in rows}
     if of_model:
         told.pop("density", None)  # the same again
+    if "labels" in told:
+        told["labels"] = _labels(told["labels"])
     for key, words in {**rows, **told}.items():
         add_row(table, key, words)
     return table
+
+
+def _labels(words: str) -> str:
+    """How many, the first and the last: networks have a thousand. As it is where it is no list."""
+    try:
+        names = labels_from_json(words)
+    except FormatError:
+        return words[:_SHOWN]
+    count_of = len(names)
+    if count_of > _MOST_LABELS:
+        names = (*names[: _MOST_LABELS - 1], "...", names[-1])
+    return f"{count_of:,}: " + ", ".join(name[:_SHOWN] for name in names)
 
 
 def connections_of_model(metadata: Mapping[str, str], kept: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,16 @@ def test_model_table(file: Path) -> None:
     shown = text(model_table(graph, {"method": "synaptic"}, 1234))
     for words in ("1,282 of 1,288 (99.5%)", "synaptic", "1.2 kB", "x [2, 8, 8]"):
         assert words in shown
+
+
+def test_labels_are_counted(file: Path) -> None:
+    """If this fails, `inspect` scrolls by with a thousand names, or one of them does."""
+    graph, _ = read(file)
+    names = ["cat", "x" * 500, *(f"name {n}" for n in range(998))]
+    shown = text(model_table(graph, {"labels": json.dumps(names)}, 1))
+    assert "1,000: cat, " in shown and "name 997" in shown
+    assert "name 500" not in shown and "x" * 41 not in "".join(shown.split())
+    assert "{no json" in text(model_table(graph, {"labels": "{no json" + 9999 * "y"}, 1))[:9999]
 
 
 def test_counts_of_a_file_without_dead_channels(file: Path) -> None:
