@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +33,18 @@ def export_any(
     """
     if (file is None) == (source is None):
         raise Error("say what to export: net.onnx, or --from with a checkpoint")
+    use: dict[str, Any] = {
+        "preprocessing": None if preprocessing is None else named_or_read(preprocessing),
+        "labels": None if labels is None else read_labels(labels),
+    }
     if file is None:
         from kernelprune.train import ExportOptions, export_run
 
-        if size is not None or preprocessing is not None or labels is not None:
-            raise Error("--size, --preprocessing and --labels are for ONNX files")
+        if size is not None:
+            raise Error("--size is for ONNX files")
         assert source is not None
-        return export_run(source, out, ExportOptions(evaluate=evaluate))
-    return _export_onnx(
-        file,
-        out,
-        size,
-        preprocessing=None if preprocessing is None else named_or_read(preprocessing),
-        labels=None if labels is None else read_labels(labels),
-    )
+        return export_run(source, out, ExportOptions(evaluate=evaluate), **use)
+    return _export_onnx(file, out, size, **use)
 
 
 def named_or_read(given: str) -> str | dict[str, Any]:
@@ -64,7 +64,8 @@ def named_or_read(given: str) -> str | dict[str, Any]:
 
 
 def read_labels(file: Path) -> list[str]:
-    """Names of classes: a list in a file ``.json``, else one in each line. Raises Error."""
+    """Names of classes: a list in a file ``.json``, of a ``.csv`` as ``_column`` says, else
+    one in each line. Raises Error."""
     content = read_bytes(file)
     if file.suffix == ".json":
         try:
@@ -73,9 +74,34 @@ def read_labels(file: Path) -> list[str]:
             raise Error(f"{file}: {error}") from None
         return list(labels_of(found if isinstance(found, list) else ()))
     try:
-        return list(labels_of(content.decode("utf-8").splitlines()))
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Error(f"{file}: byte {error.start} is not UTF-8") from None
+    return list(labels_of(_column(file, text) if file.suffix == ".csv" else text.splitlines()))
+
+
+def _column(file: Path, text: str) -> list[str]:
+    """Names from lines of ``name`` or ``index,name``, in the order of the indices from 0; a first
+    line ``index,label`` says what the columns are, and may say more of them. Raises Error."""
+    try:
+        lines = [line for line in csv.reader(io.StringIO(text), strict=True) if line]
+    except csv.Error as error:
+        raise Error(f"{file}: {error}") from None
+    head = [word.strip().lower() for word in lines[0]] if lines else []
+    place = next((head.index(word) for word in ("label", "name", "class") if word in head), None)
+    at = head.index("index") if "index" in head else None
+    if place is not None:
+        lines = lines[1:]
+    else:
+        place, at = len(head) - 1, None if len(head) == 1 else 0
+    if any(len(line) != len(head) for line in lines) or (at is None and len(head) > 1):
+        raise Error(f"{file}: its lines must be name, or index,name")
+    if at is None:
+        return [line[place] for line in lines]
+    named = {line[at].strip(): line[place] for line in lines}
+    if named.keys() != {*map(str, range(len(lines)))}:
+        raise Error(f"{file}: the indices are not each of 0 to {len(lines) - 1} once")
+    return [named[str(index)] for index in range(len(lines))]
 
 
 def _export_onnx(file: Path, out: Path, size: str | None, **use: Any) -> Graph:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,9 @@ def export_run(
     source: str | os.PathLike[str],
     path: str | os.PathLike[str],
     options: ExportOptions | None = None,
+    *,
+    preprocessing: Any = None,
+    labels: Sequence[str] | None = None,
 ) -> Graph:
     """Writes the model of a checkpoint, trained or pruned, as a model file.
 
@@ -264,12 +268,14 @@ def export_run(
         source: A checkpoint, or the folder that holds one.
         path: The ``.safetensors`` file.
         options: See :class:`ExportOptions`.
+        preprocessing, labels: As of :func:`kernelprune.export`.
 
     Returns:
         The graph that was written.
 
     Raises:
-        Error: No or a damaged checkpoint; the file cannot be written.
+        Error: No or a damaged checkpoint; the file cannot be written; preprocessing or labels do
+            not suit the model.
         UnsupportedOperator: The model has an op that a file cannot hold.
     """
     options = options or ExportOptions()
@@ -281,4 +287,6 @@ def export_run(
     provenance["method"] = PruneOptions.from_dict(pruned).method if pruned else "dense"
     if options.evaluate:
         provenance["accuracy"] = f"{accuracy(model, test):.4f}"
-    return export(model, test.images[:1], path, **provenance)
+    return export(
+        model, test.images[:1], path, preprocessing=preprocessing, labels=labels, **provenance
+    )

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import kernelprune as kp
 from kernelprune.cli.app import app
 from kernelprune.cli.entry import main as _main  # noqa: F401  registers the commands
+from kernelprune.cli.exporting import read_labels
 
 LABELS = ["cat", "dog", "bird of paradise " * 6, "Möwe", "\x1b[31mred"]
 
@@ -85,6 +86,35 @@ def test_given_by_hand(folder: Path, tmp_path: Path) -> None:
         found = json.loads(run(folder, photo, *words, file="plain.safetensors"))[0]["classes"]
         assert [each["score"] for each in found] == [each["score"] for each in want]
         assert [each["label"] for each in found] == ["abcde"[each["index"]] for each in want]
+
+
+def test_labels_of_tables(tmp_path: Path) -> None:
+    """If this fails, the names of a table go to other classes than it says."""
+    file = tmp_path / "names.csv"
+    for text in (
+        'a\nb\n"c, d"\n',
+        '0,a\n1,b\n2,"c, d"\n',
+        '2,"c, d"\n0,a\n\n1,b\n',
+        '\ufeffIndex,Label,more\n1,b,x\n0,a,y\n2,"c, d",z\n',
+        'label\na\nb\n"c, d"\n',
+    ):
+        file.write_text(text, encoding="utf-8")
+        assert read_labels(file) == ["a", "b", "c, d"]
+    for text in (
+        "0,a\n2,b\n",
+        "0,a\n0,b\n",
+        "x,a\ny,b\n",
+        "0,a\n1\n",
+        'a\n"b',
+        "",
+        "label,more\n1\n",
+    ):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(kp.Error, match="names.csv|labels: none"):
+            read_labels(file)
+    file.write_bytes(b"a\n\xff\n")
+    with pytest.raises(kp.Error, match="byte 2 is not UTF-8"):
+        read_labels(file)
 
 
 def test_refuses(folder: Path, tmp_path: Path) -> None:

@@ -224,8 +224,13 @@ def test_train_prune_export(call, tmp_path: Path) -> None:
     )
     assert result.code == 0 and "features.3" in result.out and "connections" in result.out
     told = next(line for line in result.out.splitlines() if line.startswith("connections: "))
-    result = call("export", "--from", pruned, "--out", file)
+    (tmp_path / "names.txt").write_text("\n".join(f"number {n}" for n in range(10)))
+    use = ("--preprocessing", "unit", "--labels", tmp_path / "names.txt")
+    result = call("export", "--from", pruned, "--out", file, *use)
     assert result.code == 0 and file.stat().st_size > 0
+    engine = kernelprune.Engine(file)
+    assert engine.preprocessing is not None and engine.labels is not None
+    assert engine.preprocessing.channels == "gray" and engine.labels[9] == "number 9"
     shown = call("inspect", file).out
     assert "l1" in shown and told.partition(": ")[2] in shown  # the same count in both
 
