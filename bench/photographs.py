@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from bench.wheels import download
 
 _SKIMAGE, _SKLEARN = "scikit-image==0.25.2", "scikit-learn==1.7.2"
 
@@ -36,19 +36,6 @@ HELD_OUT = (
     Photograph(_SKIMAGE, "skimage/data/ihc.png"),
     Photograph(_SKLEARN, "sklearn/datasets/images/flower.jpg"),
 )
-
-
-def download(package: str, folder: Path) -> Path:
-    """The wheel of ``name==version``, downloaded into ``folder`` unless it is there.
-
-    Raises subprocess.CalledProcessError where the package cannot be had.
-    """
-    name, version = package.split("==")
-    pattern = f"{name.replace('-', '_')}-{version}-*.whl"
-    if not list(folder.glob(pattern)):
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        subprocess.run([*command, "--dest", str(folder), package], check=True, capture_output=True)
-    return next(iter(sorted(folder.glob(pattern))))
 
 
 def crops(
