@@ -32,7 +32,20 @@ _PART = re.compile(r"\.kernelprune-\d+-[0-9a-f]{8}\.part")
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF)
 
 
+# Of the files that are taken for images where a folder is given.
+IMAGES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm")
+
+
 # ---------------------------------------------------------------- reading
+
+
+def images_in(folder: Path) -> list[Path]:
+    """All images in a folder and those below it, in alphabetical order. Raises Error when there is
+    none."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
+    if not found:
+        raise Error(f"{folder}: no images ({', '.join(IMAGES)})")
+    return found
 
 
 @contextmanager

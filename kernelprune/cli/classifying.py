@@ -7,21 +7,18 @@ import glob
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from kernelprune.cli.exporting import named_or_read, read_labels
 from kernelprune.columns import Column, text_table
 from kernelprune.errors import Error
-from kernelprune.files import write_text
+from kernelprune.files import IMAGES, images_in, write_text
 from kernelprune.runtime import Engine, Prediction
-from kernelprune.runtime.classification import predictions
-from kernelprune.runtime.preprocessing import Preprocessing
+from kernelprune.runtime.preprocessing import labels_for
 from kernelprune.text import plain
 
-ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm")
 _COLUMNS = (Column("image", "name"), Column("score"), Column("class", "words"))
 
 Found = list[tuple[str, list[Prediction]]]
@@ -44,26 +41,20 @@ def classify_files(
     Raises Error for what is no image, and where nobody says how to prepare images.
     """
     files = list(files_of(images))
-    prepare = engine.preprocessing
-    if preprocessing is not None:
-        prepare = Preprocessing.of(named_or_read(preprocessing), engine.inputs[0][1])
-    if prepare is None:
+    prepared = None if preprocessing is None else named_or_read(preprocessing)
+    if prepared is None and engine.preprocessing is None:
         raise Error(
             f"{engine.path} does not say how to prepare images; add --preprocessing imagenet, or "
             "what suits its training"
         )
-    names: Sequence[str] | None = engine.labels
-    if labels is not None:
-        names = read_labels(labels)
-        classes = int(np.prod(engine.outputs[0][1]))
-        if len(names) != classes:
-            raise Error(f"{labels}: {len(names)} labels, and the output has {classes}")
+    names = None if labels is None else labels_for(read_labels(labels), engine.outputs[0][1])
     found: Found = []
     for begin in range(0, len(files), batch):
         part = files[begin : begin + batch]
-        scores = engine.run(np.stack([prepare(file) for file in part]))
-        scores = scores[0] if isinstance(scores, tuple) else scores
-        found += zip(map(str, part), predictions(scores, names, top), strict=True)
+        for file, best in zip(part, engine.classify(part, top, prepared), strict=True):
+            if names is not None:
+                best = [replace(guess, label=names[guess.index]) for guess in best]
+            found.append((str(file), best))
         tell(len(found), len(files))
     return found
 
@@ -74,13 +65,13 @@ def files_of(images: Sequence[str]) -> Iterator[Path]:
     for name in images:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
+            inside = images_in(path)
         elif path.exists() or not glob.has_magic(name):
             inside = [path]
         else:
             inside = [Path(p) for p in sorted(glob.glob(name, recursive=True))]
         if not inside:
-            raise Error(f"{plain(name)}: no images ({', '.join(ENDINGS)})")
+            raise Error(f"{plain(name)}: no images ({', '.join(IMAGES)})")
         yield from inside
 
 

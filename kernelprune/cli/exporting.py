@@ -54,10 +54,7 @@ def named_or_read(given: str) -> str | dict[str, Any]:
     if not given.endswith(".json"):
         names = ", ".join(PRESETS)
         raise Error(f"preprocessing {given!r}: must be one of {names}, or a file .json")
-    try:
-        found = read_json(read_bytes(given))
-    except ValueError as error:
-        raise Error(f"{given}: {error}") from None
+    found = _json(Path(given))
     if not isinstance(found, dict):
         raise Error(f"{given}: is no object of json")
     return found
@@ -66,18 +63,22 @@ def named_or_read(given: str) -> str | dict[str, Any]:
 def read_labels(file: Path) -> list[str]:
     """Names of classes: a list in a file ``.json``, of a ``.csv`` as ``_column`` says, else
     one in each line. Raises Error."""
-    content = read_bytes(file)
     if file.suffix == ".json":
-        try:
-            found = read_json(content)
-        except ValueError as error:
-            raise Error(f"{file}: {error}") from None
+        found = _json(file)
         return list(labels_of(found if isinstance(found, list) else ()))
     try:
-        text = content.decode("utf-8-sig")
+        text = read_bytes(file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Error(f"{file}: byte {error.start} is not UTF-8") from None
     return list(labels_of(_column(file, text) if file.suffix == ".csv" else text.splitlines()))
+
+
+def _json(file: Path) -> Any:
+    """Raises Error."""
+    try:
+        return read_json(read_bytes(file))
+    except ValueError as error:
+        raise Error(f"{file}: {error}") from None
 
 
 def _column(file: Path, text: str) -> list[str]:

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 
 from kernelprune.compression.options import ImageOptions
-from kernelprune.data.image_folder import ENDINGS
 from kernelprune.errors import Error
-from kernelprune.files import read_bytes
+from kernelprune.files import images_in, read_bytes
 from kernelprune.graph.ir import Value
 from kernelprune.runtime.preprocessing import Preprocessing
 
@@ -33,10 +32,7 @@ def files_in(folder: Path) -> list[Path]:
         raise Error("images in files are read by Pillow: pip install 'kernelprune[cli]'") from error
     if not folder.is_dir():
         raise Error(f"{folder}: no such folder")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
-    if not found:
-        raise Error(f"{folder}: no images ({', '.join(ENDINGS)})")
-    return found
+    return images_in(folder)
 
 
 def spread(files: Sequence[Path], count: int) -> list[Path]:

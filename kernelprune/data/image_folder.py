@@ -14,12 +14,10 @@ import numpy as np
 import torch
 
 from kernelprune.errors import Error
-from kernelprune.files import opened
+from kernelprune.files import images_in, opened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm")
 
 # Per channel, of ImageNet's training images scaled to 0..1.
 _MEAN = (0.485, 0.456, 0.406)
@@ -130,9 +128,7 @@ def _list_images(folder: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in ENDINGS)
-        if not found:
-            raise Error(f"{folder / name}: no images ({', '.join(ENDINGS)})")
+        found = images_in(folder / name)
         files += found
         labels += [label] * len(found)
     return files, labels, tuple(classes)

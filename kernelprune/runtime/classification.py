@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernelprune.errors import Error, FormatError
-from kernelprune.runtime.preprocessing import Preprocessing, labels_from_json
+from kernelprune.runtime.preprocessing import Preprocessing, labels_for, labels_from_json
 from kernelprune.text import plain, read_json
 
 _ROUNDING = 1e-3  # of a sum that should be 1
@@ -55,10 +55,10 @@ def deployment_of(
                 f"preprocessing makes {list(preprocessing.shape)}, the input is {list(input_shape)}"
             )
     if "labels" in metadata:
-        labels = labels_from_json(metadata["labels"])
-        classes = int(np.prod(output_shape))
-        if len(labels) != classes:
-            raise FormatError(f"there are {len(labels)} labels, and the output has {classes}")
+        try:
+            labels = labels_for(labels_from_json(metadata["labels"]), output_shape)
+        except Error as error:
+            raise FormatError(str(error)) from None
     return Deployment(preprocessing, labels)
 
 

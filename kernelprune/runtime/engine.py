@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -350,7 +350,10 @@ class Engine:
             raise FormatError(f"{self._name}: {error}") from None
 
     def classify(
-        self, images: Any, top: int = 5, preprocessing: Preprocessing | str | None = None
+        self,
+        images: Any,
+        top: int = 5,
+        preprocessing: Preprocessing | Mapping[str, Any] | str | None = None,
     ) -> Any:
         """The best classes of images, prepared as the file says.
 
@@ -359,7 +362,8 @@ class Engine:
                 a uint8 array ``[H, W, 3]`` or ``[H, W]``, of any size. Also an array ``[N, H, W,
                 3]``, a sequence of such images.
             top: How many classes, at most as many as there are.
-            preprocessing: In place of the file's; or a name, such as ``"imagenet"``.
+            preprocessing: In place of the file's, as :func:`kernelprune.export` takes it; such as
+                ``"imagenet"``.
 
         Returns:
             A list of :class:`Prediction`, the best first; a list of such lists for a sequence.

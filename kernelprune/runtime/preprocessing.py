@@ -145,6 +145,15 @@ def labels_of(given: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
+def labels_for(given: Sequence[str], output_shape: Sequence[int]) -> tuple[str, ...]:
+    """The same, of a network whose first output is ``output_shape`` per image. Raises Error, too,
+    unless there is one for each number of it."""
+    found, classes = labels_of(given), math.prod(output_shape)
+    if len(found) != classes:
+        raise Error(f"there are {len(found)} labels, and the output has {classes}")
+    return found
+
+
 def labels_from_json(text: str) -> tuple[str, ...]:
     """Of a model file. Raises FormatError."""
     try:

@@ -15,8 +15,9 @@ import pytest
 
 from kernelprune.cli.running import read_array
 from kernelprune.data.fashion_mnist import read_idx
-from kernelprune.data.image_folder import ENDINGS, ImageFiles, find_images
+from kernelprune.data.image_folder import ImageFiles, find_images
 from kernelprune.errors import Error, ShapeError
+from kernelprune.files import IMAGES
 
 
 def mutated(content: bytes) -> bytes:
@@ -79,7 +80,7 @@ def test_mutated_images(tmp_path: Path) -> None:
     random.seed(16)
     picture = pillow.fromarray(np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8))
     refused = 0
-    for ending in ENDINGS:
+    for ending in IMAGES:
         stream = io.BytesIO()
         form = {".jpg": "JPEG", ".ppm": "PPM"}.get(ending, ending[1:].upper())
         picture.save(stream, form)

@@ -28,10 +28,9 @@ from kernelprune.frontends.torch.trace import eval_mode, trace
 from kernelprune.frontends.torch.weights import check_finite, check_fits_float32, idle_zeros
 from kernelprune.graph import passes
 from kernelprune.graph.ir import Graph
-from kernelprune.graph.ops.base import elements
 from kernelprune.graph.quantization import quantizations
 from kernelprune.graph.rounded import round_to_bytes
-from kernelprune.runtime.preprocessing import Preprocessing, labels_of
+from kernelprune.runtime.preprocessing import Preprocessing, labels_for, labels_of
 from kernelprune.runtime.trial import run_bytes
 
 TOLERANCE = 1e-4
@@ -187,10 +186,8 @@ class _Use:
         if self.preprocessing is not None:
             found["preprocessing"] = self.preprocessing.to_json()
         if self.labels is not None:
-            classes = elements(graph.shapes()[graph.outputs[0]])
-            if len(self.labels) != classes:
-                raise Error(f"there are {len(self.labels)} labels, and the output has {classes}")
-            found["labels"] = json.dumps(self.labels)
+            labels = labels_for(self.labels, graph.shapes()[graph.outputs[0]])
+            found["labels"] = json.dumps(labels)
         return found
 
 
